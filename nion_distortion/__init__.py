@@ -22,9 +22,9 @@ _HOMES = {
     "process_frame": "pipeline",
     "read_frames": "files",
 }
-"""Where each public name lives; resolved at first use (PEP 562), so that the import costs nothing."""
+"""Where each public name lives; resolved at first use (PEP 562): the import costs nothing."""
 
-__all__ = list(_HOMES)  # noqa: PLE0605  (a list of names, computed)
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

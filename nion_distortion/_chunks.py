@@ -53,7 +53,7 @@ def for_chunks(function: Callable[[int, int], Any], length: int, *, smallest: in
     def helper() -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001  (handed to the caller below)
+        except BaseException as error:
             failed.set_exception(error)
         else:
             failed.set_result(None)
