@@ -1,0 +1,203 @@
+"""Sites -> distortion samples, and the field on the pixel grid of the corrected image."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import as_array, check_length, frozen, reduce_frozen
+from nion_distortion.frame import ScanSettings
+from nion_distortion.lattice import IndexedColumns
+
+__all__ = ["DistortionField", "DistortionSamples", "FieldKind", "sample_distortion"]
+
+FieldKind = Literal["stationary", "frame"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DistortionSamples:
+    """The displacement of every indexed column of one frame.
+
+    Parameters
+    ----------
+    crystal_sites : ndarray, shape (n, 2)
+        Sites in cells: index plus place in the cell.
+    sites_px : ndarray, shape (n, 2)
+        The ideal sites in the frame, (y, x).
+    observed_px : ndarray, shape (n, 2)
+        Where the columns were seen.
+    covariance_px2 : ndarray, shape (n, 2, 2)
+        Covariance of ``observed_px``.
+    settings : ScanSettings
+        The scan that made the frame.
+    frame_id : str, default: ""
+        Identity of the scan.
+    time_s : float, optional
+        POSIX time of the end of the frame.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not belong together.
+    """
+
+    crystal_sites: npt.NDArray[np.float64]
+    sites_px: npt.NDArray[np.float64]
+    observed_px: npt.NDArray[np.float64]
+    covariance_px2: npt.NDArray[np.float64]
+    settings: ScanSettings
+    frame_id: str = ""
+    time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {"crystal_sites": (None, 2), "sites_px": (None, 2), "observed_px": (None, 2)}
+        for name, shape in {**shapes, "covariance_px2": (None, 2, 2)}.items():
+            array = as_array(name, getattr(self, name), shape)
+            check_length(name, array, len(self.observed_px))
+            object.__setattr__(self, name, array)
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    def __len__(self) -> int:
+        return len(self.observed_px)
+
+    @property
+    def displacement_px(self) -> npt.NDArray[np.float64]:
+        """Observed minus ideal position, shape (n, 2)."""
+        return self.observed_px - self.sites_px
+
+
+def sample_distortion(
+    indexed: IndexedColumns,
+    settings: ScanSettings,
+    *,
+    frame_id: str = "",
+    time_s: float | None = None,
+) -> DistortionSamples:
+    """Compare the indexed columns with their ideal lattice.
+
+    Parameters
+    ----------
+    indexed : IndexedColumns
+        Columns with their sites.
+    settings : ScanSettings
+        The scan that made the frame.
+    frame_id : str, default: ""
+        Identity of the scan.
+    time_s : float, optional
+        POSIX time of the end of the frame.
+
+    Returns
+    -------
+    DistortionSamples
+        One sample for each indexed column.
+    """
+    sites = indexed.crystal_sites
+    return DistortionSamples(
+        crystal_sites=sites,
+        sites_px=indexed.lattice.positions_px(sites),
+        observed_px=indexed.columns.positions_px,
+        covariance_px2=indexed.columns.covariance_px2,
+        settings=settings,
+        frame_id=frame_id,
+        time_s=time_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DistortionField:
+    """Where each pixel of the corrected image is found in the scan.
+
+    Always ``corrected[u] = raw[u + displacement_px(u)]``.
+
+    Parameters
+    ----------
+    displacement_px : ndarray, shape (2, ny, nx)
+        Observed minus ideal position at each ideal pixel, (y, x).
+    std_px : ndarray, shape (2, ny, nx)
+        Standard deviation of the place on the sample that each pixel shows, per axis, without its
+        affine part.
+    unremoved_std_px : ndarray, shape (2, ny, nx)
+        Standard deviation of what moves the beam and is not in ``displacement_px``.
+    valid : ndarray of bool, shape (ny, nx)
+        False where the scan turns back on itself, or did not see the place.
+    kind : {"stationary", "frame"}
+        Whether it holds for every frame of these settings or for one frame only.
+    settings : ScanSettings
+        The scan that it describes.
+    reference : str
+        What counted as undistorted.
+    frame_id : str, default: ""
+        The frame that a ``"frame"`` field belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not belong together, or a frame's field does not name its frame.
+    """
+
+    displacement_px: npt.NDArray[np.float32]
+    std_px: npt.NDArray[np.float32]
+    unremoved_std_px: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+    kind: FieldKind
+    settings: ScanSettings
+    reference: str
+    frame_id: str = ""
+
+    def __post_init__(self) -> None:
+        shape = self.settings.shape_px
+        for name in ("displacement_px", "std_px", "unremoved_std_px"):
+            array = as_array(name, getattr(self, name), (2, *shape), np.float32)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "valid", as_array("valid", self.valid, shape, np.bool_))
+        if self.kind not in get_args(FieldKind):
+            raise ValueError(f'kind must be "stationary" or "frame", not {self.kind!r}')
+        if self.kind == "frame" and not self.frame_id:
+            raise ValueError("frame_id must name the frame that a frame's field belongs to")
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    def resampled(self, shape_px: tuple[int, int]) -> "DistortionField":
+        """Return the same field on another number of pixels over the same field of view.
+
+        Parameters
+        ----------
+        shape_px : tuple of int
+            The new (ny, nx).
+
+        Returns
+        -------
+        DistortionField
+            Displacements and deviations are in the new pixels.
+
+        Raises
+        ------
+        ValueError
+            If the proportions differ.
+        """
+        old = self.settings.shape_px
+        scale = shape_px[0] / old[0]
+        if abs(shape_px[1] / old[1] - scale) > 0.5 * max(scale, 1.0) / min(old):
+            raise ValueError(f"shape_px must keep the proportions of {old}, not be {shape_px}")
+        values = {
+            item.name: _resize(getattr(self, item.name), shape_px) * np.float32(scale)
+            for item in fields(self)
+            if item.name.endswith("_px")
+        }
+        valid = _resize(self.valid.astype(np.float32), shape_px) > 0.99
+        return replace(
+            self, **values, valid=valid, settings=replace(self.settings, shape_px=shape_px)
+        )
+
+
+def _resize(image: npt.NDArray[Any], shape_px: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Resize the last two axes linearly; the edges of the field of view stay where they are."""
+    if image.ndim == 3:
+        return frozen(np.stack([_resize(layer, shape_px) for layer in image]))
+    resized = cv2.resize(image, (shape_px[1], shape_px[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32)
