@@ -1,0 +1,1 @@
+"""A microscope whose distortion is known, so that the product can be tried and tested."""
