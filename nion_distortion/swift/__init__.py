@@ -1,0 +1,1 @@
+"""The only part that knows Nion Swift: it translates and never computes."""

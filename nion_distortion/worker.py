@@ -1,0 +1,123 @@
+"""A thread that always takes the newest item; it knows nothing of frames."""
+
+import logging
+from collections.abc import Callable
+from threading import Condition, Thread, current_thread
+from typing import Generic, TypeVar
+
+__all__ = ["Worker"]
+
+Item = TypeVar("Item")
+
+_log = logging.getLogger(__name__)
+
+
+class Worker(Generic[Item]):
+    """Do one thing to the newest item, on a thread of its own.
+
+    The mailbox has one slot: an item that arrives while another waits replaces it, and the one
+    that was never looked at counts as dropped. Whoever submits never waits.
+
+    Parameters
+    ----------
+    work : callable
+        Called with each item that was taken, on the worker's thread.
+    failed : callable, optional
+        Told of an exception that came out of ``work`` or ``prepare``, on the same thread.
+    prepare : callable, optional
+        Called once on the worker's thread before the first item; slow imports belong here.
+    name : str, default: "nion_distortion.worker"
+        Name of the thread.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Item], object],
+        *,
+        failed: Callable[[Exception], object] | None = None,
+        prepare: Callable[[], object] | None = None,
+        name: str = "nion_distortion.worker",
+    ) -> None:
+        self._work, self._failed, self._prepare = work, failed, prepare
+        self._changed = Condition()
+        self._waiting: list[Item] = []
+        self._closed = False
+        self._dropped = 0
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many items were replaced by a newer one before the worker came to them."""
+        with self._changed:
+            return self._dropped
+
+    def submit(self, item: Item) -> None:
+        """Leave an item for the worker; after ``close`` it is ignored.
+
+        Parameters
+        ----------
+        item : object
+            Replaces one that still waits.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            self._dropped += len(self._waiting)
+            self._waiting[:] = [item]
+            self._changed.notify()
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """End the thread after the item in hand; one that still waits is not begun.
+
+        Parameters
+        ----------
+        timeout_s : float, default: 10
+            How long to wait for the item in hand.
+
+        Returns
+        -------
+        bool
+            Whether the thread has ended. Called from the worker itself it cannot have.
+        """
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify()
+        if current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        if self._prepare is not None:
+            self._survive(self._prepare)
+        while self._wait():
+            self._survive(self._take_and_work)
+
+    def _wait(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return not self._closed
+
+    def _take_and_work(self) -> None:
+        with self._changed:
+            if not self._waiting:  # closed in between
+                return
+            item = self._waiting.pop()
+        self._work(item)
+
+    def _survive(self, step: Callable[[], object]) -> None:
+        """Take one step; whatever comes out of it must not end the thread."""
+        try:
+            step()
+        except Exception as error:
+            _log.exception("An item could not be processed; the next one is awaited")
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if self._failed is None:
+            return
+        try:
+            self._failed(error)
+        except Exception:
+            _log.exception("The failure of an item could not be reported")

@@ -1,0 +1,167 @@
+"""The worker: newest wins, drops are counted, no exception ends it."""
+
+import logging
+import threading
+
+import pytest
+
+from nion_distortion.worker import Worker
+
+PATIENCE_S = 10.0
+
+
+class Gate:
+    """Work that waits to be let go, and says when it began."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.seen: list[object] = []
+
+    def __call__(self, item: object) -> None:
+        self.seen.append(item)
+        self.begun.release()
+        assert self.go.acquire(timeout=PATIENCE_S)
+
+    def wait_begun(self) -> None:
+        assert self.begun.acquire(timeout=PATIENCE_S)
+
+
+def threads_named(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_newest_item_wins_and_replaced_ones_count_as_dropped() -> None:
+    gate = Gate()
+    worker = Worker(gate)
+    worker.submit(1)
+    gate.wait_begun()
+    for item in (2, 3, 4):
+        worker.submit(item)
+    gate.go.release()
+    gate.wait_begun()
+    gate.go.release()
+    assert worker.close()
+    assert gate.seen == [1, 4]
+    assert worker.dropped == 2
+
+
+def test_none_is_an_item_like_any_other() -> None:
+    gate = Gate()
+    worker = Worker(gate)
+    worker.submit(None)
+    gate.wait_begun()
+    gate.go.release()
+    assert worker.close()
+    assert gate.seen == [None]
+
+
+def test_exception_is_logged_with_traceback_told_and_survived(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Exception] = []
+    done = threading.Event()
+
+    def work(item: int) -> None:
+        if item == 1:
+            raise RuntimeError("bad item")
+        done.set()
+
+    both = threading.Event()
+
+    def failed(error: Exception) -> None:
+        told.append(error)
+        both.set()
+        raise KeyError("the owner fails too")
+
+    with caplog.at_level(logging.ERROR):
+        worker = Worker(work, failed=failed)
+        worker.submit(1)
+        assert both.wait(PATIENCE_S)
+        worker.submit(2)
+        assert done.wait(PATIENCE_S)
+        assert worker.close()
+    assert [str(error) for error in told] == ["bad item"]
+    assert "RuntimeError: bad item" in caplog.text
+    assert "KeyError" in caplog.text
+
+
+def test_prepare_runs_first_on_the_workers_thread_and_may_fail() -> None:
+    order: list[object] = []
+    done = threading.Event()
+
+    def prepare() -> None:
+        order.append(threading.current_thread().name)
+        raise ImportError("nothing there")
+
+    def work(item: object) -> None:
+        order.append(item)
+        done.set()
+
+    worker = Worker(work, prepare=prepare, failed=lambda error: order.append(str(error)), name="w1")
+    worker.submit("item")
+    assert done.wait(PATIENCE_S)
+    assert worker.close()
+    assert order == ["w1", "nothing there", "item"]
+
+
+def test_close_ends_the_thread_leaves_the_waiting_item_and_ignores_later_ones() -> None:
+    gate = Gate()
+    worker = Worker(gate, name="w2")
+    worker.submit("first")
+    gate.wait_begun()
+    worker.submit("never begun")
+    assert not worker.close(timeout_s=0.0)
+    gate.go.release()
+    assert worker.close()
+    worker.submit("too late")
+    assert gate.seen == ["first"]
+    assert worker.dropped == 0
+    assert not threads_named("w2")
+
+
+def test_worker_can_be_closed_from_its_own_work() -> None:
+    closed: list[bool] = []
+    done = threading.Event()
+
+    def work(_: object) -> None:
+        closed.append(worker.close())
+        done.set()
+
+    worker = Worker(work)
+    worker.submit(0)
+    assert done.wait(PATIENCE_S)
+    assert worker.close()
+    assert closed == [False]
+
+
+def test_submit_does_not_wait_for_the_work_in_hand() -> None:
+    gate = Gate()
+    worker = Worker(gate)
+    worker.submit("slow")
+    gate.wait_begun()
+    outside = threading.Thread(target=worker.submit, args=("next",))
+    outside.start()
+    outside.join(PATIENCE_S)
+    assert not outside.is_alive()
+    gate.go.release()
+    gate.wait_begun()
+    gate.go.release()
+    assert worker.close()
+
+
+def test_many_submitters_lose_nothing_but_what_is_counted() -> None:
+    seen: list[int] = []
+    worker = Worker(seen.append)
+
+    def submit_all() -> None:
+        for item in range(500):
+            worker.submit(item)
+
+    submitters = [threading.Thread(target=submit_all) for _ in range(4)]
+    for thread in submitters:
+        thread.start()
+    for thread in submitters:
+        thread.join()
+    dropped = worker.dropped
+    assert worker.close()
+    assert len(seen) + dropped in (1999, 2000)  # the last one may have waited when it was closed
