@@ -28,15 +28,16 @@ EDGE_NM = 0.5
 CHANNELS = {"HAADF": (1.0, 1.0), "MAADF": (0.7, 1.0), "BF": (0.5, -0.6)}
 """For each detector the power of the HAADF brightness, and the sign and strength of contrast."""
 
-LAYER_PX, LAYER_NM = 256, 0.1
-"""The amorphous layer repeats after 25.6 nm; it is drawn on points 0.1 nm apart."""
+VACUUM_LOSS = 0.8
+"""Share of the background that comes from the specimen, so that the vacuum has none of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrueColumns:
     """The columns that a frame shows.
 
-    Columns that are seen nowhere or twice, because the beam turned back, are left out.
+    One that is seen nowhere is left out; where the beam turned back and saw one twice, it is
+    listed once.
 
     Parameters
     ----------
@@ -254,8 +255,13 @@ class Exposure:
         ndarray, shape (last - first, nx)
             Expected electrons in each pixel.
         """
-        contrast = CHANNELS[self.truth.channel][1]
-        signal = _render(self._grid_px[:, first:last], self._columns)
+        contrast, specimen = CHANNELS[self.truth.channel][1], self.truth.specimen
+        rows = self._grid_px[:, first:last]
+        signal = _render(rows, self._columns)
+        if specimen.contamination or specimen.vacuum_fraction:
+            position_nm = _position_nm(rows, self.truth.settings)
+            vacuum = specimen.in_vacuum(position_nm)
+            signal += specimen.layer(position_nm) - VACUUM_LOSS * self.detector.background * vacuum
         base = self.detector.background + (1.0 if contrast < 0 else 0.0)
         return np.maximum(self.detector.counts_at_peak * (base + contrast * signal), 0.0)
 
@@ -281,7 +287,7 @@ class Exposure:
         return np.stack(read)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Microscope:
     """A microscope whose distortion is known.
 
@@ -298,8 +304,8 @@ class Microscope:
     """
 
     specimen: Specimen
-    errors: ScanErrors = ScanErrors()
-    detector: Detector = Detector()
+    errors: ScanErrors = field(default_factory=ScanErrors)
+    detector: Detector = field(default_factory=Detector)
     seed: int = 0
 
     def exposure(
@@ -408,6 +414,13 @@ def _turned(vector_nm: Array, settings: ScanSettings) -> Array:
     return turned
 
 
+def _position_nm(grid_px: Array, settings: ScanSettings) -> Array:
+    """Return positions on the sample, shape (ny, nx, 2), of places in the frame's grid."""
+    c, s = np.cos(settings.rotation_rad), np.sin(settings.rotation_rad)
+    y, x = (settings.pixel_size_nm * (grid_px[a] - _centre_px(settings)[a]) for a in range(2))
+    return np.stack([c * y + s * x, c * x - s * y], axis=-1)
+
+
 def _sites_under(
     specimen: Specimen, settings: ScanSettings, place_px: Array
 ) -> tuple[Sites, Array]:
@@ -489,7 +502,7 @@ def _render(grid_px: Array, boxed: _Boxed) -> Array:
     return signal
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _gather(grid, columns, starts, boxes, signal):  # type: ignore[no-untyped-def]
     low_y, low_x, side, ny, nx = boxes
     for row in range(signal.shape[0]):

@@ -1,5 +1,6 @@
 """Where the beam goes: every error of a scan, each as a formula in the place of the scan."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -509,14 +510,7 @@ class ScanPath:
 
     def _wander_nm(self, y: Array, x: Array) -> tuple[Array, Array]:
         errors, (ny, nx) = self.errors, self.settings.shape_px
-        both = [np.zeros(np.broadcast_shapes(y.shape, x.shape)) for _ in range(2)]
-        lines = y + x / self.settings.line_period_px
-        for axis, total in enumerate(both):
-            if errors.walk_nm:
-                knots = np.arange(ny + 2) - 1.0
-                total += errors.walk_nm * np.interp(lines, knots, self._walk[axis])
-            if errors.line_jitter_nm:
-                total += errors.line_jitter_nm * np.interp(y, np.arange(ny), self._jitter[axis])
+        both: Sequence[Array] = self._shaken_nm(y, x)
         if errors.hum_nm and errors.hum_sync == "none":
             both = [a + b for a, b in zip(both, self._hum_nm(y, x), strict=True)]
         if errors.startup_nm:
@@ -524,6 +518,18 @@ class ScanPath:
             startup = self._startup(y / ny, x / nx)
             both = [a + left * b for a, b in zip(both, startup, strict=True)]
         return both[0], both[1]
+
+    def _shaken_nm(self, y: Array, x: Array) -> list[Array]:
+        errors, ny = self.errors, self.settings.shape_px[0]
+        both = [np.zeros(np.broadcast_shapes(y.shape, x.shape)) for _ in range(2)]
+        if errors.walk_nm:
+            lines, knots = y + x / self.settings.line_period_px, np.arange(ny + 2) - 1.0
+            walk = [np.interp(lines, knots, knot_values) for knot_values in self._walk]
+            both = [a + errors.walk_nm * b for a, b in zip(both, walk, strict=True)]
+        if errors.line_jitter_nm:
+            jitter = [np.interp(y, np.arange(ny), of_lines) for of_lines in self._jitter]
+            both = [a + errors.line_jitter_nm * b for a, b in zip(both, jitter, strict=True)]
+        return both
 
     def _drift_nm(self, y: Array, x: Array) -> tuple[Array, Array]:
         errors = self.errors

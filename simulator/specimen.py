@@ -1,12 +1,13 @@
 """What lies under the beam: columns of atoms, where they really are."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 __all__ = ["SPECIMENS", "Sites", "Specimen", "make_specimen"]
 
@@ -19,6 +20,9 @@ WIDTH_NM = 0.049
 
 EXTENT_NM = 16.0
 """Side of the field for which the shares of grains and vacuum are meant."""
+
+LAYER_POINTS, LAYER_STEP_NM, LAYER_CLUMP_NM = 512, 0.05, 0.1
+"""The amorphous layer: points to its period of 25.6 nm, their distance, sigma of its clumps."""
 
 STO_NM = 0.3905
 
@@ -173,17 +177,40 @@ class Specimen:
 
         Parameters
         ----------
-        position_nm : array_like, shape (n, 2)
+        position_nm : array_like, shape (..., 2)
             Places on the sample (y, x).
 
         Returns
         -------
-        ndarray of bool, shape (n,)
+        ndarray of bool, shape (...)
             True in the vacuum, which lies at large y.
         """
         edge_nm = (0.5 - self.vacuum_fraction) * EXTENT_NM
         y = np.asarray(position_nm, float)[..., 0]
         return np.asarray((y > edge_nm) if self.vacuum_fraction else np.zeros(y.shape, bool))
+
+    def layer(self, position_nm: npt.ArrayLike) -> Array:
+        """Return the signal of the amorphous contamination.
+
+        Parameters
+        ----------
+        position_nm : array_like, shape (..., 2)
+            Places on the sample (y, x).
+
+        Returns
+        -------
+        ndarray, shape (...)
+            Signal relative to the brightest kind of column; never negative, none in the vacuum.
+        """
+        position = np.asarray(position_nm, float)
+        if not self.contamination:
+            return np.zeros(position.shape[:-1])
+        noise = np.random.default_rng([19, self.seed]).normal(size=(LAYER_POINTS, LAYER_POINTS))
+        clumps = gaussian_filter(noise, LAYER_CLUMP_NM / LAYER_STEP_NM, mode="wrap")
+        signal = self.contamination * np.maximum(2 + clumps / clumps.std(), 0)
+        points = np.moveaxis(position, -1, 0) / LAYER_STEP_NM
+        layer: Array = map_coordinates(signal, points, order=1, mode="grid-wrap")
+        return np.where(self.in_vacuum(position), 0.0, layer)
 
     def _grain(self, number: int, centre: Array, size: Array) -> Sites:
         turn = _rotation(self.grain_rotation_rad[number])
@@ -256,10 +283,10 @@ def _chance(sites: Sites, seed: int) -> Array:
 class _Crystal:
     """A unit cell in projection."""
 
-    basis_nm: npt.ArrayLike
-    motif: npt.ArrayLike
-    brightness: npt.ArrayLike
-    width_nm: npt.ArrayLike = WIDTH_NM
+    basis_nm: Sequence[Sequence[float]]
+    motif: Sequence[Sequence[float]]
+    brightness: Sequence[float]
+    width_nm: float = WIDTH_NM
     change: Change | None = None
 
 
@@ -353,12 +380,12 @@ class _StrainStep:
         polar = np.where((sublattice == 1) & (below >= 0), self.polar_nm, 0.0)
         strontium = (sublattice == 0) & (below < 0)
         moved = np.stack([stretched + polar, np.zeros(len(cell))], 1)
-        return moved, np.where(strontium, (38 / 82) ** 1.7, 1.0)
+        return moved, np.where(strontium, 0.4, 1.0)
 
 
 def _pto_sto(*, strain: float = 0.064, polar_nm: float = 0.03, interface_cell: int = 0) -> _Crystal:
     step = _StrainStep(strain=strain, polar_nm=polar_nm, interface_cell=interface_cell)
-    return _square(STO_NM, dark=0.12, change=step)
+    return _square(STO_NM, dark=0.15, change=step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,7 +425,7 @@ SPECIMENS: tuple[str, ...] = tuple(_CRYSTALS)
 """Names that `make_specimen` knows."""
 
 
-def make_specimen(
+def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
     name: str,
     *,
     vacancy_fraction: float = 0.0,
@@ -458,7 +485,7 @@ def make_specimen(
         basis_nm=basis,
         motif=motif,
         brightness=np.asarray(crystal.brightness, float),
-        width_nm=np.broadcast_to(np.asarray(crystal.width_nm, float), len(motif)),
+        width_nm=np.full(len(motif), crystal.width_nm),
         origin_nm=rng.uniform(-0.5, 0.5, 2) @ basis,
         change=crystal.change,
         rotation_rad=rotation_rad,
