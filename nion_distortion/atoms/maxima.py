@@ -1,0 +1,222 @@
+"""First guesses: the size of a column from the image itself, and band-passed local maxima."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from nion_distortion._validation import as_array
+from nion_distortion.frame import UnusableFrameError
+
+__all__ = ["Normalised", "band_passed", "column_sigma_px", "local_maxima", "normalised", "peaks"]
+
+LINES, LAGS, SLOWEST_PX = 128, 96, 32.0
+"""Lines looked at for the size of a column, lags taken, and the longest shape kept."""
+
+SIGNIFICANT = 7.0
+"""An autocorrelation that does not fall by this many standard errors is noise."""
+
+NARROW, WIDE = 0.7, 2.5
+"""Gaussians of the band-pass, in units of a column's sigma (narrower: more weak columns kept)."""
+
+SMALLEST_SIGMA_PX = 0.6
+
+
+class Normalised(NamedTuple):
+    """An image brought to zero median and a scale of its own, columns bright or dark.
+
+    Attributes
+    ----------
+    image : ndarray, shape (ny, nx)
+        The values, ``(raw - zero) / unit``.
+    clipped : ndarray, shape (ny, nx)
+        The same, without hot pixels: nothing far outside of what nearly all pixels show.
+    zero : float
+        Detector units.
+    unit : float
+        Detector units.
+    """
+
+    image: npt.NDArray[np.float32]
+    clipped: npt.NDArray[np.float32]
+    zero: float
+    unit: float
+
+
+def normalised(image: npt.NDArray[np.float32]) -> Normalised:
+    """Bring an image to a scale of its own, so that gain and offset cannot matter.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Finite values.
+
+    Returns
+    -------
+    Normalised
+        Zero is the median, one the distance between the 1st and 99th percentile.
+
+    Raises
+    ------
+    UnusableFrameError
+        If nearly all pixels have the same value.
+    """
+    step = max(1, int(np.sqrt(image.size / 60_000)))
+    sample = image[::step, ::step].ravel()
+    low, zero, high = (float(v) for v in np.quantile(sample, [0.01, 0.5, 0.99]))
+    if not high > low:
+        raise UnusableFrameError("the image is the same nearly everywhere: it shows no columns")
+    unit = high - low
+    values = (image - np.float32(zero)) * np.float32(1.0 / unit)
+    below, above = (low - zero) / unit - 1.0, (high - zero) / unit + 1.0
+    return Normalised(values, np.clip(values, below, above), zero, unit)
+
+
+def column_sigma_px(image: npt.NDArray[np.float32]) -> float:
+    """Find the width of the columns from the image's autocorrelation.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Bright or dark columns.
+
+    Returns
+    -------
+    float
+        Sigma of a Gaussian column; good to about a third where columns overlap.
+
+    Raises
+    ------
+    UnusableFrameError
+        If nothing but noise is seen.
+
+    Notes
+    -----
+    Gaussians of width sigma have an autocorrelation of width sqrt(2) sigma, which falls to half
+    of its height at 1.67 sigma. Lag zero holds the noise as well and is not used. The direction
+    in which it falls faster is taken: neighbours along a line broaden the other.
+    """
+    rows = image[:: max(1, image.shape[0] // LINES)]
+    columns = image[:, :: max(1, image.shape[1] // LINES)].T
+    widths = [_half_width_px(lines) for lines in (rows, columns)]
+    found = [width for width in widths if width is not None]
+    if not found:
+        raise UnusableFrameError("no columns stand out of the image's noise")
+    return max(SMALLEST_SIGMA_PX, min(found) / (2.0 * np.sqrt(np.log(2.0))))
+
+
+def _half_width_px(lines: npt.NDArray[np.float32]) -> float | None:
+    correlation = _autocorrelation(lines)
+    top = correlation[1] + (correlation[1] - correlation[2]) / 3.0
+    bottom = correlation[1:].min()
+    if top - bottom < SIGNIFICANT * correlation[0] / np.sqrt(lines.size):
+        return None
+    half = 0.5 * (top + bottom)
+    below = int(np.argmax(correlation[1:] < half)) + 1
+    upper = top if below == 1 else correlation[below - 1]
+    return float(below - (half - correlation[below]) / (upper - correlation[below]))
+
+
+def _autocorrelation(lines: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Mean autocorrelation along the lines, shapes longer than `SLOWEST_PX` taken out."""
+    length = lines.shape[1]
+    lags = min(LAGS, length // 2)
+    padded = scipy.fft.next_fast_len(length + lags, real=True)
+    spectrum = scipy.fft.rfft(lines - lines.mean(axis=1, keepdims=True), padded, axis=1)
+    power = np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
+    slow = np.exp(-2.0 * (np.pi * SLOWEST_PX * np.arange(len(power)) / padded) ** 2)
+    correlation = scipy.fft.irfft(power * (1.0 - slow) ** 2, padded)[:lags]
+    overlap = len(lines) * (length - np.arange(lags))
+    return np.asarray(correlation / overlap, dtype=np.float64)
+
+
+def band_passed(
+    image: npt.NDArray[np.float32], sigma_px: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Keep what has the size of a column: a narrow less a wide Gaussian.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Columns bright.
+    sigma_px : float
+        A column's sigma.
+
+    Returns
+    -------
+    band : ndarray, shape (ny, nx)
+        The difference: near zero where nothing stands out.
+    narrow : ndarray, shape (ny, nx)
+        The image under the narrow Gaussian alone.
+    """
+    narrow = cv2.GaussianBlur(image, (0, 0), NARROW * sigma_px, borderType=cv2.BORDER_REFLECT_101)
+    wide = cv2.GaussianBlur(image, (0, 0), WIDE * sigma_px, borderType=cv2.BORDER_REFLECT_101)
+    return narrow - wide, narrow
+
+
+def peaks(image: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.float64]:
+    """Local maxima above zero, each moved to the top of the parabola through its neighbours.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Band-passed.
+    sigma_px : float
+        A column's sigma: nothing higher stands within about this distance.
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        Positions in px, in order of lines; none on the outermost pixels.
+    """
+    reach = max(1, round(sigma_px))
+    around = cv2.dilate(image, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    is_peak = cv2.bitwise_and(
+        cv2.compare(image, around, cv2.CMP_EQ), cv2.compare(image, 0.0, cv2.CMP_GT)
+    )
+    is_peak[[0, -1]] = 0
+    is_peak[:, [0, -1]] = 0
+    found = cv2.findNonZero(is_peak)
+    if found is None:
+        return np.empty((0, 2))
+    x, y = found.reshape(-1, 2).T
+    shift = np.stack(
+        [
+            _parabola(image[y - 1, x], image[y, x], image[y + 1, x]),
+            _parabola(image[y, x - 1], image[y, x], image[y, x + 1]),
+        ],
+        axis=1,
+    )
+    return np.asarray(np.stack([y, x], axis=1) + shift, dtype=np.float64)
+
+
+def _parabola(
+    before: npt.NDArray[np.float32], top: npt.NDArray[np.float32], after: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    curvature = np.maximum(2.0 * top - before - after, np.float32(1e-20))
+    return np.asarray(np.clip(0.5 * (after - before) / curvature, -0.5, 0.5), dtype=np.float32)
+
+
+def local_maxima(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Find first guesses of the columns' positions as band-passed local maxima.
+
+    Parameters
+    ----------
+    image : array_like, shape (ny, nx)
+        Finite values, columns bright.
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        Positions (y, x) in px. Noise is among them: a fit has to decide (`find_columns`).
+
+    Raises
+    ------
+    UnusableFrameError
+        If nothing but noise is seen.
+    """
+    values = normalised(as_array("image", image, (None, None), np.float32)).clipped
+    sigma_px = column_sigma_px(values)
+    return peaks(band_passed(values, sigma_px)[0], sigma_px)
