@@ -1,0 +1,479 @@
+"""Field -> corrected frame: one backward resample, and the mask of the pixels with data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
+from typing import Any, get_args
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._chunks import for_chunks
+from nion_distortion._validation import as_array, as_positive, frozen
+from nion_distortion.distortion import DistortionField
+from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.options import Resample
+
+__all__ = ["CorrectedFrame", "correct_frame"]
+
+CONVENTION = "corrected[u] = raw[u + displacement_px(u)], (y, x), pixel centres at integers"
+
+POLE = np.sqrt(3.0) - 2.0
+"""Pole of the cubic B-spline's prefilter."""
+
+GAIN = 36.0
+"""Gain of the prefilter, 6 for each axis."""
+
+HORIZON = 14
+"""Pixels after which the pole's powers are lost in float32; one period of the mirror at 8 px."""
+
+TOLERANCE_PX = 1e-3
+"""A source this close outside the outermost pixel centre is rounding, and is moved onto it."""
+
+PLANES = 16
+"""Detector pixels of a spectrum image that are corrected together: one cache line."""
+
+SMALLEST_ROWS = 32
+"""Least rows of a chunk: below, a second thread costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CorrectedFrame:
+    """A frame on the undistorted grid.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx) or (ny, nx, ...)
+        The detector's units, interpolated; zero where not valid.
+    valid : ndarray of bool, shape (ny, nx)
+        Whether the scan saw the place that the pixel shows.
+    std_px : ndarray, shape (2, ny, nx)
+        Standard deviation of the place on the sample that the pixel shows, (y, x): error of the
+        correction and what was not removed, in quadrature.
+    displacement_px : ndarray, shape (2, ny, nx)
+        What was taken out: ``image[u] = raw[u + displacement_px(u)]``. With it a position in
+        ``image`` is brought back to the scan.
+    pixel_size_nm : float
+        Side of a pixel.
+    settings : ScanSettings
+        The scan that made the frame.
+    frame_id : str, default: ""
+        Identity of the scan.
+    channel : str, default: ""
+        Name of the detector.
+    index : int, default: 0
+        Place in its stack or stream.
+    time_s : float, optional
+        POSIX time of the end of the frame.
+    provenance : Mapping, default: {}
+        The frame's own, and under ``"correction"`` how it was corrected.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not belong together.
+    """
+
+    image: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+    std_px: npt.NDArray[np.float32]
+    displacement_px: npt.NDArray[np.float32]
+    pixel_size_nm: float
+    settings: ScanSettings
+    frame_id: str = ""
+    channel: str = ""
+    index: int = 0
+    time_s: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.settings.shape_px
+        image = np.asarray(self.image, dtype=np.float32)
+        if image.shape[:2] != shape:
+            raise ValueError(f"image must begin with shape {shape}, not be {image.shape}")
+        object.__setattr__(self, "image", frozen(image))
+        object.__setattr__(self, "valid", as_array("valid", self.valid, shape, np.bool_))
+        for name in ("std_px", "displacement_px"):
+            array = as_array(name, getattr(self, name), (2, *shape), np.float32)
+            object.__setattr__(self, name, array)
+        as_positive("pixel_size_nm", self.pixel_size_nm)
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def __reduce__(self) -> Any:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["provenance"] = dict(self.provenance)
+        return _rebuild_corrected, (values,)
+
+
+def _rebuild_corrected(values: dict[str, Any]) -> CorrectedFrame:
+    return CorrectedFrame(**values)
+
+
+def correct_frame(
+    frame: Frame | npt.NDArray[Any],
+    field: DistortionField,
+    *,
+    settings: ScanSettings | None = None,
+    frame_id: str = "",
+    resample: Resample = "spline",
+) -> CorrectedFrame:
+    """Resample a frame onto the undistorted grid: ``corrected[u] = raw[u + d(u)]``.
+
+    Parameters
+    ----------
+    frame : Frame or ndarray, shape (ny, nx) or (ny, nx, ...)
+        The frame as scanned; every detector pixel of a spectrum image is corrected alike. A bare
+        array may be a memory map: it is read in blocks.
+    field : DistortionField, shape (2, ny, nx)
+        Observed minus ideal position at each ideal pixel, in px.
+    settings : ScanSettings, optional
+        The scan that made a bare array; a `Frame` has its own.
+    frame_id : str, default: ""
+        Identity of the scan that made a bare array; needed for a frame's own field.
+    resample : {"spline", "nearest"}
+        Cubic B-spline, or whole pixels' counts.
+
+    Returns
+    -------
+    CorrectedFrame
+        Pixels whose source lies outside the scan are zero and not valid.
+
+    Raises
+    ------
+    ValueError
+        If settings differ (each named), a frame's own field meets another scan, the array is not
+        one of real numbers, or an image to be interpolated is not finite.
+
+    Notes
+    -----
+    Each pixel is one dwell, so intensities are interpolated without a Jacobian: the integrated
+    intensities of equal columns agree in the corrected frame, while their raw sums do not where
+    the scan is stretched.
+
+    Between the outermost pixel centres the spline is that of `scipy.ndimage.map_coordinates`
+    with ``order=3, mode="mirror"``. A spline rings by some per cent beside a single hot pixel;
+    ``"nearest"`` does not, and is half a pixel wrong.
+    """
+    if isinstance(frame, Frame):
+        if settings is not None or frame_id:
+            raise ValueError("settings and frame_id belong to a bare array; a Frame has its own")
+        taken = {name: getattr(frame, name) for name in ("channel", "index", "time_s")}
+        image, settings, frame_id = frame.image, frame.settings, frame.frame_id
+        provenance = dict(frame.provenance)
+    else:
+        image, taken, provenance = np.asanyarray(frame), {}, {}
+    known = _check(image, field, settings, frame_id, resample)
+    corrected, valid = _resampled(image, field, resample)
+    return CorrectedFrame(
+        image=corrected,
+        valid=valid,
+        std_px=_in_quadrature(field.std_px, field.unremoved_std_px),
+        displacement_px=field.displacement_px,
+        pixel_size_nm=known.pixel_size_nm,
+        settings=known,
+        frame_id=frame_id,
+        provenance={**provenance, "correction": _record(field, resample)},
+        **taken,
+    )
+
+
+def _check(
+    image: npt.NDArray[Any],
+    field: DistortionField,
+    settings: ScanSettings | None,
+    frame_id: str,
+    resample: Resample,
+) -> ScanSettings:
+    if resample not in get_args(Resample):
+        raise ValueError(f'resample must be "spline" or "nearest", not {resample!r}')
+    if settings is None:
+        raise ValueError("a bare array needs settings=, the scan that made it")
+    if image.dtype.kind not in "biuf":
+        raise ValueError(f"frame must be real numbers, not {image.dtype}")
+    if image.shape[:2] != settings.shape_px:
+        raise ValueError(
+            f"frame has shape {image.shape[:2]}, but its settings say {settings.shape_px}"
+        )
+    _check_match(field, settings, frame_id)
+    return settings
+
+
+def _check_match(field: DistortionField, settings: ScanSettings, frame_id: str) -> None:
+    differing = settings.differences(field.settings)
+    if differing:
+        named = "; ".join(
+            f"{name} is {_value(settings, name)}, the field's {_value(field.settings, name)}"
+            for name in differing
+        )
+        raise ValueError(f"the field belongs to another scan: {named}")
+    if field.kind == "frame" and field.frame_id != frame_id:
+        raise ValueError(
+            f"the field belongs to frame {field.frame_id!r} only, not to {frame_id!r}; "
+            "for other frames take the stationary field"
+        )
+
+
+def _value(settings: ScanSettings, name: str) -> object:
+    return getattr(settings, name, dict(settings.extra).get(name))
+
+
+def _record(field: DistortionField, resample: Resample) -> dict[str, object]:
+    return {
+        "kind": field.kind,
+        "reference": field.reference,
+        "frame_id": field.frame_id,
+        "resample": resample,
+        "convention": CONVENTION,
+        "versions": {"nion_distortion": _version("nion-distortion"), "numpy": np.__version__},
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _resampled(
+    image: npt.NDArray[Any], field: DistortionField, resample: Resample
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Every plane of trailing axes in turn, `PLANES` at a time: the extra memory is constant."""
+    valid = np.empty(image.shape[:2], dtype=np.bool_)
+    one = _spline if resample == "spline" else _nearest
+    if image.ndim == 2:
+        corrected = one(np.ascontiguousarray(image, dtype=np.float32), field, valid)
+    else:
+        corrected = np.empty(image.shape, dtype=np.float32)
+        source = image.reshape(*image.shape[:2], -1)
+        target = corrected.reshape(source.shape)
+        for start in range(0, source.shape[2], PLANES):
+            block = source[:, :, start : start + PLANES]
+            planes = np.ascontiguousarray(np.moveaxis(block, 2, 0), dtype=np.float32)
+            done = np.stack([one(plane, field, valid) for plane in planes], axis=2)
+            target[:, :, start : start + PLANES] = done
+    corrected.flags.writeable = valid.flags.writeable = False
+    return corrected, valid
+
+
+def _in_quadrature(
+    one: npt.NDArray[np.float32], two: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    total = np.empty_like(one)
+
+    def rows(start: int, stop: int) -> None:
+        part = total[:, start:stop]
+        np.multiply(one[:, start:stop], one[:, start:stop], out=part)
+        part += two[:, start:stop] * two[:, start:stop]
+        np.sqrt(part, out=part)
+
+    for_chunks(rows, one.shape[1], smallest=SMALLEST_ROWS)
+    total.flags.writeable = False
+    return total
+
+
+def _nearest(
+    image: npt.NDArray[np.float32], field: DistortionField, valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    corrected = np.empty_like(image)
+
+    def rows(start: int, stop: int) -> None:
+        _nearest_rows(image, field.displacement_px, field.valid, (start, stop), (corrected, valid))
+
+    for_chunks(rows, len(image), smallest=SMALLEST_ROWS)
+    return corrected
+
+
+def _spline(
+    image: npt.NDArray[np.float32], field: DistortionField, valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    coefficients = _spline_coefficients(image)
+    corrected = np.empty_like(image)
+
+    def rows(start: int, stop: int) -> None:
+        _spline_rows(
+            (image, coefficients),
+            field.displacement_px,
+            field.valid,
+            (start, stop),
+            (corrected, valid),
+        )
+
+    for_chunks(rows, len(image), smallest=SMALLEST_ROWS)
+    return corrected
+
+
+def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Coefficients of the interpolating cubic B-spline, shape (ny + 2, nx + 2).
+
+    The rim of one pixel mirrors the image about its outermost pixel centres.
+    """
+    ny, nx = image.shape
+    padded = np.empty((ny + 2, nx + 2), dtype=np.float32)
+    inner = padded[1:-1, 1:-1]
+    for_chunks(
+        lambda start, stop: _prefilter_rows(image[start:stop], inner[start:stop]),
+        ny,
+        smallest=SMALLEST_ROWS,
+    )
+    if not np.isfinite(inner[:, 0]).all():  # the filter carries it there from anywhere in a row
+        raise ValueError(
+            "frame has pixels that are not finite, which a spline would spread over their rows; "
+            'replace them or use resample="nearest"'
+        )
+    for_chunks(
+        lambda start, stop: _prefilter_columns(inner[:, start:stop]), nx, smallest=SMALLEST_ROWS
+    )
+    padded[1:-1, 0], padded[1:-1, -1] = padded[1:-1, 2], padded[1:-1, -3]
+    padded[0], padded[-1] = padded[2], padded[-3]
+    return padded
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefilter_rows(
+    image: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+) -> None:  # pragma: no cover
+    """Filter along the rows, four at once so that no row waits for its own last pixel.
+
+    Equivalent to `scipy.ndimage.spline_filter1d` with ``mode="mirror"``, times 6 for the columns.
+
+    References
+    ----------
+    .. [1] M. Unser, Splines: a perfect fit for signal and image processing, IEEE Signal
+       Processing Magazine 16 (6), 22 (1999), box 2.
+    """
+    ny, nx = image.shape
+    pole, gain = np.float32(POLE), np.float32(GAIN)
+    for first in range(0, ny, 4):
+        last = min(first + 4, ny)
+        for i in range(first, last):
+            out[i, 0] = gain * _before_first(image[i])
+        for j in range(1, nx):
+            for i in range(first, last):
+                out[i, j] = gain * image[i, j] + pole * out[i, j - 1]
+        for i in range(first, last):
+            out[i, nx - 1] = _after_last(out[i, nx - 2], out[i, nx - 1])
+        for j in range(nx - 2, -1, -1):
+            for i in range(first, last):
+                out[i, j] = pole * (out[i, j + 1] - out[i, j])
+
+
+@numba.njit(cache=True, nogil=True)
+def _before_first(values: npt.NDArray[np.float32]) -> np.float32:  # pragma: no cover
+    """First value of the causal filter on a mirrored signal."""
+    total, power = np.float32(0.0), np.float32(1.0)
+    for k in range(HORIZON):
+        total += power * values[k if k < len(values) else 2 * len(values) - 2 - k]
+        power *= np.float32(POLE)
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _after_last(before: np.float32, last: np.float32) -> np.float32:  # pragma: no cover
+    """Last value of the anticausal filter on a mirrored signal."""
+    pole = np.float32(POLE)
+    return pole / (pole * pole - np.float32(1.0)) * (last + pole * before)
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefilter_columns(out: npt.NDArray[np.float32]) -> None:  # pragma: no cover
+    """Filter along the columns in place; see `_prefilter_rows`."""
+    ny, nx = out.shape
+    pole = np.float32(POLE)
+    for j in range(nx):
+        out[0, j] = _before_first(out[:, j])
+    for i in range(1, ny):
+        above, here = out[i - 1], out[i]
+        for j in range(nx):
+            here[j] += pole * above[j]
+    for j in range(nx):
+        out[ny - 1, j] = _after_last(out[ny - 2, j], out[ny - 1, j])
+    for i in range(ny - 2, -1, -1):
+        below, here = out[i + 1], out[i]
+        for j in range(nx):
+            here[j] = pole * (below[j] - here[j])
+
+
+@numba.njit(cache=True, nogil=True)
+def _source(place: float, length: int) -> float:  # pragma: no cover
+    """Return the place in the scan, or -1 where it lies outside (or is not a number)."""
+    end = float(length - 1)
+    if not (-TOLERANCE_PX <= place <= end + TOLERANCE_PX):
+        return -1.0
+    return min(max(place, 0.0), end)
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearest_rows(
+    image: npt.NDArray[np.float32],
+    displacement_px: npt.NDArray[np.float32],
+    seen: npt.NDArray[np.bool_],
+    rows: tuple[int, int],
+    out: tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]],
+) -> None:  # pragma: no cover
+    """Equivalent to `scipy.ndimage.map_coordinates` with ``order=0``."""
+    corrected, valid = out
+    ny, nx = image.shape
+    for i in range(rows[0], rows[1]):
+        for j in range(nx):
+            y = _source(i + displacement_px[0, i, j], ny)
+            x = _source(j + displacement_px[1, i, j], nx)
+            valid[i, j] = seen[i, j] and y >= 0.0 and x >= 0.0
+            corrected[i, j] = image[int(y + 0.5), int(x + 0.5)] if valid[i, j] else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _weights(
+    f: np.float32,
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:  # pragma: no cover
+    """Values of the cubic B-spline at 1 + f, f, 1 - f, 2 - f."""
+    third, half = np.float32(1 / 3), np.float32(0.5)
+    g = np.float32(1.0) - f
+    w0, w3 = third * half * g * g * g, third * half * f * f * f
+    w1 = third + third - f * f * (np.float32(1.0) - half * f)
+    w2 = third + third - g * g * (np.float32(1.0) - half * g)
+    return w0, w1, w2, w3
+
+
+@numba.njit(cache=True, nogil=True)
+def _spline_rows(
+    images: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    displacement_px: npt.NDArray[np.float32],
+    seen: npt.NDArray[np.bool_],
+    rows: tuple[int, int],
+    out: tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]],
+) -> None:  # pragma: no cover
+    """Equivalent to `scipy.ndimage.map_coordinates` with ``order=3, mode="mirror"``.
+
+    On a pixel centre the spline is the image itself, which is taken as it is: no rounding.
+    """
+    image, c = images
+    corrected, valid = out
+    ny, nx = image.shape
+    for i in range(rows[0], rows[1]):
+        for j in range(nx):
+            y = _source(i + displacement_px[0, i, j], ny)
+            x = _source(j + displacement_px[1, i, j], nx)
+            valid[i, j] = seen[i, j] and y >= 0.0 and x >= 0.0
+            corrected[i, j] = 0.0
+            if valid[i, j]:
+                k, m = np.uint64(min(int(y), ny - 2)), np.uint64(min(int(x), nx - 2))
+                fy, fx = np.float32(y - k), np.float32(x - m)
+                if fy % 1 == 0.0 and fx % 1 == 0.0:
+                    corrected[i, j] = image[k + np.uint64(fy), m + np.uint64(fx)]
+                else:
+                    corrected[i, j] = _spline_at(c, k, m, fy, fx)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _spline_at(
+    c: npt.NDArray[np.float32], k: int, m: int, fy: np.float32, fx: np.float32
+) -> np.float32:  # pragma: no cover
+    v0, v1, v2, v3 = _weights(fx)
+    total = np.float32(0.0)
+    for row, w in enumerate(_weights(fy)):
+        r = k + np.uint64(row)
+        total += w * (v0 * c[r, m] + v1 * c[r, m + 1] + v2 * c[r, m + 2] + v3 * c[r, m + 3])
+    return total
