@@ -1,0 +1,382 @@
+"""Column positions -> basis vectors and motif, in two independent ways."""
+
+import cv2
+import numba
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+__all__ = [
+    "basis_from_fourier",
+    "basis_from_neighbours",
+    "column_spacing_px",
+    "fold_motif",
+    "reduced",
+    "same_lattice",
+]
+
+Array = npt.NDArray[np.float64]
+
+PATCH = 420
+"""Columns of the neighbourhood that the basis is taken from."""
+
+REACH = 3.0
+"""How far neighbours are looked at, in column spacings: every crystal here repeats within two."""
+
+BIN, BLUR, CATCH = 0.06, 0.09, 0.25
+"""Bin and smoothing of the map of neighbour vectors, radius of a cluster; in column spacings."""
+
+LEAST_SHARE, RELATIVE_SHARE = 0.55, 0.78
+"""A lattice vector leads from this share of the columns to another (of the best vector's share):
+a vector between two sublattices does so from half of them."""
+
+LEAST_OCCUPANCY = 0.25
+"""A sublattice has at least this share of the fullest one's columns."""
+
+
+def column_spacing_px(positions_px: Array, nearest: int = 8) -> float:
+    """Square root of the area of one column, from the distance to the eighth neighbour.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        The columns, at least ten.
+    nearest : int, default: 8
+        Which neighbour.
+
+    Returns
+    -------
+    float
+        The spacing in px; half empty frames do not widen it.
+    """
+    distance = cKDTree(positions_px).query(positions_px, [nearest + 1])[0]
+    return float(np.median(distance) * np.sqrt(np.pi / (nearest + 0.5)))
+
+
+def reduced(basis_px: Array) -> Array:
+    """Shorten two vectors to the shortest that span the same lattice (Lagrange and Gauss).
+
+    Parameters
+    ----------
+    basis_px : ndarray, shape (2, 2)
+        Rows are the vectors.
+
+    Returns
+    -------
+    ndarray, shape (2, 2)
+        The shorter first, angle 60 to 120 degrees.
+    """
+    short, long = sorted(np.array(basis_px, float), key=lambda v: float(v @ v))
+    while True:
+        long = long - np.rint(long @ short / (short @ short)) * short
+        if long @ long >= short @ short * (1 - 1e-12):
+            return np.array([short, long])
+        short, long = long, short
+
+
+def same_lattice(one_px: Array, two_px: Array, tolerance: float = 0.1) -> bool:
+    """Whether two bases span the same lattice.
+
+    Parameters
+    ----------
+    one_px, two_px : ndarray, shape (2, 2)
+        Rows are the vectors.
+    tolerance : float, default: 0.1
+        Largest departure from whole numbers.
+
+    Returns
+    -------
+    bool
+        True if each is a whole-numbered combination of the other.
+    """
+    step = one_px @ np.linalg.inv(two_px)
+    whole = np.rint(step)
+    return bool(np.abs(step - whole).max() < tolerance and abs(round(np.linalg.det(whole))) == 1)
+
+
+def basis_from_neighbours(positions_px: Array, centre_px: Array) -> tuple[Array | None, float]:
+    """Find the basis by clustering the vectors from columns to their neighbours.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        The columns.
+    centre_px : ndarray, shape (2,)
+        Middle of the neighbourhood.
+
+    Returns
+    -------
+    basis_px : ndarray, shape (2, 2), or None
+        The shortest two vectors at which most columns have another one; None without such.
+    share : float
+        Share of the columns that have a neighbour at the best vector.
+
+    Notes
+    -----
+    As in the paper's supplement [1]_, but all neighbours within three column spacings are
+    clustered by angle and length at once (as points of a plane), so that any cell is found, and a
+    cluster counts only if most columns contribute to it: vectors from one sublattice to
+    another start at half of the columns.
+
+    References
+    ----------
+    .. [1] K. M. Roccapriore et al., Ultramicroscopy, 2021, supplement, "Atomic indexing
+       procedure".
+    """
+    patch, radius = _patch(positions_px, centre_px)
+    if len(patch) < 10:
+        return None, 0.0
+    spacing = column_spacing_px(patch)
+    reach = min(REACH * spacing, 0.5 * radius)
+    starts, steps = _neighbour_vectors(patch, centre_px, radius - reach, reach)
+    peaks = _vector_clusters(steps, reach, spacing)
+    if len(peaks) < 2:
+        return None, 0.0
+    count = int(starts.max()) + 1
+    vectors, share = _shares(starts, steps, peaks, CATCH * spacing, count)
+    good = share >= max(LEAST_SHARE, RELATIVE_SHARE * float(share.max()))
+    return _span(vectors[good]), float(share.max())
+
+
+def _patch(positions: Array, centre: Array) -> tuple[Array, float]:
+    distance = np.hypot(*(positions - centre).T)
+    if len(positions) > PATCH:
+        nearest = np.argpartition(distance, PATCH)[:PATCH]
+        return positions[nearest], float(distance[nearest].max())
+    return positions, float(distance.max())
+
+
+def _neighbour_vectors(
+    patch: Array, centre: Array, inner: float, reach: float
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """From columns whose whole surroundings are in the patch: (their number, the vector)."""
+    starts = patch[np.hypot(*(patch - centre).T) <= inner]
+    pairs = cKDTree(starts).sparse_distance_matrix(cKDTree(patch), reach, output_type="ndarray")
+    pairs = pairs[pairs["v"] > 1e-9]
+    pairs = pairs[np.lexsort((pairs["j"], pairs["i"]))]
+    return pairs["i"].astype(np.int64), patch[pairs["j"]] - starts[pairs["i"]]
+
+
+def _vector_clusters(steps: Array, reach: float, spacing: float) -> Array:
+    """Maxima of the smoothed density of vectors, one of each pair v and -v; shape (k, 2)."""
+    half = int(np.ceil(reach / (BIN * spacing))) + 2
+    size = 2 * half + 1
+    bins = np.rint(steps / (BIN * spacing)).astype(int) + half
+    density = np.bincount(bins[:, 0] * size + bins[:, 1], minlength=size * size)
+    density = density.reshape(size, size).astype(np.float32)
+    density += density[::-1, ::-1]
+    density = cv2.GaussianBlur(density, (0, 0), BLUR / BIN)
+    highest = density >= cv2.dilate(density, np.ones((5, 5), np.uint8))
+    highest &= density > 0.2 * density.max()
+    highest[half + 1 :] = False
+    highest[half, half:] = False
+    return (np.argwhere(highest) - half) * (BIN * spacing)
+
+
+def _shares(
+    starts: npt.NDArray[np.int64], steps: Array, peaks: Array, catch: float, count: int
+) -> tuple[Array, Array]:
+    """Mean vector of each cluster, and the share of columns with a neighbour in it."""
+    for _ in range(2):
+        peaks, hits = _cluster_means(starts, steps, peaks, catch)
+    return peaks, hits / count
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _cluster_means(starts, steps, peaks, catch):  # type: ignore[no-untyped-def]
+    """Both v and -v are clusters of the same vector; a column counts once for each of them."""
+    sums = np.zeros((len(peaks), 2))
+    members = np.zeros(len(peaks))
+    hits = np.zeros(len(peaks))
+    for k in range(len(peaks)):
+        for sign in (1.0, -1.0):
+            last = -1
+            for p in range(len(steps)):
+                dy = sign * steps[p, 0] - peaks[k, 0]
+                dx = sign * steps[p, 1] - peaks[k, 1]
+                if dy * dy + dx * dx < catch * catch:
+                    sums[k, 0] += dy
+                    sums[k, 1] += dx
+                    members[k] += 1
+                    if starts[p] != last:
+                        hits[k] += 0.5
+                        last = starts[p]
+    means = peaks.copy()
+    for k in range(len(peaks)):
+        if members[k] > 0:
+            means[k] += sums[k] / members[k]
+    return means, hits
+
+
+def _span(vectors: Array) -> Array | None:
+    """Reduced basis of the lattice that these vectors belong to, averaged over all of them."""
+    if len(vectors) < 2:
+        return None
+    vectors = vectors[np.argsort((vectors**2).sum(1))]
+    cross = vectors[0, 0] * vectors[:, 1] - vectors[0, 1] * vectors[:, 0]
+    apart = np.flatnonzero(np.abs(cross) > 0.3 * (vectors[0] ** 2).sum())
+    if not len(apart):
+        return None
+    basis = reduced(vectors[[0, apart[0]]])
+    steps = vectors @ np.linalg.inv(basis)
+    whole = np.rint(steps)
+    near = np.abs(steps - whole).max(1) < 0.25
+    return reduced(np.linalg.lstsq(whole[near], vectors[near], rcond=None)[0])
+
+
+FOURIER_SIZE = 256
+"""Side of the grid for the structure factor."""
+
+FOURIER_PEAKS = 24
+"""Strongest peaks that the reciprocal basis has to explain."""
+
+
+def basis_from_fourier(positions_px: Array, centre_px: Array) -> Array | None:
+    """Find the basis from the peaks of the structure factor |sum_n exp(2 pi i k x_n)|^2.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        The columns.
+    centre_px : ndarray, shape (2,)
+        Middle of the neighbourhood that is transformed.
+
+    Returns
+    -------
+    ndarray, shape (2, 2), or None
+        Basis of the lattice whose reciprocal lattice holds the strongest peaks; None where they
+        belong to no lattice.
+    """
+    patch, radius = _patch(positions_px, centre_px)
+    if len(patch) < 10:
+        return None
+    spacing = column_spacing_px(patch)
+    pixel = spacing / 5
+    power = _structure_factor((patch - centre_px) / pixel, radius / pixel)
+    peaks = _reciprocal_peaks(power)
+    reciprocal = _reciprocal_basis(peaks)
+    if reciprocal is None:
+        return None
+    return reduced(np.linalg.inv(reciprocal).T * (FOURIER_SIZE * pixel))
+
+
+def _structure_factor(places: Array, radius: float) -> npt.NDArray[np.float32]:
+    """Power on half of the reciprocal grid, centred; a Hann window, points shared by four pixels."""
+    window = np.cos(0.5 * np.pi * np.minimum(np.hypot(*places.T) / (radius + 1e-9), 1)) ** 2
+    corner = np.floor(places).astype(int)
+    part = places - corner
+    image = np.zeros(FOURIER_SIZE * FOURIER_SIZE)
+    for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cell = (corner + step) % FOURIER_SIZE
+        share = np.abs(1 - np.array(step) - part).prod(1) * window
+        image += np.bincount(
+            cell[:, 0] * FOURIER_SIZE + cell[:, 1], share, FOURIER_SIZE * FOURIER_SIZE
+        )
+    spectrum = scipy.fft.rfft2(image.reshape(FOURIER_SIZE, FOURIER_SIZE).astype(np.float32))
+    return np.fft.fftshift(np.abs(spectrum) ** 2, axes=0)
+
+
+def _reciprocal_peaks(power: npt.NDArray[np.float32]) -> Array:
+    """Strongest maxima, one of each pair k and -k, to a fraction of a pixel; shape (k, 2)."""
+    half = FOURIER_SIZE // 2
+    power = power.copy()
+    rows, columns = np.ogrid[-half:half, : half + 1]
+    # the window's own peak; and one side of the axis holds what the other does
+    power[np.hypot(rows, columns) < 8] = 0
+    power[:half, 0] = 0
+    highest = (power >= cv2.dilate(power, np.ones((7, 7), np.uint8))) & (power > 0)
+    highest[[0, -1], :] = False
+    highest[:, -1] = False
+    places = np.argwhere(highest)
+    heights = power[highest]
+    places = places[np.argsort(-heights, kind="stable")[:FOURIER_PEAKS]]
+    strong = power[places[:, 0], places[:, 1]] > 0.04 * power.max()
+    return np.array([_summit(power, *place) for place in places[strong]]) - [half, 0]
+
+
+def _summit(power: npt.NDArray[np.float32], row: int, column: int) -> Array:
+    left = max(column - 2, 0)
+    part = power[max(row - 2, 0) : row + 3, left : column + 3].astype(float)
+    y, x = np.indices(part.shape)
+    return np.array(
+        [(part * y).sum() / part.sum() + max(row - 2, 0), (part * x).sum() / part.sum() + left]
+    )
+
+
+def _reciprocal_basis(peaks: Array) -> Array | None:
+    """The coarsest basis of which at least four in five strong peaks are whole multiples."""
+    if len(peaks) < 3:
+        return None
+    best, best_score = None, 0.0
+    short = peaks[np.argsort((peaks**2).sum(1), kind="stable")][:10]
+    for a in range(len(short)):
+        for b in range(a + 1, len(short)):
+            pair = short[[a, b]]
+            area = abs(np.linalg.det(pair))
+            if area < 0.3 * max((pair**2).sum(1)):
+                continue
+            step = peaks @ np.linalg.inv(pair)
+            fits = np.abs(step - np.rint(step)).max(1) < 0.12
+            score = fits.mean() * area**0.05
+            if fits.mean() >= 0.8 and score > best_score:
+                whole = np.rint(step[fits])
+                best = np.linalg.lstsq(whole, peaks[fits], rcond=None)[0]
+                best_score = score
+    return best
+
+
+def fold_motif(positions_px: Array, centre_px: Array, basis_px: Array) -> tuple[Array, Array]:
+    """Find the columns' places in the cell by folding the neighbourhood into one cell.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        The columns.
+    centre_px : ndarray, shape (2,)
+        Middle of the neighbourhood; the cell's corner.
+    basis_px : ndarray, shape (2, 2)
+        Rows are the basis vectors.
+
+    Returns
+    -------
+    motif : ndarray, shape (m, 2)
+        Fractional place of each cluster, relative to ``centre_px``; the fullest first.
+    occupancy : ndarray, shape (m,)
+        Columns in each, as a share of the fullest.
+    """
+    patch, _ = _patch(positions_px, centre_px)
+    inner = np.argsort(np.hypot(*(patch - centre_px).T), kind="stable")[: PATCH // 2]
+    places = ((patch[inner] - centre_px) @ np.linalg.inv(basis_px)) % 1.0
+    lengths = np.hypot(*basis_px.T)
+    spacing = column_spacing_px(patch)
+    size = np.maximum(8, np.rint(lengths / (BIN * spacing))).astype(int)
+    bins = np.minimum((places * size).astype(int), size - 1)
+    density = np.bincount(bins[:, 0] * size[1] + bins[:, 1], minlength=int(size.prod()))
+    density = gaussian_filter(density.reshape(size).astype(float), BLUR / BIN, mode="wrap")
+    wrapped = np.pad(density, 2, mode="wrap").astype(np.float32)
+    highest = (wrapped >= cv2.dilate(wrapped, np.ones((5, 5), np.uint8)))[2:-2, 2:-2]
+    peaks = (np.argwhere(highest & (density > 0.1 * density.max())) + 0.5) / size
+    return _folded_clusters(places, peaks, basis_px, CATCH * spacing)
+
+
+def _folded_clusters(
+    places: Array, peaks: Array, basis: Array, catch: float
+) -> tuple[Array, Array]:
+    count = np.zeros(len(peaks))
+    for _ in range(2):
+        step = places[None] - peaks[:, None]
+        step -= np.rint(step)
+        near = ((step @ basis) ** 2).sum(-1) < catch**2
+        count = near.sum(1)
+        peaks = peaks + (step * near[..., None]).sum(1) / np.maximum(count, 1)[:, None]
+    order = np.argsort(-count, kind="stable")
+    kept: list[int] = []
+    for k in order:
+        step = peaks[kept] - peaks[k]
+        step -= np.rint(step)
+        apart = not kept or ((step @ basis) ** 2).sum(1).min() > catch**2
+        if apart and count[k] >= LEAST_OCCUPANCY * count[order[0]]:
+            kept.append(int(k))
+    return peaks[kept], count[kept] / max(count[order[0]], 1)

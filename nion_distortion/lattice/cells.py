@@ -1,0 +1,123 @@
+"""Which of the equivalent cells: sublattices by brightness, the canonical cell, the one before."""
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.lattice.basis import reduced
+from nion_distortion.lattice.indexed import Lattice
+
+__all__ = ["canonical_cell", "cell_like", "split_by_brightness"]
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+LEAST_CONTRAST, LEAST_SIGNIFICANCE = 0.06, 8.0
+"""Alternating brightness that makes two sublattices of one: its size, and in standard errors."""
+
+LOWEST_FRACTION = -0.15
+"""Fractions of a motif run from here to 0.85: noise moves none of the usual ones over the edge."""
+
+
+def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, Integers]:
+    """Enlarge the cell where equal places alternate in brightness (Sr and Ti-O in SrTiO3 [001]).
+
+    Parameters
+    ----------
+    sites : ndarray, shape (n, 3)
+        i, j and sublattice in the lattice of places.
+    amplitude : ndarray, shape (n,)
+        Brightness of each column.
+
+    Returns
+    -------
+    rows : ndarray, shape (2, 2)
+        The larger cell's vectors in the smaller one's; the identity where nothing alternates.
+    sites : ndarray, shape (n, 3)
+        i, j and sublattice in the larger cell.
+    """
+    bright = np.minimum(amplitude, 4 * np.median(amplitude))
+    waves = [w for w in ((1, 0), (0, 1), (1, 1)) if _alternates(sites, bright, np.array(w))]
+    rows = _common_cell(waves)
+    cells = sites[:, :2] @ np.linalg.inv(rows)
+    whole = np.floor(cells + 1e-9).astype(np.int64)
+    rest = np.rint(sites[:, :2] - whole @ rows).astype(np.int64)
+    keys = np.column_stack([rest, sites[:, 2]])
+    sublattice = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    return rows, np.column_stack([whole, sublattice])
+
+
+def _alternates(sites: Integers, bright: Array, wave: Integers) -> bool:
+    """Whether brightness changes with the sign (-1)^(wave . cell), on any sublattice."""
+    sign = 1.0 - 2.0 * ((sites[:, :2] @ wave) % 2)
+    for s in range(int(sites[:, 2].max()) + 1):
+        mine = sites[:, 2] == s
+        if mine.sum() < 12:
+            continue
+        level, size = bright[mine].mean(), float((sign[mine] * bright[mine]).mean())
+        spread = float((bright[mine] - level - sign[mine] * size).std()) + 1e-12
+        significance = abs(size) / spread * np.sqrt(mine.sum())
+        if abs(size) > LEAST_CONTRAST * level and significance > LEAST_SIGNIFICANCE:
+            return True
+    return False
+
+
+def _common_cell(waves: list[tuple[int, int]]) -> Integers:
+    """Basis of the cells at which every one of these waves has the same sign."""
+    if not waves:
+        return np.eye(2, dtype=np.int64)
+    if len(waves) > 1:
+        return 2 * np.eye(2, dtype=np.int64)
+    return np.array(
+        {(1, 0): [[2, 0], [0, 1]], (0, 1): [[1, 0], [0, 2]], (1, 1): [[1, 1], [-1, 1]]}[waves[0]]
+    )
+
+
+def canonical_cell(basis_px: Array) -> Integers:
+    """Choose among the equivalent reduced cells the one nearest to (+y, +x).
+
+    Parameters
+    ----------
+    basis_px : ndarray, shape (2, 2)
+        Any basis of the lattice.
+
+    Returns
+    -------
+    ndarray, shape (2, 2)
+        Whole numbers M, so that M @ basis_px has the shortest vectors, 60 to 120 degrees apart,
+        positive determinant, and of these the largest sum of cosines between the first vector
+        and +y and the second and +x.
+    """
+    short = reduced(basis_px)
+    to_short = np.rint(short @ np.linalg.inv(basis_px))
+    steps = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 4, indexing="ij"), -1).reshape(-1, 2, 2)
+    steps = steps[np.rint(np.linalg.det(steps @ to_short) * np.sign(np.linalg.det(basis_px))) == 1]
+    bases = steps @ short
+    lengths = np.sqrt((bases**2).sum(2))
+    upright = bases[:, 0, 0] / lengths[:, 0] + bases[:, 1, 1] / lengths[:, 1]
+    allowed = lengths.sum(1) < 1.03 * lengths.sum(1).min()
+    best = steps[np.argmax(np.where(allowed, upright, -9.0))]
+    return np.rint(best @ to_short).astype(np.int64)
+
+
+def cell_like(basis_px: Array, previous: Lattice) -> Integers | None:
+    """Choose among the equivalent cells the one nearest to an earlier lattice's.
+
+    Parameters
+    ----------
+    basis_px : ndarray, shape (2, 2)
+        Any basis of the lattice.
+    previous : Lattice
+        The lattice to stay with.
+
+    Returns
+    -------
+    ndarray, shape (2, 2), or None
+        Whole numbers M, so that M @ basis_px is nearest; None where none is within 10 %.
+    """
+    exact = previous.basis_px @ np.linalg.inv(basis_px)
+    whole = np.rint(exact)
+    size = np.abs(np.linalg.det(previous.basis_px)) ** 0.5
+    off = np.abs(whole @ basis_px - previous.basis_px).max() / size
+    if abs(round(np.linalg.det(whole))) != 1 or off > 0.1:
+        return None
+    return whole.astype(np.int64)

@@ -1,0 +1,324 @@
+"""Columns -> indexed lattice sites: the stages in order, and why a frame is refused."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from nion_distortion._validation import as_array, check_length
+from nion_distortion.frame import UnusableFrameError
+from nion_distortion.lattice.basis import (
+    basis_from_fourier,
+    basis_from_neighbours,
+    column_spacing_px,
+    fold_motif,
+    same_lattice,
+)
+from nion_distortion.lattice.cells import (
+    LOWEST_FRACTION,
+    canonical_cell,
+    cell_like,
+    split_by_brightness,
+)
+from nion_distortion.lattice.growth import Growth, grow, neighbour_steps
+from nion_distortion.lattice.indexed import IndexedColumns, Lattice
+from nion_distortion.lattice.refinement import fit_motif
+
+if TYPE_CHECKING:
+    from nion_distortion.atoms import AtomColumns
+
+__all__ = ["index_columns"]
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+LEAST_COLUMNS = 25
+"""Fewer columns show no lattice that can be told from chance."""
+
+LEAST_PATCH = 0.3
+"""A lattice holds at least this share of a frame's columns."""
+
+WHOLE = 0.8
+"""Where the patch around the centre holds this share of the columns, no other is looked for."""
+
+OUTLIER = 6.0
+"""Standard deviations from where its neighbours put it that cost a column its index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Patch:
+    basis_px: Array
+    growth: Growth
+    keep: Booleans
+    filled: float
+
+    @property
+    def score(self) -> float:
+        return float(self.keep.sum()) * self.filled
+
+
+def index_columns(
+    columns: "AtomColumns",
+    shape_px: tuple[int, int],
+    *,
+    undistorted_px: Array | None = None,
+    previous: Lattice | None = None,
+) -> IndexedColumns:
+    """Give every column its place in the lattice, or none where that is not certain.
+
+    Parameters
+    ----------
+    columns : AtomColumns, n columns
+        As found in the frame.
+    shape_px : tuple of int
+        The frame, (ny, nx).
+    undistorted_px : ndarray, shape (n, 2), optional
+        The columns' places with an already known distortion taken out; basis, indices and the
+        fitted lattice are then those of these places.
+    previous : Lattice, optional
+        The lattice of the frame before: of all equivalent cells the one like it is chosen.
+
+    Returns
+    -------
+    IndexedColumns
+        The largest patch that is consistent; its site (0, 0) of the first sublattice is the one
+        whose column is nearest the frame's centre.
+
+    Raises
+    ------
+    UnusableFrameError
+        If no lattice was found; says why.
+    ValueError
+        If the arrays do not belong together.
+    """
+    seen = columns.positions_px
+    check_length("amplitude", columns.amplitude, len(seen))
+    places = seen
+    if undistorted_px is not None:
+        places = as_array("undistorted_px", undistorted_px, (len(seen), 2))
+    if len(places) < LEAST_COLUMNS:
+        raise UnusableFrameError(
+            f"no lattice was found: only {len(places)} columns, and {LEAST_COLUMNS} are needed"
+        )
+    patch = _largest_patch(places, shape_px)
+    sites, motif_basis = _crystal(patch, places, columns.amplitude, shape_px, previous)
+    return _result(columns, places, patch, sites, motif_basis)
+
+
+def _largest_patch(places: Array, shape: tuple[int, int]) -> _Patch:
+    """The patch around the centre where it holds most columns, else the largest of several."""
+    best: _Patch | None = None
+    share = 0.0
+    for centre in _centres(places, shape):
+        found, here = _patch_at(places, centre, shape)
+        share = max(share, here)
+        if found is not None and (best is None or found.score > 1.1 * best.score):
+            best = found
+        if best is not None and best.keep.sum() >= WHOLE * len(places):
+            break
+    if best is None:
+        raise UnusableFrameError(
+            f"no lattice was found: {100 * (1 - share):.0f} % of the columns have no neighbour"
+            " at the most frequent distance and direction"
+        )
+    if best.keep.sum() < max(LEAST_PATCH * len(places), LEAST_COLUMNS):
+        raise UnusableFrameError(
+            "no lattice was found: the largest consistent patch holds"
+            f" {best.keep.sum()} of {len(places)} columns"
+        )
+    return best
+
+
+def _centres(places: Array, shape: tuple[int, int]) -> list[Array]:
+    """The column nearest the frame's centre first, then those nearest to eight places around."""
+    steps = [(0.5, 0.5), (0.5, 0.75), (0.5, 0.25), (0.25, 0.5), (0.75, 0.5)]
+    steps += [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)]
+    wanted = np.array(steps) * (np.array(shape) - 1)
+    nearest = np.argmin(((places[:, None] - wanted) ** 2).sum(2), axis=0)
+    return [places[n] for n in dict.fromkeys(nearest.tolist())]
+
+
+def _patch_at(places: Array, centre: Array, shape: tuple[int, int]) -> tuple[_Patch | None, float]:
+    """Best of what the two ways to find the basis give here, and the share of neighbours."""
+    by_neighbours, share = basis_from_neighbours(places, centre)
+    by_fourier = basis_from_fourier(places, centre)
+    bases = [basis for basis in (by_neighbours, by_fourier) if basis is not None]
+    if len(bases) == 2 and same_lattice(bases[1], bases[0]):
+        bases.pop()
+    patches = [p for p in (_grown(places, centre, b, shape) for b in bases) if p is not None]
+    return max(patches, key=lambda p: p.score, default=None), share
+
+
+def _grown(places: Array, centre: Array, basis: Array, shape: tuple[int, int]) -> _Patch | None:
+    motif, _ = fold_motif(places, centre, basis)
+    if len(motif) > 8:
+        return None
+    seed = _seed(places, centre, basis, motif)
+    if seed is None:
+        return None
+    growth = grow(places, seed, basis, motif, shape)
+    keep = _consistent(places, growth, basis, motif)
+    if keep.sum() < LEAST_COLUMNS:
+        return None
+    expected = neighbour_steps(basis, motif).count[growth.sites[keep, 2]]
+    filled = float((growth.neighbours[keep] / expected).mean())
+    return _Patch(basis_px=basis, growth=growth, keep=keep, filled=filled)
+
+
+def _seed(places: Array, centre: Array, basis: Array, motif: Array) -> tuple[int, int] | None:
+    """The column nearest the centre that is where the motif has one, and its sublattice."""
+    nearest = np.argsort(((places - centre) ** 2).sum(1), kind="stable")[:12]
+    step = ((places[nearest] - centre) @ np.linalg.inv(basis))[:, None] - motif
+    step -= np.rint(step)
+    off = np.hypot(*np.moveaxis(step @ basis, -1, 0))
+    limit = 0.12 * float(np.hypot(*basis.T).min())
+    for n, row in zip(nearest, off, strict=True):
+        if row.min() < limit:
+            return int(n), int(row.argmin())
+    return None
+
+
+def _consistent(places: Array, growth: Growth, basis: Array, motif: Array) -> Booleans:
+    """Columns that several indexed neighbours put where they are."""
+    keep = np.asarray((growth.sites[:, 2] >= 0) & (growth.neighbours >= 3))
+    if not keep.any():
+        return keep
+    nearest = float(np.hypot(*basis.T).min() * neighbour_steps(basis, motif).nearest.min())
+    spread = float(np.median(growth.error_px[keep])) / 1.1774
+    limit = np.clip(OUTLIER * spread, 0.06 * nearest, 0.3 * nearest)
+    keep &= growth.error_px <= limit
+    return _without_rim(places, keep)
+
+
+def _without_rim(places: Array, keep: Booleans) -> Booleans:
+    """Drop columns that stand among several without an index: another grain begins there."""
+    strangers = places[~keep]
+    if len(strangers) < 2 or not keep.any():
+        return keep
+    spacing = column_spacing_px(places[keep])
+    around = cKDTree(strangers).query_ball_point(places[keep], 1.5 * spacing, return_length=True)
+    keep = keep.copy()
+    keep[np.flatnonzero(keep)[np.asarray(around) >= 2]] = False
+    return keep
+
+
+def _crystal(
+    patch: _Patch,
+    places: Array,
+    amplitude: Array,
+    shape: tuple[int, int],
+    previous: Lattice | None,
+) -> tuple[Integers, tuple[Array, Array]]:
+    """Sites (i, j, sublattice) of the kept columns in the chosen cell; its basis and motif."""
+    mine, bright = places[patch.keep], amplitude[patch.keep]
+    _, sites = split_by_brightness(patch.growth.sites[patch.keep], bright)
+    sites = _only_used(sites)
+    weights = np.ones(len(sites))
+    _, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, weights)
+    cell = None if previous is None else cell_like(basis, previous)
+    if cell is None:
+        cell, previous = canonical_cell(basis), None
+    to_cell = np.linalg.inv(cell)
+    basis, motif = cell @ basis, motif @ to_cell
+    sites = np.column_stack([np.rint(sites[:, :2] @ to_cell).astype(np.int64), sites[:, 2]])
+    order = _sublattice_order(motif, basis, sites[:, 2], bright, previous)
+    sites, motif = _relabelled(sites, motif, order)
+    centre = (np.array(shape) - 1) / 2
+    first = np.flatnonzero(sites[:, 2] == 0)
+    middle = first[np.argmin(((mine[first] - centre) ** 2).sum(1))]
+    sites[:, :2] -= sites[middle, :2].copy()
+    return sites, (basis, motif)
+
+
+def _only_used(sites: Integers) -> Integers:
+    """Number the sublattices that occur from 0."""
+    used = np.unique(sites[:, 2], return_inverse=True)[1].reshape(-1)
+    return np.column_stack([sites[:, :2], used])
+
+
+def _relabelled(sites: Integers, motif: Array, order: Integers) -> tuple[Integers, Array]:
+    """Sublattices in this order, their fractions from the first one's place, near [0, 1)."""
+    fractions = motif[order] - motif[order[0]]
+    cells = np.floor(fractions - LOWEST_FRACTION).astype(np.int64)
+    name = np.argsort(order)[sites[:, 2]]
+    return np.column_stack([sites[:, :2] + cells[name], name]), fractions - cells
+
+
+def _sublattice_order(
+    motif: Array, basis: Array, sublattice: Integers, bright: Array, previous: Lattice | None
+) -> Integers:
+    """Brightest first; of equally bright ones that whose nearest neighbour lies furthest to +y.
+
+    With a previous lattice the order whose motif is most like its motif.
+    """
+    count = len(motif)
+    level = np.array([np.median(bright[sublattice == s]) for s in range(count)])
+    if previous is not None and len(previous.motif) == count:
+        return _order_like(motif, level, previous.motif)
+    order = np.argsort(-level, kind="stable")
+    equal = [int(s) for s in order if level[s] > 0.93 * level[order[0]]]
+    first = max(equal, key=lambda s: _height(motif, basis, s))
+    return np.array([first, *(s for s in order if s != first)])
+
+
+def _height(motif: Array, basis: Array, s: int) -> float:
+    """How far up (+y, then +x) the nearest column of another sublattice lies."""
+    step = np.delete(motif - motif[s], s, axis=0)
+    if not len(step):
+        return 0.0
+    whole = np.stack(np.mgrid[-1:2, -1:2], -1).reshape(-1, 1, 2)
+    away = ((step - np.rint(step) + whole) @ basis).reshape(-1, 2)
+    length = np.hypot(*away.T)
+    near = away[length < 1.1 * length.min()]
+    return float((near @ [1.0, 0.37]).max())
+
+
+def _order_like(motif: Array, level: Array, wanted: Array) -> Integers:
+    """Sublattices so numbered that their places are nearest to the wanted ones."""
+    best, best_cost = np.arange(len(motif)), np.inf
+    for first in np.argsort(-level, kind="stable"):
+        step = (motif - motif[first])[None] - wanted[:, None]
+        off = ((step - np.rint(step)) ** 2).sum(2)
+        order = off.argmin(1)
+        if len(set(order.tolist())) < len(order):
+            continue
+        # a cell that looks the same from either sublattice (SrTiO3) keeps the brightest first
+        cost = float(off.min(1).sum()) + 0.02 * float(np.any(np.diff(level[order]) > 0))
+        if cost < best_cost:
+            best, best_cost = order, cost
+    return best
+
+
+def _result(
+    columns: "AtomColumns",
+    places: Array,
+    patch: _Patch,
+    sites: Integers,
+    crystal: tuple[Array, Array],
+) -> IndexedColumns:
+    keep = patch.keep
+    mine = places[keep]
+    weights = _weights(columns, keep)
+    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, weights)
+    correction = mine - patch.growth.propagated_px[keep]
+    kept = columns.subset(keep)
+    motif = motif.copy()
+    motif[0] = 0.0
+    return IndexedColumns(
+        columns=kept,
+        indices=sites[:, :2],
+        sublattice=sites[:, 2],
+        lattice=Lattice(origin_px=origin, basis_px=basis, motif=motif),
+        propagated_px=kept.positions_px - correction,
+        correction_px=correction,
+        unindexed=int((~keep).sum()),
+    )
+
+
+def _weights(columns: "AtomColumns", keep: Booleans) -> Array:
+    """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
+    variance = 0.5 * np.trace(columns.covariance_px2[keep], axis1=1, axis2=2)
+    return np.asarray(1 / (variance + np.median(variance)))
