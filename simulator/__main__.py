@@ -116,10 +116,15 @@ def _write(path: Path, shots: Sequence[Shot]) -> None:
 
 def _write_truth(path: Path, shots: Sequence[Shot]) -> None:
     ny, nx = shots[0].frame.settings.shape_px
-    pixels = np.stack(np.mgrid[:ny, :nx], axis=-1).reshape(-1, 2)
-    distortion = shots[0].truth.distortion_px(pixels).T.reshape(2, ny, nx)
-    columns = {f"columns_px_{n}": shot.truth.columns.seen_px for n, shot in enumerate(shots)}
-    np.savez_compressed(path, distortion_px=distortion.astype(np.float32), **columns)
+    y, x = np.meshgrid(np.arange(ny), np.arange(nx), indexing="ij")
+    distortion = shots[0].truth.distortion_px(np.stack([y.ravel(), x.ravel()], axis=1))
+    columns = [shot.truth.columns.seen_px for shot in shots]
+    np.savez_compressed(
+        path,
+        distortion_px=distortion.T.reshape(2, ny, nx).astype(np.float32),
+        columns_px=np.concatenate(columns),
+        columns_frame=np.repeat(np.arange(len(shots)), [len(seen) for seen in columns]),
+    )
 
 
 if __name__ == "__main__":

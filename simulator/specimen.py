@@ -21,6 +21,9 @@ WIDTH_NM = 0.049
 EXTENT_NM = 16.0
 """Side of the field for which the shares of grains and vacuum are meant."""
 
+BOUNDARY_NM = 0.1
+"""Columns keep this far off a grain boundary, so that those of two grains never coincide."""
+
 LAYER_POINTS, LAYER_STEP_NM, LAYER_CLUMP_NM = 512, 0.05, 0.1
 """The amorphous layer: points to its period of 25.6 nm, their distance, sigma of its clumps."""
 
@@ -252,8 +255,18 @@ class Specimen:
         if self.vacancy_fraction:
             kept &= _chance(sites, self.seed) >= self.vacancy_fraction
         if len(self.grain_seeds_nm) > 1:
-            away = sites.position_nm[:, None] - self.grain_seeds_nm
-            kept &= (away**2).sum(-1).argmin(1) == sites.grain
+            kept &= self._in_own_grain(sites)
+        return kept
+
+    def _in_own_grain(self, sites: Sites) -> npt.NDArray[np.bool_]:
+        # half the difference of squares over the seeds' distance = way to the boundary between
+        own = self.grain_seeds_nm[sites.grain]
+        kept = np.ones(len(own), bool)
+        for number, rival in enumerate(self.grain_seeds_nm):
+            far = ((sites.position_nm - rival) ** 2).sum(1)
+            near = ((sites.position_nm - own) ** 2).sum(1)
+            apart = np.sqrt(((rival - own) ** 2).sum(1))
+            kept &= (sites.grain == number) | (far - near > 2 * apart * BOUNDARY_NM)
         return kept
 
 
