@@ -99,7 +99,7 @@ def principal_components(
     ----------
     .. [1] K. Roccapriore, N. Creange, M. Ziatdinov, S. Kalinin, Identification and correction of
        temporal and spatial distortions in scanning transmission electron microscopy,
-       Ultramicroscopy 229, 113337 (2021).
+       Ultramicroscopy, 2021.
     """
     values = as_array("series", series, (None, None, None))
     if values.size == 0 or not np.isfinite(values).all():
