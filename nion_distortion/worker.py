@@ -23,9 +23,10 @@ class Worker(Generic[Item]):
     work : callable
         Called with each item that was taken, on the worker's thread.
     failed : callable, optional
-        Told of an exception that came out of ``work`` or ``prepare``, on the same thread.
-    prepare : callable, optional
-        Called once on the worker's thread before the first item; slow imports belong here.
+        Told of an exception that came out of any of the others, on the same thread.
+    prepare, finish : callable, optional
+        Called once on the worker's thread before the first item, and when it is closed; slow
+        imports, and what only the thread that took it can give back, belong here.
     name : str, default: "nion_distortion.worker"
         Name of the thread.
     """
@@ -35,10 +36,12 @@ class Worker(Generic[Item]):
         work: Callable[[Item], object],
         *,
         failed: Callable[[Exception], object] | None = None,
-        prepare: Callable[[], object] | None = None,
+        prepare: Callable[[], object] = lambda: None,
+        finish: Callable[[], object] = lambda: None,
         name: str = "nion_distortion.worker",
     ) -> None:
-        self._work, self._failed, self._prepare = work, failed, prepare
+        self._work, self._failed = work, failed
+        self._prepare, self._finish = prepare, finish
         self._changed = Condition()
         self._waiting: list[Item] = []
         self._closed = False
@@ -89,10 +92,10 @@ class Worker(Generic[Item]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        if self._prepare is not None:
-            self._survive(self._prepare)
+        self._survive(self._prepare)
         while self._wait():
             self._survive(self._take_and_work)
+        self._survive(self._finish)
 
     def _wait(self) -> bool:
         with self._changed:

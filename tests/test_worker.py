@@ -85,7 +85,7 @@ def test_exception_is_logged_with_traceback_told_and_survived(
     assert "KeyError" in caplog.text
 
 
-def test_prepare_runs_first_on_the_workers_thread_and_may_fail() -> None:
+def test_prepare_and_finish_run_on_the_workers_thread_and_may_fail() -> None:
     order: list[object] = []
     done = threading.Event()
 
@@ -93,15 +93,22 @@ def test_prepare_runs_first_on_the_workers_thread_and_may_fail() -> None:
         order.append(threading.current_thread().name)
         raise ImportError("nothing there")
 
+    def finish() -> None:
+        order.append(threading.current_thread().name)
+        raise OSError("nothing left")
+
     def work(item: object) -> None:
         order.append(item)
         done.set()
 
-    worker = Worker(work, prepare=prepare, failed=lambda error: order.append(str(error)), name="w1")
+    def failed(error: Exception) -> None:
+        order.append(str(error))
+
+    worker = Worker(work, failed=failed, prepare=prepare, finish=finish, name="w1")
     worker.submit("item")
     assert done.wait(PATIENCE_S)
     assert worker.close()
-    assert order == ["w1", "nothing there", "item"]
+    assert order == ["w1", "nothing there", "item", "w1", "nothing left"]
 
 
 def test_close_ends_the_thread_leaves_the_waiting_item_and_ignores_later_ones() -> None:

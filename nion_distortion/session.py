@@ -1,0 +1,432 @@
+"""The one stateful object of a live run: frames in, reports out, on a thread of its own."""
+
+import importlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import threadpoolctl
+
+from nion_distortion._validation import as_array
+from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.options import Options
+from nion_distortion.worker import Worker
+
+if TYPE_CHECKING:
+    from nion_distortion.correction import CorrectedFrame
+    from nion_distortion.gaussian_process import DistortionModel
+    from nion_distortion.pipeline import FrameReport
+    from nion_distortion.principal_components import LiveComponents
+
+__all__ = ["LiveReport", "ProcessFrame", "Session", "SessionCounts"]
+
+_log = logging.getLogger(__name__)
+
+MODELS_KEPT = 4
+"""Scan settings whose models are remembered, so that switching back does not begin anew."""
+
+HELD_BACK = 2
+"""First frames that wait for one that agrees with them."""
+
+AGREEMENT = 4.0
+"""Two first frames agree when their mean squared difference is under this many variances."""
+
+SMALLEST_STD_PX = 0.005
+"""Claims of less than this (0.2 pm) do not make two frames disagree."""
+
+REFIT_AFTER = 5
+"""Accepted frames after which the amplitudes are found again, once."""
+
+TIMED_FRAMES = 20
+TRAJECTORY_FRAMES = 1000
+
+
+class ProcessFrame(Protocol):
+    """The stages in order, for one frame: ``nion_distortion.pipeline.process_frame``."""
+
+    def __call__(
+        self, frame: Frame, *, model: "DistortionModel | None", options: Options
+    ) -> "FrameReport":
+        """Process a frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            The analysed frame.
+        model : DistortionModel or None
+            What is known of its settings.
+        options : Options
+            How it is processed.
+
+        Returns
+        -------
+        FrameReport
+            What came out.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCounts:
+    """What became of the scans.
+
+    Parameters
+    ----------
+    processed : int
+        Scans with a report.
+    unusable : int
+        Those of them that gave no samples.
+    failed : int
+        Scans that ended in an exception.
+    dropped : int
+        Scans that were replaced by a newer one before they were looked at.
+    frame_ms : float
+        Mean time for a scan, over the last 20.
+    """
+
+    processed: int = 0
+    unusable: int = 0
+    failed: int = 0
+    dropped: int = 0
+    frame_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LiveReport:
+    """What came out of one scan.
+
+    Parameters
+    ----------
+    scan : tuple of Frame
+        The frames of its channels, the analysed one first.
+    report : FrameReport or None
+        Of the analysed frame; None where processing failed.
+    others : tuple of CorrectedFrame
+        The other channels, corrected with the same field.
+    reason : str or None
+        Why the frame gave nothing new, one sentence; None where it did.
+    accepted : int
+        Frames in the model of these settings; 0 while the first ones are held back.
+    drift_nm : ndarray, shape (n, 2)
+        The sample's way so far (y, x), one row for each usable frame since it was last certain.
+    components : LiveComponents or None
+        The distortion fields of the last 100 frames of these settings; its ``components()``
+        costs milliseconds and is for who looks at them.
+    duration_s : float
+        Time that the scan took to process.
+    """
+
+    scan: tuple[Frame, ...]
+    report: "FrameReport | None" = None
+    others: "tuple[CorrectedFrame, ...]" = ()
+    reason: str | None = None
+    accepted: int = 0
+    drift_nm: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    components: "LiveComponents | None" = None
+    duration_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (None, 2)))
+
+
+class _Learning:
+    """What one scan setting has taught, and the first frames that have still to agree."""
+
+    def __init__(self, settings: ScanSettings, model: "DistortionModel | None" = None) -> None:
+        self.settings, self.model = settings, model
+        self.accepted = 0
+        self.held_back: deque[DistortionModel] = deque(maxlen=HELD_BACK)
+        self.is_settling = False
+        self.components: LiveComponents | None = None
+        self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
+
+    def settle(self) -> None:
+        """Begin a run: its first frame is not adopted, and the drift so far is unknown."""
+        self.is_settling = True
+        self.drift_nm.clear()
+
+    def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
+        """Return a frame held back that agrees with this one, or hold this one back too."""
+        for candidate in reversed(self.held_back):
+            if _agree(candidate, model):
+                self.held_back.clear()
+                return candidate
+        self.held_back.append(model)
+        return None
+
+    def follow(self, report: "FrameReport", empty: "type[LiveComponents]") -> None:
+        """Add a usable frame to the drift and to the stack of distortion fields."""
+        if report.drift_ambiguous:
+            self.drift_nm.clear()
+        self.drift_nm.append(np.asarray(report.drift_nm, dtype=np.float64))
+        self.components = (self.components or empty()).added(report.field.displacement_px)
+
+
+def _agree(one: "DistortionModel", two: "DistortionModel") -> bool:
+    """Compare the stationary distortions of two frames with what they claim to know of them."""
+    first, second = one.stationary_field(), two.stationary_field()
+    seen = first.valid & second.valid
+    difference = (first.displacement_px - second.displacement_px)[:, seen]
+    variance = (np.square(first.std_px) + np.square(second.std_px))[:, seen] + SMALLEST_STD_PX**2
+    return bool(np.sum(np.square(difference) / variance) < AGREEMENT * max(difference.size, 1))
+
+
+class Session:
+    """Process the newest scan of a live run on a thread of its own.
+
+    The first frames of a run, and those after a change of settings, are held back: a scan that
+    has just begun may still settle, so a model is adopted only when a second frame agrees.
+
+    Parameters
+    ----------
+    options : Options, optional
+        How frames are processed.
+    model : DistortionModel, optional
+        What is known already; used where a frame's settings are the model's.
+    process : callable, optional
+        What is done to a frame; default: ``pipeline.process_frame``, loaded on the worker.
+    refit : callable, optional
+        Finds the amplitudes again from the samples in a model; default:
+        ``gaussian_process.refit_amplitudes``, loaded on the worker.
+
+    Notes
+    -----
+    Only the worker's thread writes; other threads read immutable reports. While the session
+    lives, BLAS is held to one thread: two thread pools that alternate would cost five times the
+    time of a frame.
+    """
+
+    def __init__(
+        self,
+        *,
+        options: Options | None = None,
+        model: "DistortionModel | None" = None,
+        process: ProcessFrame | None = None,
+        refit: "Callable[[DistortionModel], DistortionModel] | None" = None,
+    ) -> None:
+        self.options = Options() if options is None else options
+        self._process, self._refit = process, refit
+        self._known = [] if model is None else [_Learning(model.settings, model)]
+        self._subscribers: tuple[Callable[[LiveReport], object], ...] = ()
+        self._subscribing = Lock()
+        self._in_hand: tuple[Frame, ...] = ()
+        self._last: LiveReport | None = None
+        self._counts = SessionCounts()
+        self._durations_s: deque[float] = deque(maxlen=TIMED_FRAMES)
+        self._leave_limit = ExitStack()
+        self._is_loaded = False
+        self._worker = Worker(
+            self._work,
+            failed=self._fail,
+            prepare=self._load,
+            finish=self._unload,
+            name="nion_distortion.session",
+        )
+
+    @property
+    def last(self) -> LiveReport | None:
+        """The newest report."""
+        return self._last
+
+    @property
+    def model(self) -> "DistortionModel | None":
+        """The accepted model of the newest settings."""
+        return self._known[0].model if self._known else None
+
+    @property
+    def counts(self) -> SessionCounts:
+        """What became of the scans so far."""
+        return replace(self._counts, dropped=self._worker.dropped)
+
+    def submit(self, scan: tuple[Frame, ...]) -> None:
+        """Leave a scan for the worker and return at once; a newer scan replaces one that waits.
+
+        Parameters
+        ----------
+        scan : tuple of Frame
+            The frames of all enabled channels of one scan, the analysed one first.
+
+        Raises
+        ------
+        ValueError
+            If it is empty, or the frames are not of one scan.
+        """
+        if not scan:
+            raise ValueError("scan must have at least one frame")
+        if len({frame.frame_id for frame in scan}) > 1:
+            raise ValueError("the frames of a scan must have one frame_id")
+        self._worker.submit(scan)
+
+    def subscribe(self, callback: Callable[[LiveReport], object]) -> Callable[[], None]:
+        """Be told of each report, on the worker's thread.
+
+        Parameters
+        ----------
+        callback : callable
+            Called with each report; what it raises is logged and hurts nobody else.
+
+        Returns
+        -------
+        callable
+            Ends the subscription; may be called more than once.
+        """
+        with self._subscribing:
+            self._subscribers = (*self._subscribers, callback)
+        return partial(self._unsubscribe, callback)
+
+    def _unsubscribe(self, callback: Callable[[LiveReport], object]) -> None:
+        with self._subscribing:
+            kept = (one for one in self._subscribers if one is not callback)
+            self._subscribers = tuple(kept)
+
+    def close(self) -> None:
+        """End the worker after the scan in hand, and give BLAS its threads back."""
+        with self._subscribing:
+            self._subscribers = ()
+        self._worker.close()
+
+    # on the worker's thread
+
+    def _load(self) -> None:
+        """Import what is heavy, and hold its BLAS to one thread."""
+        if self._process is None:
+            self._process = importlib.import_module("nion_distortion.pipeline").process_frame
+        if self._refit is None:
+            gaussian_process = importlib.import_module("nion_distortion.gaussian_process")
+            self._refit = gaussian_process.refit_amplitudes
+        self._correct = importlib.import_module("nion_distortion.correction").correct_frame
+        components = importlib.import_module("nion_distortion.principal_components")
+        self._no_components = components.LiveComponents
+        # only the thread that entered the limit can leave it again (threadpoolctl 3.8)
+        limit = threadpoolctl.threadpool_limits(1, user_api="blas")
+        self._leave_limit.enter_context(limit)
+        self._is_loaded = True
+        _log.info("Live correction started")
+
+    def _unload(self) -> None:
+        self._leave_limit.close()
+        _log.info("Live correction stopped: %s", self.counts)
+
+    def _work(self, scan: tuple[Frame, ...]) -> None:
+        begun_s = time.perf_counter()
+        self._in_hand = scan
+        if not self._is_loaded:  # loading failed before; the next failure says so again
+            self._load()
+        learning = self._learning_of(scan[0])
+        report = self._process_first(scan[0], learning)
+        if report.unusable is None and self.options.sample == "reference":
+            learning.follow(report, self._no_components)
+        self._publish(
+            LiveReport(
+                scan=scan,
+                report=report,
+                others=self._others(scan, report),
+                reason=report.unusable,
+                accepted=learning.accepted,
+                drift_nm=np.array(learning.drift_nm).reshape(-1, 2),
+                components=learning.components,
+                duration_s=time.perf_counter() - begun_s,
+            )
+        )
+
+    def _learning_of(self, frame: Frame) -> _Learning:
+        """Return what is known of the frame's settings; the newest settings come first."""
+        last = self._last
+        is_same = bool(self._known) and not self._known[0].settings.differences(frame.settings)
+        if is_same and (last is None or frame.index >= last.scan[0].index):
+            return self._known[0]
+        matching = [one for one in self._known if not one.settings.differences(frame.settings)]
+        learning = matching[0] if matching else _Learning(frame.settings)
+        others = [one for one in self._known if one is not learning]
+        self._known = [learning, *others][:MODELS_KEPT]
+        learning.settle()
+        if not is_same:
+            _log.info("New scan settings: %s", frame.settings)
+        return learning
+
+    def _process_first(self, frame: Frame, learning: _Learning) -> "FrameReport":
+        process = cast("ProcessFrame", self._process)
+        report = process(frame, model=learning.model, options=self.options)
+        if self.options.sample == "unknown" or report.unusable is not None:
+            return report
+        if learning.model is None:
+            return self._hold_back(frame, report, learning)
+        if learning.is_settling:
+            learning.is_settling = False
+        else:
+            self._adopt(report.model, learning)
+        return report
+
+    def _hold_back(self, frame: Frame, report: "FrameReport", learning: _Learning) -> "FrameReport":
+        """Adopt an earlier frame that agrees with this one, and this one with it."""
+        earlier = learning.agreeing(report.model)
+        if earlier is None:
+            return report
+        learning.is_settling = False
+        self._adopt(earlier, learning)
+        together = cast("ProcessFrame", self._process)(frame, model=earlier, options=self.options)
+        if together.unusable is None:
+            self._adopt(together.model, learning)
+        return together
+
+    def _adopt(self, model: "DistortionModel", learning: _Learning) -> None:
+        learning.accepted += 1
+        if learning.accepted == REFIT_AFTER:
+            model = cast("Callable[[DistortionModel], DistortionModel]", self._refit)(model)
+        learning.model = model
+
+    def _others(
+        self, scan: tuple[Frame, ...], report: "FrameReport"
+    ) -> "tuple[CorrectedFrame, ...]":
+        if report.field is None:
+            return ()
+        resample = self.options.resample
+        return tuple(self._correct(one, report.field, resample=resample) for one in scan[1:])
+
+    def _fail(self, error: Exception) -> None:
+        """Report that the scan in hand could not be processed."""
+        if self._in_hand:
+            reason = f"This frame could not be processed: {type(error).__name__}: {error}"
+            self._publish(LiveReport(scan=self._in_hand, reason=reason))
+
+    def _publish(self, report: LiveReport) -> None:
+        self._count(report)
+        before, self._last, self._in_hand = self._last, report, ()
+        _log_change(before, report)
+        for subscriber in self._subscribers:
+            try:
+                subscriber(report)
+            except Exception:
+                _log.exception("A subscriber of the live reports failed")
+
+    def _count(self, report: LiveReport) -> None:
+        counts = self._counts
+        if report.report is None:
+            self._counts = replace(counts, failed=counts.failed + 1)
+            return
+        self._durations_s.append(report.duration_s)
+        self._counts = replace(
+            counts,
+            processed=counts.processed + 1,
+            unusable=counts.unusable + (report.reason is not None),
+            frame_ms=1e3 * float(np.mean(self._durations_s)),
+        )
+
+
+def _log_change(before: LiveReport | None, now: LiveReport) -> None:
+    """Log only what has changed: that frames can no longer be used, or can again."""
+    reason = None if before is None else before.reason
+    if now.reason == reason:
+        return
+    if now.reason is None:
+        _log.info("Frames can be used again since frame %d", now.scan[0].index)
+    else:
+        _log.warning("Frame %d cannot be used: %s", now.scan[0].index, now.reason)

@@ -1,0 +1,107 @@
+"""A stand-in for the pipeline: what a frame's brightness says is what it "measures"."""
+
+import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from nion_distortion.correction import correct_frame
+from nion_distortion.distortion import DistortionField
+from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.options import Options
+
+STD_PX = 0.1
+BROKEN = -2.0
+UNUSABLE = -1.0
+REASON = "There are too few columns: 3 were found, 50 are needed."
+
+
+def settings(width_nm: float = 3.0, side: int = 64, **changes: Any) -> ScanSettings:
+    return ScanSettings(
+        shape_px=(side, side), field_of_view_nm=width_nm, dwell_time_us=1.0, **changes
+    )
+
+
+def frame(index: int, level: float = 0.0, *, channel: str = "HAADF", **changes: Any) -> Frame:
+    """Make a frame whose "distortion" is level px; UNUSABLE and BROKEN do what they say."""
+    scan = changes.pop("settings", settings())
+    return Frame(
+        image=np.full(scan.shape_px, level),
+        settings=scan,
+        index=index,
+        frame_id=changes.pop("frame_id", f"scan {index}"),
+        channel=channel,
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that knows the levels of its frames."""
+
+    settings: ScanSettings
+    levels: tuple[float, ...]
+    refitted: bool = False
+
+    def stationary_field(self) -> DistortionField:
+        return field(self.settings, float(np.mean(self.levels)), kind="stationary")
+
+
+def field(scan: ScanSettings, level: float, **changes: Any) -> DistortionField:
+    shape = (2, *scan.shape_px)
+    values: dict[str, Any] = {
+        "displacement_px": np.full(shape, level),
+        "std_px": np.full(shape, STD_PX),
+        "unremoved_std_px": np.zeros(shape),
+        "valid": np.ones(scan.shape_px, bool),
+        "settings": scan,
+        "reference": "free",
+    }
+    return DistortionField(**values | changes)
+
+
+def refit(model: Any) -> Any:
+    return Model(model.settings, model.levels, refitted=True)
+
+
+class Process:
+    """Remembers which frame met which model; waits for ``go`` where it has one."""
+
+    def __init__(self, *, gated: bool = False) -> None:
+        self.calls: list[tuple[Frame, Any]] = []
+        self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.gated = gated
+
+    def __call__(self, frame: Frame, *, model: Any, options: Options) -> Any:
+        self.calls.append((frame, model))
+        self.begun.release()
+        if self.gated:
+            assert self.go.acquire(timeout=20)
+        level = float(frame.image[0, 0])
+        if level == BROKEN:
+            raise RuntimeError("the lattice fell apart")
+        if model is not None and model.settings.differences(frame.settings):
+            raise ValueError("a model met other settings")
+        if level == UNUSABLE:
+            return report(frame, model, None, unusable=REASON)
+        kept = () if model is None else model.levels
+        learnt = Model(frame.settings, (*kept, level))
+        if options.sample == "unknown":
+            return report(frame, model, field(frame.settings, 0.0, kind="stationary"))
+        own = field(frame.settings, level, kind="frame", frame_id=frame.frame_id)
+        return report(frame, learnt, own)
+
+
+def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -> Any:
+    return SimpleNamespace(
+        unusable=unusable,
+        model=model,
+        field=own,
+        corrected=None if own is None else correct_frame(frame, own),
+        drift_nm=np.array([0.1, 0.2]) * frame.index,
+        drift_ambiguous=False,
+        effective_counts=50.0,
+        off_by_pm=SimpleNamespace(value=100.0, std=1.0, p95=200.0),
+        corrected_pm=SimpleNamespace(value=2.0, std=0.1, p95=4.0),
+    )

@@ -1,0 +1,314 @@
+"""The live session: models per setting, first frames held back, nothing lost on an exception."""
+
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import session_fakes as fakes
+import threadpoolctl
+
+from nion_distortion.frame import Frame
+from nion_distortion.options import Options
+from nion_distortion.session import LiveReport, Session
+
+PATIENCE_S = 20.0
+
+
+class Run:
+    """A session whose reports are waited for one by one, so that no scan is dropped."""
+
+    def __init__(self, **options: Any) -> None:
+        self.process = options.pop("process", fakes.Process())
+        self.session = Session(process=self.process, refit=fakes.refit, **options)
+        self.reports: queue.Queue[LiveReport] = queue.Queue()
+        self.session.subscribe(self.reports.put)
+
+    def submit(self, *scan: Frame) -> LiveReport:
+        self.session.submit(scan)
+        return self.reports.get(timeout=PATIENCE_S)
+
+    def levels(self, *levels: float, **changes: Any) -> list[LiveReport]:
+        first = changes.pop("first", 0)
+        return [
+            self.submit(fakes.frame(first + index, level, **changes))
+            for index, level in enumerate(levels)
+        ]
+
+    @property
+    def model(self) -> Any:
+        return self.session.model
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    running = Run()
+    yield running
+    running.session.close()
+
+
+def test_first_frame_is_held_back_until_the_second_agrees(run: Run) -> None:
+    first, second, third = run.levels(1.0, 1.125, 0.875)
+    assert [one.accepted for one in (first, second, third)] == [0, 2, 3]
+    assert first.report is not None
+    assert first.report.corrected is not None
+    assert run.model.levels == (1.0, 1.125, 0.875)
+
+
+def test_first_frame_that_disagrees_with_two_that_agree_is_dropped(run: Run) -> None:
+    reports = run.levels(5.0, 1.0, 1.125)
+    assert [one.accepted for one in reports] == [0, 0, 2]
+    assert run.model.levels == (1.0, 1.125)
+
+
+def test_second_frame_that_disagrees_with_first_and_third_is_dropped(run: Run) -> None:
+    run.levels(1.0, 5.0, 1.125)
+    assert run.model.levels == (1.0, 1.125)
+
+
+def test_frames_that_never_agree_give_no_model(run: Run) -> None:
+    reports = run.levels(1.0, 2.0, 3.0, 4.0, 5.0)
+    assert [one.accepted for one in reports] == [0] * 5
+    assert run.model is None
+
+
+@pytest.mark.parametrize(("difference", "agrees"), [(1.9, True), (2.1, False)])
+def test_agreement_is_two_standard_deviations_of_the_difference(
+    run: Run, difference: float, *, agrees: bool
+) -> None:
+    run.levels(0.0, difference * np.sqrt(2) * fakes.STD_PX)
+    assert (run.model is not None) == agrees
+
+
+def test_amplitudes_are_found_again_once_after_the_fifth_accepted_frame(run: Run) -> None:
+    run.levels(1.0, 1.0, 1.0, 1.0)
+    assert not run.model.refitted
+    run.levels(1.0, first=4)
+    assert run.model.refitted
+    run.levels(1.0, first=5)
+    assert not run.model.refitted  # the stand-in's next model: no second call
+    assert len(run.model.levels) == 6
+
+
+def test_new_settings_begin_a_model_of_their_own(run: Run) -> None:
+    run.levels(1.0, 1.0)
+    changed = run.levels(3.0, 3.0, first=2, settings=fakes.settings(4.0))
+    assert [one.accepted for one in changed] == [0, 2]
+    assert run.model.levels == (3.0, 3.0)
+    assert run.model.settings.field_of_view_nm == 4.0
+
+
+def test_settings_that_come_back_find_their_model_but_hold_the_first_frame_back(run: Run) -> None:
+    run.levels(1.0, 1.0)
+    run.levels(3.0, 3.0, first=2, settings=fakes.settings(4.0))
+    run.levels(1.0, first=4)
+    assert run.process.calls[-1][1].levels == (1.0, 1.0)
+    assert run.model.levels == (1.0, 1.0)
+    run.levels(1.0, first=5)
+    assert run.model.levels == (1.0, 1.0, 1.0)
+
+
+def test_restarted_scan_holds_its_first_frame_back(run: Run) -> None:
+    run.levels(1.0, 1.0, 1.0)
+    run.levels(9.0, 1.0)
+    assert run.model.levels == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_no_more_models_are_kept_than_said(run: Run) -> None:
+    for number in range(6):
+        run.levels(1.0, 1.0, first=2 * number, settings=fakes.settings(3.0 + number))
+    run.levels(1.0, first=20)
+    assert run.process.calls[-1][1] is None
+
+
+def test_no_frame_meets_the_model_of_other_settings(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(60):
+        width = 3.0 + rng.integers(0, 6)
+        run.submit(fakes.frame(index, 1.0, settings=fakes.settings(width)))
+    assert run.session.counts.failed == 0
+    assert all(
+        model is None or not model.settings.differences(frame.settings)
+        for frame, model in run.process.calls
+    )
+
+
+def test_unusable_frame_keeps_the_model_and_says_why(run: Run) -> None:
+    run.levels(1.0, 1.0)
+    (report,) = run.levels(fakes.UNUSABLE, first=2)
+    assert report.reason == fakes.REASON
+    assert run.model.levels == (1.0, 1.0)
+    assert run.session.counts.unusable == 1
+
+
+def test_exception_in_processing_is_reported_and_the_next_frame_is_taken(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.levels(1.0, 1.0)
+    (broken,) = run.levels(fakes.BROKEN, first=2)
+    assert broken.report is None
+    assert broken.reason == (
+        "This frame could not be processed: RuntimeError: the lattice fell apart"
+    )
+    assert "Traceback" in caplog.text
+    (after,) = run.levels(1.0, first=3)
+    assert after.accepted == 3
+    counts = run.session.counts
+    assert (counts.processed, counts.failed, counts.dropped) == (3, 1, 0)
+
+
+def test_subscriber_that_fails_does_not_hurt_the_others(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: LiveReport) -> None:
+        raise ZeroDivisionError
+
+    seen: list[LiveReport] = []
+    run.session.subscribe(fail)
+    run.session.subscribe(seen.append)
+    run.levels(1.0, 1.0)
+    run.levels(1.0, first=2)
+    assert len(seen) >= 2
+    assert "A subscriber of the live reports failed" in caplog.text
+
+
+def test_unsubscribed_callback_is_not_called_again(run: Run) -> None:
+    seen: list[LiveReport] = []
+    unsubscribe = run.session.subscribe(seen.append)
+    unsubscribe()
+    unsubscribe()
+    run.levels(1.0)
+    assert not seen
+
+
+def test_subscriber_may_subscribe_and_ask_while_it_is_called(run: Run) -> None:
+    done = threading.Event()
+
+    def ask(report: LiveReport) -> None:
+        run.session.subscribe(lambda _: None)
+        assert run.session.last is report
+        assert run.session.counts.processed == 1
+        done.set()
+
+    run.session.subscribe(ask)
+    run.levels(1.0)
+    assert done.wait(PATIENCE_S)
+
+
+def test_newest_scan_wins_and_the_others_count_as_dropped() -> None:
+    process = fakes.Process(gated=True)
+    session = Session(process=process, refit=fakes.refit)
+    reports: queue.Queue[LiveReport] = queue.Queue()
+    session.subscribe(reports.put)
+    session.submit((fakes.frame(0),))
+    assert process.begun.acquire(timeout=PATIENCE_S)
+    for index in (1, 2, 3):
+        session.submit((fakes.frame(index),))
+    process.go.release(10)
+    indices = [reports.get(timeout=PATIENCE_S).scan[0].index for _ in range(2)]
+    counts = session.counts
+    session.close()
+    assert indices == [0, 3]
+    assert (counts.processed, counts.dropped) == (2, 2)
+    assert counts.frame_ms > 0
+
+
+def test_other_channels_of_the_scan_are_corrected_with_the_same_field(run: Run) -> None:
+    images = [fakes.frame(0, 2.0), fakes.frame(0, 7.0, channel="MAADF")]
+    report = run.submit(*images)
+    (other,) = report.others
+    assert other.channel == "MAADF"
+    assert other.frame_id == "scan 0"
+    assert report.report is not None
+    np.testing.assert_array_equal(other.displacement_px, report.report.field.displacement_px)
+
+
+def test_scan_must_be_one_scan(run: Run) -> None:
+    with pytest.raises(ValueError, match="one frame_id"):
+        run.session.submit((fakes.frame(0), fakes.frame(1)))
+    with pytest.raises(ValueError, match="at least one frame"):
+        run.session.submit(())
+
+
+def test_known_model_is_applied_to_an_unknown_sample_and_stays_as_it_is() -> None:
+    known: Any = fakes.Model(fakes.settings(), (1.0,))
+    run = Run(options=Options(sample="unknown"), model=known)
+    run.levels(3.0, 3.0, 3.0)
+    run.session.close()
+    assert [model for _, model in run.process.calls] == [known] * 3
+    assert run.model is known
+
+
+def test_drift_is_the_way_since_it_was_last_certain(run: Run) -> None:
+    reports = run.levels(1.0, 1.0, 1.0)
+    expected = np.array([[0.0, 0.0], [0.1, 0.2], [0.2, 0.4]])
+    np.testing.assert_allclose(reports[-1].drift_nm, expected)
+    (restarted,) = run.levels(1.0)
+    assert len(restarted.drift_nm) == 1
+
+
+def test_live_components_are_those_of_the_fields_so_far(run: Run) -> None:
+    reports = run.levels(1.0, 1.0, fakes.UNUSABLE, 1.0)
+    assert reports[-1].components is not None
+    assert len(reports[-1].components) == 3
+
+
+def test_blas_is_held_to_one_thread_while_the_session_lives() -> None:
+    def threads() -> set[int]:
+        return {
+            one["num_threads"]
+            for one in threadpoolctl.threadpool_info()
+            if one["user_api"] == "blas"
+        }
+
+    # from a thread that ends: the one that sets a limit owns it until then
+    outside = threading.Thread(target=threadpoolctl.threadpool_limits, args=(2, "blas"))
+    outside.start()
+    outside.join()
+    before = threads()
+    run = Run()
+    run.levels(1.0)
+    during = threads()
+    run.session.close()
+    after = threads()
+    assert (before, during, after) == ({2}, {1}, {2})
+
+
+def test_close_ends_thread_and_subscriptions_and_ignores_what_comes_later(run: Run) -> None:
+    run.levels(1.0)
+    run.session.close()
+    run.session.close()
+    run.session.submit((fakes.frame(1),))
+    names = [thread.name for thread in threading.enumerate()]
+    assert "nion_distortion.session" not in names
+    assert run.reports.empty()
+
+
+def test_only_changes_of_state_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="nion_distortion.session"):
+        run = Run()
+        run.levels(1.0, 1.0, fakes.UNUSABLE, fakes.UNUSABLE, 1.0, 1.0)
+        run.session.close()
+    begun = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert begun == [
+        "Live correction started",
+        "New scan settings",
+        "Frame 2 cannot be used",
+        "Frames can be used again since frame 4",
+        "Live correction stopped",
+    ]
+
+
+def test_stage_that_cannot_be_loaded_is_reported_with_each_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "nion_distortion.correction", None)
+    run = Run()
+    reasons = [report.reason for report in run.levels(1.0, 1.0)]
+    run.session.close()
+    assert all(reason and "nion_distortion.correction" in reason for reason in reasons)
+    assert run.session.counts.failed == 2
