@@ -1,0 +1,476 @@
+"""Reports -> pictures (Matplotlib) and the HTML report; the same for command and notebook."""
+
+import base64
+import html
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from nion_distortion._validation import as_array
+
+if TYPE_CHECKING:
+    from nion_distortion.correction import CorrectedFrame
+    from nion_distortion.distortion import DistortionField
+    from nion_distortion.frame import Frame, ScanSettings
+    from nion_distortion.principal_components import PrincipalComponents
+
+__all__ = [
+    "components_figure",
+    "displacement_figure",
+    "drift_figure",
+    "pair_figure",
+    "residual_figure",
+    "uncertainty_figure",
+    "write_report",
+]
+
+SLOW, FAST, GREY = "#009E73", "#CC6699", "#666666"
+"""Colours of the slow axis (y), the fast axis (x) and of what is neither."""
+
+SERIES = ("#D55E00", "#0072B2", "#E69F00", "#56B4E9")
+"""Colours of curves: raw first, corrected second."""
+
+NOT_VALID = "#F0E442"
+"""Colour of the pixels that are not valid."""
+
+VECTORS, LENGTHS = "RdBu_r", "viridis"
+"""Colour maps of what has a sign and of what has none."""
+
+AXIS_NAMES = ("slow scan axis (y)", "fast scan axis (x)")
+UNITS = {"pm": "pm", "nm": "nm", "px": "px", "s": "s", "ms": "ms", "us": "\u00b5s", "v": "V"}
+UNITS |= {"rad": "rad", "percent": "%"}
+"""How a unit at the end of a name is shown."""
+
+DPI = 110
+
+Array = npt.NDArray[np.floating[Any]]
+MaskedArray = np.ma.MaskedArray[Any, np.dtype[np.floating[Any]]]
+
+
+def pair_figure(frame: "Frame", corrected: "CorrectedFrame") -> Figure:
+    """Draw a frame and its correction side by side, and the starts of some lines enlarged.
+
+    Parameters
+    ----------
+    frame : Frame, image of shape (ny, nx)
+        The frame as scanned.
+    corrected : CorrectedFrame, image of shape (ny, nx)
+        The same after correction; pixels that are not valid are yellow.
+
+    Returns
+    -------
+    Figure
+        Axes in nm, one grey scale for all.
+    """
+    ny, nx = frame.settings.shape_px
+    side = max(min(ny, nx) // 4, 1)
+    top = (ny - side) // 2
+    parts = {
+        "": (slice(0, ny), slice(0, nx)),
+        ", starts of the lines": (slice(top, top + side), slice(0, side)),
+    }
+    figure = _figure(10.0, 10.4)
+    grid = figure.subplots(2, 2)
+    raw = np.ma.masked_invalid(frame.image)
+    pictures = {"as scanned": raw, "corrected": _masked(corrected.image, corrected.valid)}
+    low, high = np.percentile(raw.compressed(), (0.5, 99.8)) if raw.count() else (0.0, 1.0)
+    for axes, (where, part) in zip(grid, parts.items(), strict=True):
+        for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+            extent = _extent_nm(frame.settings, *part)
+            axis.imshow(picture[part], cmap=_colours("gray"), vmin=low, vmax=high, extent=extent)
+            _in_nm(axis, name + where)
+    return figure
+
+
+def displacement_figure(field: "DistortionField") -> Figure:
+    """Draw the displacement that is taken out, one map for each axis.
+
+    Parameters
+    ----------
+    field : DistortionField, shape (2, ny, nx)
+        What is drawn.
+
+    Returns
+    -------
+    Figure
+        Axes in nm, one colour scale in pm, symmetric about zero.
+    """
+    pm = _masked(field.displacement_px * (1e3 * field.settings.pixel_size_nm), field.valid)
+    limit = _limit(pm)
+    return _two_maps(pm, field.settings, (VECTORS, -limit, limit), "observed - ideal (pm)")
+
+
+def uncertainty_figure(corrected: "CorrectedFrame") -> Figure:
+    """Draw how well the place that each pixel shows is known, one map for each axis.
+
+    Parameters
+    ----------
+    corrected : CorrectedFrame
+        A corrected frame with its standard deviations.
+
+    Returns
+    -------
+    Figure
+        Axes in nm, one colour scale in pm.
+    """
+    pm = _masked(corrected.std_px * (1e3 * corrected.pixel_size_nm), corrected.valid)
+    return _two_maps(pm, corrected.settings, (LENGTHS, 0.0, _limit(pm)), "standard deviation (pm)")
+
+
+def _two_maps(
+    maps_pm: MaskedArray, settings: "ScanSettings", colours: tuple[str, float, float], label: str
+) -> Figure:
+    name, low, high = colours
+    figure = _figure(11.0, 5.0)
+    axes = figure.subplots(1, 2)
+    for axis, title, one in zip(axes, AXIS_NAMES, maps_pm, strict=True):
+        extent = _extent_nm(settings)
+        drawn = axis.imshow(one, cmap=_colours(name), vmin=low, vmax=high, extent=extent)
+        _in_nm(axis, title)
+    _colour_bar(figure, drawn, list(axes), label)
+    return figure
+
+
+def drift_figure(drift_nm: npt.ArrayLike, times_s: npt.ArrayLike | None = None) -> Figure:
+    """Draw the way of the sample, as a path and against time.
+
+    Parameters
+    ----------
+    drift_nm : array_like, shape (t, 2)
+        Where the sample was (y, x), one row for each frame.
+    times_s : array_like, shape (t,), optional
+        When; None draws against the frame's number.
+
+    Returns
+    -------
+    Figure
+        The path with axes in nm, and both components.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    way = as_array("drift_nm", drift_nm, (None, 2))
+    numbers = np.arange(len(way), dtype=np.float64)
+    when = numbers if times_s is None else as_array("times_s", times_s, (len(way),))
+    label = "frame" if times_s is None else "time (s)"
+    figure = _figure(11.0, 4.4)
+    path, course = figure.subplots(1, 2)
+    path.plot(way[:, 1], way[:, 0], color=GREY, linewidth=0.8, zorder=1)
+    dots = path.scatter(way[:, 1], way[:, 0], c=when, cmap=LENGTHS, s=26, zorder=2)
+    path.set_aspect("equal", adjustable="datalim")
+    path.invert_yaxis()
+    _in_nm(path, "path of the sample")
+    _colour_bar(figure, dots, [path], label)
+    for name, colour, part in zip(AXIS_NAMES, (SLOW, FAST), way.T, strict=True):
+        course.plot(when, part, "o-", color=colour, label=name, markersize=3.5)
+    _labelled(course, label, "drift (nm)", "drift since the first frame")
+    course.xaxis.set_major_locator(MaxNLocator(integer=times_s is None))
+    return figure
+
+
+def components_figure(
+    components: "Sequence[PrincipalComponents]",
+    grid: tuple[int, int],
+    settings: "ScanSettings",
+    *,
+    shown: int = 6,
+) -> Figure:
+    """Draw scree, eigenmodes and loading maps of a stack of distortion fields.
+
+    Parameters
+    ----------
+    components : sequence of PrincipalComponents, length 2
+        Those of the slow and of the fast axis; loading maps of shape (k, 1, n), in px.
+    grid : tuple of int
+        Rows and columns that the n places form.
+    settings : ScanSettings
+        The scan, for the axes in nm.
+    shown : int, default: 6
+        How many loading maps at most.
+
+    Returns
+    -------
+    Figure
+        Scree and eigenmodes above, one row of loading maps in pm for each axis below.
+    """
+    count = max(1, min(shown, *(len(one) for one in components)))
+    figure = _figure(2.3 * max(count, 4) + 1.0, 9.4)
+    above, *below = np.ravel(np.asarray(figure.subfigures(3, 1, height_ratios=[1.2, 1.0, 1.0])))
+    scree, *courses = above.subplots(1, 3)
+    _draw_scree(scree, components)
+    for axis, name, one in zip(courses, AXIS_NAMES, components, strict=True):
+        for number, mode in enumerate(one.eigenmodes[:3]):
+            axis.plot(mode, "o-", color=SERIES[number], label=f"{number + 1}", markersize=2.5)
+        _labelled(axis, "frame", "eigenmode", name)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for part, name, one in zip(below, AXIS_NAMES, components, strict=True):
+        part.suptitle(f"loading maps of the {name}", fontsize=10)
+        maps_px = one.loading_maps[:count, 0].reshape(-1, *grid)
+        _draw_loadings(part, maps_px, one.explained_variance_ratio, settings)
+    return figure
+
+
+def _draw_loadings(
+    part: SubFigure, maps_px: Array, shares: Array, settings: "ScanSettings"
+) -> None:
+    axes = np.atleast_1d(part.subplots(1, len(maps_px)))
+    for number, (axis, loading) in enumerate(zip(axes, maps_px, strict=True)):
+        pm = loading * (1e3 * settings.pixel_size_nm)
+        limit = _limit(pm)
+        extent = _extent_nm(settings)
+        drawn = axis.imshow(pm, cmap=VECTORS, vmin=-limit, vmax=limit, extent=extent)
+        _in_nm(axis, f"{number + 1}: {100 * shares[number]:.3g} %")
+        axis.label_outer()
+        _colour_bar(part, drawn, [axis], "pm", location="bottom")
+
+
+def _draw_scree(axis: Axes, components: "Sequence[PrincipalComponents]") -> None:
+    for name, colour, one in zip(AXIS_NAMES, (SLOW, FAST), components, strict=True):
+        share = one.explained_variance_ratio
+        axis.semilogy(
+            np.arange(1, len(share) + 1), share, "o-", color=colour, label=name, markersize=4
+        )
+    _labelled(axis, "component", "share of the power", "scree")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def residual_figure(
+    series_pm: Mapping[str, npt.ArrayLike], *, ylabel: str = "distortion (pm, rms)"
+) -> Figure:
+    """Draw what is wrong with each frame, before and after.
+
+    Parameters
+    ----------
+    series_pm : Mapping of str to array_like, shape (t,)
+        Curves by name, in pm; what is not finite leaves a gap. The first is drawn as raw, the
+        second as corrected.
+    ylabel : str
+        What the numbers are.
+
+    Returns
+    -------
+    Figure
+        A logarithmic scale in pm against the frame's number.
+    """
+    figure = _figure(8.5, 4.0)
+    axis = figure.subplots()
+    for number, (name, values) in enumerate(series_pm.items()):
+        course = np.asarray(values, dtype=np.float64)
+        colour = SERIES[number % len(SERIES)]
+        style = "o-" if number < 2 else "--"
+        axis.plot(np.arange(len(course)), course, style, color=colour, label=name, markersize=4)
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.margins(y=0.12)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _labelled(axis, "frame", ylabel, "")
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    room = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    return Figure(figsize=(width, height), dpi=DPI, layout=room)
+
+
+def _colours(name: str) -> Colormap:
+    """Return a colour map in which what is not valid stands out."""
+    return colormaps[name].with_extremes(bad=NOT_VALID)
+
+
+def _masked(values: Array, valid: npt.NDArray[np.bool_]) -> MaskedArray:
+    """Hide what is not valid in each of the maps."""
+    return np.ma.masked_array(values, np.broadcast_to(~valid, values.shape))
+
+
+def _extent_nm(
+    settings: "ScanSettings", rows: slice = slice(None), columns: slice = slice(None)
+) -> tuple[float, float, float, float]:
+    """Return left, right, bottom and top; the first pixel's corner is the origin."""
+    ny, nx = settings.shape_px
+    top, bottom, _ = rows.indices(ny)
+    left, right, _ = columns.indices(nx)
+    size = settings.pixel_size_nm
+    return left * size, right * size, bottom * size, top * size
+
+
+def _limit(values: Array | MaskedArray) -> float:
+    """Return the largest magnitude but for the last 0.5 %, so that one edge does not pale all."""
+    seen = np.abs(np.ma.compressed(values))
+    return float(np.percentile(seen, 99.5)) or 1.0 if seen.size else 1.0
+
+
+def _in_nm(axis: Axes, title: str) -> None:
+    axis.set_xlabel("x (nm)")
+    axis.set_ylabel("y (nm)")
+    axis.set_title(title, fontsize=10)
+
+
+def _labelled(axis: Axes, x: str, y: str, title: str) -> None:
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.set_title(title, fontsize=10)
+    axis.grid(visible=True, color="#DDDDDD", linewidth=0.6)
+    axis.legend(frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _colour_bar(
+    figure: Figure | SubFigure, drawn: ScalarMappable, axes: list[Axes], label: str, **how: Any
+) -> None:
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.86, **how)
+    bar.set_label(label)
+    bar.ax.tick_params(labelsize=8)
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    numbers: Mapping[str, Any],
+    figures: Mapping[str, Figure],
+    *,
+    title: str,
+    paragraphs: Sequence[str] = (),
+) -> Path:
+    """Write ``report.html`` with its pictures inside, ``report.json`` and a PNG of each picture.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made where it does not exist; an earlier report in it is replaced.
+    numbers : Mapping
+        Every number that is shown, by names that end in their unit; nested mappings, sequences
+        and arrays are allowed, and what is not finite is written as null.
+    figures : Mapping of str to Figure
+        Pictures by their caption; it gives the file its name.
+    title : str
+        Heading of the report.
+    paragraphs : sequence of str
+        What is to be said, above the numbers.
+
+    Returns
+    -------
+    path
+        The HTML file.
+
+    Raises
+    ------
+    ValueError
+        If the folder cannot be written to.
+    """
+    target = Path(folder)
+    values = _plain(numbers)
+    pictures = {caption: _png(figure) for caption, figure in figures.items()}
+    page = _page(title, paragraphs, values, pictures)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for caption, content in pictures.items():
+            (target / f"{_slug(caption)}.png").write_bytes(content)
+        written = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        (target / "report.json").write_text(written + "\n", encoding="utf-8")
+        (target / "report.html").write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written to: {error.strerror}") from error
+    return target / "report.html"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _slug(caption: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
+
+
+def _plain(value: Any) -> Any:
+    """Turn values into what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
+figure { margin: 0; } img { width: 100%; height: auto; }
+table { border-collapse: collapse; }
+td, th { padding: .18rem 1.2rem .18rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+"""
+
+
+def _page(
+    title: str, paragraphs: Sequence[str], values: Mapping[str, Any], pictures: Mapping[str, bytes]
+) -> str:
+    text = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
+    rows = "\n".join(
+        f"<tr><td>{html.escape(name)}</td>{_cell(value)}<td>{unit}</td></tr>"
+        for name, value, unit in _rows(values)
+    )
+    images = "\n".join(_picture(caption, content) for caption, content in pictures.items())
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body>\n<h1>{html.escape(title)}</h1>\n{text}\n"
+        f"<h2>Numbers</h2>\n<table>\n{rows}\n</table>\n{images}\n</body>\n</html>\n"
+    )
+
+
+def _picture(caption: str, content: bytes) -> str:
+    encoded = base64.b64encode(content).decode("ascii")
+    words = html.escape(caption, quote=True)
+    return (
+        f"<h2>{words}</h2>\n<figure>"
+        f'<img alt="{words}" src="data:image/png;base64,{encoded}"></figure>'
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        words = {None: "not known", True: "yes", False: "no"}.get(value, str(value))
+        return f"<td>{html.escape(words)}</td>"
+    shown = str(value) if isinstance(value, int) else f"{value:.4g}"
+    return f'<td class="number">{shown}</td>'
+
+
+def _rows(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Walk through the single values; sequences are shown in the pictures."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{above}{key.replace('_', ' ')}: ")
+        elif not isinstance(value, list):
+            words, unit = _without_unit(key)
+            yield above + words, value, unit
+
+
+def _without_unit(key: str) -> tuple[str, str]:
+    words, _, last = key.rpartition("_")
+    if last in UNITS and words:
+        return words.replace("_", " "), UNITS[last]
+    return key.replace("_", " "), ""
