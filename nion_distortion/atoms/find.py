@@ -30,10 +30,13 @@ from nion_distortion.atoms.maxima import (
     peaks,
 )
 from nion_distortion.atoms.noise import Noise, noise_of_residual
+from nion_distortion.atoms.overlap import shared_covariance
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import Detect
 
 __all__ = ["find_columns"]
+
+Mask = npt.NDArray[np.bool_]
 
 SMALLEST_IMAGE_PX = 64
 FEWEST_COLUMNS = 6
@@ -44,24 +47,31 @@ WIDTH_PRIOR, LOOSE_WIDTH_PRIOR = 0.15, 0.5
 FIRST_RADIUS, RADIUS = 2.0, 3.0
 """Window in sigma: narrow while neighbours are still in it, then all that a column tells."""
 
+LEAST_VARIANCE = 0.03
+"""Of a pixel, as a share of the brightest ones': where nearly nothing is expected, one count is news."""
+
 MOST_STEPS = 10
 
 PROBES = 200
 """Columns from which the frame's own width is taken."""
 
-LEAST_SIGNAL, STRONG_SIGNAL = 2.0, 4.0
+LEAST_SIGNAL, STRONG_SIGNAL = 1.7, 4.0
 """Amplitude over its error: below is noise, above stands by itself; between needs neighbours."""
 
-PRUNED_SIGNAL = 1.5
+PRUNED_SIGNAL = 1.0
 """Below this a fit is left out before neighbours are subtracted."""
 
 EDGE, TWICE, FARTHEST = 1.5, 1.2, 1.2
 """In sigma: nearest to the border, nearest to each other, farthest from the guess."""
 
-WIDTH_RANGE, WORST_CHI2, NEIGHBOURHOOD = 1.6, 8.0, 2.5
-"""Of sigma, as a factor; of chi^2, in its spread; of clear neighbours, in their spacing."""
+WIDTH_RANGE, WORST_CHI2, HOT = 1.6, 15.0, 0.5
+"""Of sigma, as a factor; of chi^2, in its spread; and the share of one hot pixel in chi^2."""
 
-CLEARLY_SKEWED = 0.3
+NEIGHBOURHOOD, LOWEST = 2.5, 0.15
+"""A weak column has three clear ones within this many spacings, and this share of their height."""
+
+CLEARLY_DARK = -0.9
+"""Skewness below which columns are dark: the holes of a honeycomb reach -0.82."""
 
 
 class _View(NamedTuple):
@@ -78,9 +88,9 @@ class _View(NamedTuple):
         gain, offset = self.noise
         levels = np.quantile(self.clipped[::7, ::7], [0.01, 0.5, 0.99])
         variances = gain * levels + offset
-        least = max(float(variances.min()), 0.1 * float(variances[1]), 1e-12)
-        log_sigma = float(np.log(self.sigma_px))
-        return Window(radius * self.sigma_px, log_sigma, prior**-2, gain, offset, least)
+        least = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), 1e-12)
+        log_sigma, radius_px = float(np.log(self.sigma_px)), max(radius * self.sigma_px, 2.3)
+        return Window(radius_px, log_sigma, prior**-2, gain, offset, least)
 
 
 def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomColumns:
@@ -148,24 +158,41 @@ def _oriented(scaled: Normalised) -> _View:
     """Turn the image so that columns are bright.
 
     Columns are small and their background is wide, so that the band-passed image is skewed
-    towards them. Where it is not (a honeycomb's holes are as small as its columns), the contrast
-    is the one that a Gaussian fits better.
+    towards them. Where it is not, as with a honeycomb whose holes are as small as its columns,
+    the contrast is the one that gives the narrower Gaussians.
     """
     sigma_px = column_sigma_px(scaled.clipped)
     gain, offset = noise_of_residual(scaled.image, scaled.image)
     bright = _View(scaled.image, scaled.clipped, 1.0, sigma_px, Noise(gain, offset))
-    band, _ = band_passed(scaled.clipped[:1024, :1024], sigma_px)
-    if np.mean(band**3) > CLEARLY_SKEWED * np.mean(band**2) ** 1.5:
+    skewness = _skewness(bright)
+    if skewness > 0.0:
         return bright
     dark = _View(-scaled.image, -scaled.clipped, -1.0, sigma_px, Noise(-gain, offset))
-    return min((bright, dark), key=_misfit)
+    return dark if skewness < CLEARLY_DARK else min((bright, dark), key=_probed_width_px)
 
 
-def _guessed(view: _View, detect: Detect | None) -> tuple[_View, npt.NDArray[np.float64], Fits]:
+def _skewness(view: _View) -> float:
+    """Skewness of the band-passed image, the noise's share taken out of its variance."""
+    part = view.clipped[:1024, :1024]
+    band, _ = band_passed(part, view.sigma_px)
+    narrow, wide = (NARROW * view.sigma_px) ** 2, (WIDE * view.sigma_px) ** 2
+    share = (1 / narrow + 1 / wide - 4 / (narrow + wide)) / (4 * np.pi)
+    noise = share * max(0.0, view.noise.gain * float(part.mean()) + view.noise.offset)
+    variance = float(np.mean(band**2))
+    return float(np.mean(band**3)) / max(variance - noise, 0.1 * variance) ** 1.5
+
+
+def _probed_width_px(view: _View) -> float:
+    return _width_px(view, _probes(_begun(view, None)))
+
+
+def _guessed(view: _View, detect: Detect | None) -> tuple[_View, Fits]:
     """Find the width of the columns by fits to some, then guess where all of them are."""
     fits = _begun(view, None)
+    narrowest = max(SMALLEST_SIGMA_PX, 0.6 * view.sigma_px)
+    widest = 2.0 * view.sigma_px
     for _ in range(3):
-        width = _width_px(view, _probes(fits))
+        width = float(np.clip(_width_px(view, _probes(fits)), narrowest, widest))
         change, view = abs(np.log(width / view.sigma_px)), view._replace(sigma_px=width)
         if change < 0.15:
             break
@@ -208,17 +235,7 @@ def _width_px(view: _View, probes: Fits) -> float:
     good = (probes.pixels > 0) & (probes.parameters[:, AMPLITUDE] > 0)
     if not good.any():
         raise UnusableFrameError("no columns stand out of the image's noise")
-    width = float(np.exp(np.median(probes.parameters[good, LOG_SIGMA])))
-    return float(np.clip(width, SMALLEST_SIGMA_PX, 0.1 * min(view.image.shape)))
-
-
-def _misfit(view: _View) -> float:
-    """Chi^2 per pixel of typical columns, fitted with this polarity."""
-    probes = _probes(_begun(view, None))
-    if len(probes.chi2) == 0:
-        return np.inf
-    _width_px(view, probes)
-    return float(np.median(probes.chi2 / np.maximum(probes.pixels, 1)))
+    return float(np.exp(np.median(probes.parameters[good, LOG_SIGMA])))
 
 
 def _fitted(view: _View, fits: Fits) -> tuple[_View, Fits, npt.NDArray[np.float64]]:
@@ -230,7 +247,7 @@ def _fitted(view: _View, fits: Fits) -> tuple[_View, Fits, npt.NDArray[np.float6
     keep = _plausible(view, fits, start)
     fits, start = fits.kept(keep), start[keep]
     fits.middle[:] = np.rint(fits.parameters[:, :2])
-    fits.active[:] = True
+    fits.active[:], fits.last[:] = True, 0.0
     model = render(fits.parameters, view.image.shape)
     view = view._replace(noise=noise_of_residual(view.image - model, view.image, sign=view.sign))
     window = view.window(RADIUS, WIDTH_PRIOR)
@@ -239,10 +256,11 @@ def _fitted(view: _View, fits: Fits) -> tuple[_View, Fits, npt.NDArray[np.float6
         if not fits.active.any():
             break
         model = render(fits.parameters, view.image.shape)
+    fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
     return view, fits, start
 
 
-def _plausible(view: _View, fits: Fits, start: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _plausible(view: _View, fits: Fits, start: npt.NDArray[np.float64]) -> Mask:
     """Leave out what can only spoil its neighbours: noise, run away, or found twice."""
     moved = np.hypot(*(fits.parameters[:, :2] - start).T)
     signal = _signal(fits)
@@ -259,9 +277,9 @@ def _signal(fits: Fits) -> npt.NDArray[np.float64]:
 def _doubled(
     positions: npt.NDArray[np.float64],
     signal: npt.NDArray[np.float64],
-    among: npt.NDArray[np.bool_],
+    among: Mask,
     nearest_px: float,
-) -> npt.NDArray[np.bool_]:
+) -> Mask:
     """Mark the weaker one of each pair that is too close to be two columns."""
     rows = np.flatnonzero(among)
     pairs = rows[cKDTree(positions[rows]).query_pairs(nearest_px, output_type="ndarray")]
@@ -278,7 +296,7 @@ def _typical_chi2(fits: Fits) -> tuple[npt.NDArray[np.float64], float]:
     return chi2, float(np.median(chi2[clear])) if clear.any() else 1.0
 
 
-def _accepted(view: _View, fits: Fits, start: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _accepted(view: _View, fits: Fits, start: npt.NDArray[np.float64]) -> Mask:
     """Decide which fits are columns."""
     chi2, typical = _typical_chi2(fits)
     signal = _signal(fits) / np.sqrt(typical)
@@ -290,10 +308,11 @@ def _accepted(view: _View, fits: Fits, start: npt.NDArray[np.float64]) -> npt.ND
     keep &= np.all(
         (positions >= margin) & (positions <= np.array(view.image.shape) - 1 - margin), axis=1
     )
+    keep &= fits.worst < HOT * fits.chi2
     keep &= chi2 < typical + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], typical)
     keep &= ~_saturated(view.image, positions)
     keep &= ~_doubled(positions, signal, keep, TWICE * view.sigma_px)
-    return _supported(positions, signal, keep)
+    return _supported(fits.parameters, signal, keep)
 
 
 def _spread(chi2: npt.NDArray[np.float64], pixels: npt.NDArray[np.int64], typical: float) -> float:
@@ -304,9 +323,7 @@ def _spread(chi2: npt.NDArray[np.float64], pixels: npt.NDArray[np.int64], typica
     return max(1.48 * float(np.median(np.abs(chi2 - np.median(chi2)))), due)
 
 
-def _saturated(
-    image: npt.NDArray[np.float32], positions: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
+def _saturated(image: npt.NDArray[np.float32], positions: npt.NDArray[np.float64]) -> Mask:
     """Mark columns whose top is cut off: four of the nine middle pixels at the highest value."""
     highest = image.max()
     y, x = np.clip(np.rint(positions).astype(np.intp).T, 1, np.array(image.shape)[:, None] - 2)
@@ -316,23 +333,24 @@ def _saturated(
 
 
 def _supported(
-    positions: npt.NDArray[np.float64], signal: npt.NDArray[np.float64], keep: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+    parameters: npt.NDArray[np.float64], signal: npt.NDArray[np.float64], keep: Mask
+) -> Mask:
     """Keep weak columns only between clear ones: in vacuum the highest noise stands alone."""
-    clear = np.flatnonzero(keep & (signal > STRONG_SIGNAL))
-    weak = np.flatnonzero(keep & (signal <= STRONG_SIGNAL))
-    if len(clear) < 4 or len(weak) == 0:
-        return keep & (signal > STRONG_SIGNAL)
-    tree = cKDTree(positions[clear])
-    spacing = np.median(tree.query(positions[clear], k=2)[0][:, 1])
-    third = tree.query(positions[weak], k=3)[0][:, 2]
-    keep = keep.copy()
-    keep[weak] = third < NEIGHBOURHOOD * spacing
-    return keep
+    clear = keep & (signal > STRONG_SIGNAL)
+    if clear.sum() < FEWEST_COLUMNS:
+        return clear
+    weak = np.flatnonzero(keep & ~clear)
+    tree = cKDTree(parameters[clear, :2])
+    spacing = np.median(tree.query(parameters[clear, :2], k=2)[0][:, 1])
+    third = tree.query(parameters[weak, :2], k=3)[0][:, 2]
+    height = parameters[:, AMPLITUDE]
+    high = height[weak] > LOWEST * np.median(height[clear])
+    clear[weak[(third < NEIGHBOURHOOD * spacing) & high]] = True
+    return clear
 
 
 def _columns(
-    scaled: Normalised, view: _View, fits: Fits, keep: npt.NDArray[np.bool_], told: tuple[str, int]
+    scaled: Normalised, view: _View, fits: Fits, keep: Mask, told: tuple[str, int]
 ) -> AtomColumns:
     """Give the results in detector units, each covariance scaled by chi^2 per degree of freedom."""
     chi2, typical = _typical_chi2(fits)
@@ -341,7 +359,7 @@ def _columns(
     order = np.lexsort(np.rint(kept.parameters[:, [1, 0]]).T)
     parameters, signal, chi2 = kept.parameters[order], signal[order], chi2[keep][order]
     usual = typical * (1.0 + 2.5 * np.sqrt(2.0 / np.maximum(kept.pixels[order] - 5, 1)))
-    scale = typical * np.maximum(1.0, chi2 / usual)
+    scale = typical * np.maximum(1.0, chi2 / usual) / (1.0 - 2.0 / np.maximum(signal, 2.0) ** 2)
     amplitude = parameters[:, AMPLITUDE] * scaled.unit
     gain = view.noise.gain * view.sign * scaled.unit
     return AtomColumns(

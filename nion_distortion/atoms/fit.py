@@ -19,8 +19,17 @@ RENDERED = 4.5
 LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 """Limits of one step: of the position in sigma, and of log sigma."""
 
-TOLERANCE_PX, FEWEST_PIXELS, SMALLEST_CHUNK = 1e-3, 10, 128
-"""A shorter step ends a fit; fewer pixels make none; fewer columns need no second thread."""
+SHORTEST_SHARE, LONGEST_SHARE = 0.5, 1.5
+"""Limits of the share of a step that is taken."""
+
+TOLERANCE_PX, TOLERANCE = 1e-3, 0.01
+"""A step that is shorter, or than this share of the position's error, ends a fit."""
+
+FARTHEST = 0.6
+"""A position this share of the radius from the middle of its window is no longer in it."""
+
+FEWEST_PIXELS, SMALLEST_CHUNK = 9, 128
+"""Fewer pixels make no fit; fewer columns need no second thread."""
 
 
 class Window(NamedTuple):
@@ -63,6 +72,10 @@ class Fits(NamedTuple):
         Inverse of the Fisher information, prior included.
     chi2 : ndarray, shape (n,)
         Sum over the window of squared residual over variance.
+    worst : ndarray, shape (n,)
+        The largest term of that sum.
+    last : ndarray, shape (n, 3)
+        The last step of the position, and the share of it that was taken; 0: none yet.
     pixels : ndarray, shape (n,)
         How many there are in the window; 0 where the fit broke down.
     active : ndarray, shape (n,)
@@ -73,6 +86,8 @@ class Fits(NamedTuple):
     middle: npt.NDArray[np.int64]
     covariance: npt.NDArray[np.float64]
     chi2: npt.NDArray[np.float64]
+    worst: npt.NDArray[np.float64]
+    last: npt.NDArray[np.float64]
     pixels: npt.NDArray[np.int64]
     active: npt.NDArray[np.bool_]
 
@@ -124,6 +139,8 @@ def starting(
         np.rint(positions_px).astype(np.int64),
         np.zeros((n, 5, 5)),
         np.zeros(n),
+        np.zeros(n),
+        np.zeros((n, 3)),
         np.zeros(n, np.int64),
         np.ones(n, np.bool_),
     )
@@ -153,7 +170,7 @@ def render(parameters: npt.NDArray[np.float64], shape: tuple[int, int]) -> npt.N
     return image
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _render_rows(
     image: npt.NDArray[np.float32], parameters: npt.NDArray[np.float64], start: int, stop: int
 ) -> None:
@@ -211,7 +228,7 @@ def improve(
     for_chunks(rows, len(fits.chi2), smallest=SMALLEST_CHUNK)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _improve_rows(
     image: npt.NDArray[np.float32],
     drawn: npt.NDArray[np.float32],
@@ -225,25 +242,37 @@ def _improve_rows(
             continue
         now = fits.parameters[n]
         equations = (normal, right)
-        chi2, pixels = _accumulate((image, drawn), now, fits.middle[n], window, alone, equations)
+        chi2, worst, pixels = _accumulate(
+            (image, drawn), now, fits.middle[n], window, alone, equations
+        )
         normal[LOG_SIGMA, LOG_SIGMA] += window.precision
         right[LOG_SIGMA] += window.precision * (window.log_sigma - now[LOG_SIGMA])
         if pixels < FEWEST_PIXELS or not _inverted(normal, fits.covariance[n]):
             fits.pixels[n], fits.active[n] = 0, False
             continue
-        fits.chi2[n], fits.pixels[n] = chi2, pixels
-        fits.active[n] = _moved(now, fits.covariance[n], right) > TOLERANCE_PX
+        fits.chi2[n], fits.worst[n], fits.pixels[n] = chi2, worst, pixels
+        length = _moved(now, fits.covariance[n], right, fits.last[n])
+        fits.active[n] = length > max(TOLERANCE_PX, TOLERANCE * np.sqrt(fits.covariance[n, Y, Y]))
+        if _ran_away(now, fits.middle[n], window):
+            now[AMPLITUDE], fits.pixels[n], fits.active[n] = 0.0, 0, False
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _accumulate(images, now, middle, window, alone, equations):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _ran_away(now, middle, window):
+    """Tell whether a fit has left the middle of its window."""
+    away = (now[Y] - middle[0]) ** 2 + (now[X] - middle[1]) ** 2
+    return not away < (FARTHEST * window.radius_px) ** 2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _accumulate(images, now, middle, window, alone, equations):
     """Sum J^T J/v, J^T r/v and r^2/v over the disc of one column."""
     image, drawn = images
     normal, right = equations
     normal[:] = 0.0
     right[:] = 0.0
     reach, inverse = int(window.radius_px), np.exp(-2.0 * now[LOG_SIGMA])
-    chi2, pixels = 0.0, 0
+    chi2, worst, pixels = 0.0, 0.0, 0
     for i in range(max(0, middle[0] - reach), min(image.shape[0] - 1, middle[0] + reach) + 1):
         half = int(np.sqrt(window.radius_px**2 - (i - middle[0]) ** 2))
         first = max(0, middle[1] - half)
@@ -252,18 +281,20 @@ def _accumulate(images, now, middle, window, alone, equations):  # type: ignore[
         place = (dy, first - now[X], inverse)
         sums = _row_sums((image[i, first:stop], drawn[i, first:stop]), now, place, window, alone)
         _add_row(normal, right, sums, dy)
-        chi2 += sums[-1]
+        chi2 += sums[13]
+        worst = max(worst, sums[14])
         pixels += max(0, stop - first)
     _scale(normal, right, now[AMPLITUDE] * inverse)
-    return chi2, pixels
+    return chi2, worst, pixels
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _row_sums(rows, now, place, window, alone):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _row_sums(rows, now, place, window, alone):
     """Sums along a row: e^2 dx^k (k = 0..4), e dx^k, 1, r e dx^k (k = 0..2), r, r^2, all over v."""
     values, drawn = rows
     dy, dx, inverse = place
     amplitude, background = now[AMPLITUDE], now[BACKGROUND]
+    worst = 0.0
     e2_0 = e2_1 = e2_2 = e2_3 = e2_4 = e_0 = e_1 = e_2 = one = 0.0
     r_0 = r_1 = r_2 = r = r2 = 0.0
     # exp(-(dx + 1)^2 / 2 s^2) follows from exp(-dx^2 / 2 s^2) by one factor, itself a recurrence.
@@ -289,16 +320,17 @@ def _row_sums(rows, now, place, window, alone):  # type: ignore[no-untyped-def]
         r_2 += wre * xx
         r += wr
         r2 += wr * residual
+        worst = max(worst, wr * residual)
         e *= factor
         factor *= change
         dx += 1.0
-    return e2_0, e2_1, e2_2, e2_3, e2_4, e_0, e_1, e_2, one, r_0, r_1, r_2, r, r2
+    return e2_0, e2_1, e2_2, e2_3, e2_4, e_0, e_1, e_2, one, r_0, r_1, r_2, r, r2, worst
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _add_row(normal, right, sums, dy):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_row(normal, right, sums, dy):
     """Add a row's sums to the lower triangle, dy being the same along the row."""
-    e2_0, e2_1, e2_2, e2_3, e2_4, e_0, e_1, e_2, one, r_0, r_1, r_2, r, _ = sums
+    e2_0, e2_1, e2_2, e2_3, e2_4, e_0, e_1, e_2, one, r_0, r_1, r_2, r, _, _ = sums
     yy = dy * dy
     normal[Y, Y] += e2_0 * yy
     normal[X, Y] += e2_1 * dy
@@ -322,8 +354,8 @@ def _add_row(normal, right, sums, dy):  # type: ignore[no-untyped-def]
     right[BACKGROUND] += r
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _scale(normal, right, factor):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _scale(normal, right, factor):
     """Give the gradients of y, x and log sigma their common factor A/sigma^2."""
     for i in (Y, X, LOG_SIGMA):
         right[i] *= factor
@@ -332,8 +364,8 @@ def _scale(normal, right, factor):  # type: ignore[no-untyped-def]
             normal[j, i] *= factor
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _inverted(lower, inverse):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _inverted(lower, inverse):
     """Invert a symmetric 5 x 5 matrix by Cholesky; False where it is not positive."""
     for i in range(5):
         for j in range(i + 1):
@@ -362,18 +394,29 @@ def _inverted(lower, inverse):  # type: ignore[no-untyped-def]
     return True
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _moved(now, covariance, right):  # type: ignore[no-untyped-def]
-    """Take the step, shortened where it is too long for a linear model; return its length in px."""
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _moved(now, covariance, right, last):
+    """Take the step, at its own length where neighbours alternate; return its length in px.
+
+    Fits of overlapping columns take turns in the same pixels. Aitken's factor, from the last two
+    steps of each, stops them from swinging.
+    """
     step = np.zeros(5)
     for i in range(5):
         for j in range(5):
             step[i] += covariance[i, j] * right[j]
+    change_y, change_x = step[Y] - last[Y], step[X] - last[X]
+    change = change_y**2 + change_x**2
+    if last[2] > 0.0 and change > 0.0:
+        share = -last[2] * (last[Y] * change_y + last[X] * change_x) / change
+        share = min(max(share, SHORTEST_SHARE), LONGEST_SHARE)
+    else:
+        share = 1.0
+    last[Y], last[X], last[2] = step[Y], step[X], share
     length = np.sqrt(step[Y] ** 2 + step[X] ** 2)
     longest = LONGEST_STEP * np.exp(now[LOG_SIGMA])
-    share = min(
-        1.0, longest / max(length, 1e-30), LONGEST_LOG_STEP / max(abs(step[LOG_SIGMA]), 1e-30)
-    )
+    share = min(share, longest / max(length, 1e-30))
+    share = min(share, LONGEST_LOG_STEP / max(abs(step[LOG_SIGMA]), 1e-30))
     for i in range(5):
         now[i] += share * step[i]
     return length

@@ -1,0 +1,112 @@
+"""What overlapping columns cost each other: the covariance of fits that share pixels."""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from nion_distortion._chunks import for_chunks
+from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, X, Y
+
+__all__ = ["shared_covariance"]
+
+NEAREST = 4.8
+"""In sigma: columns farther apart than this share next to nothing."""
+
+SHARED = 4
+"""Parameters of a neighbour that reach into the window: all but its background."""
+
+
+def shared_covariance(
+    model: npt.NDArray[np.float32], fits: Fits, window: Window
+) -> npt.NDArray[np.float64]:
+    """Find what the errors of its neighbours add to the covariance of each position.
+
+    Parameters
+    ----------
+    model : ndarray, shape (ny, nx)
+        All columns drawn, as in `improve`.
+    fits : Fits
+        Where they have come to.
+    window : Window
+        What they share.
+
+    Returns
+    -------
+    ndarray, shape (n, 2, 2)
+        To be added to the positions' part of ``fits.covariance``, px^2.
+
+    Notes
+    -----
+    With the inverse information H of each fit and the information ``S_nm = J_n^T J_m / v`` that
+    two fits share, the inverse of the joint information has the diagonal blocks
+    ``H_n + sum_m H_n S_nm H_m S_mn H_n`` to second order in S.
+    """
+    result = np.zeros((len(fits.chi2), 2, 2))
+    reach = NEAREST * np.exp(window.log_sigma)
+    pairs = cKDTree(fits.parameters[:, :2]).query_pairs(reach, output_type="ndarray")
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort(both.T[::-1])].astype(np.int64)
+
+    def owners(start: int, stop: int) -> None:
+        first, last = np.searchsorted(both[:, 0], [start, stop])
+        _add_pairs(model, fits, window, both[first:last], result)
+
+    for_chunks(owners, len(result), smallest=128)
+    return result
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_pairs(model, fits, window, pairs, result):
+    shared = np.empty((5, SHARED))
+    for k in range(len(pairs)):
+        n, m = pairs[k]
+        if fits.pixels[n] == 0 or fits.pixels[m] == 0:
+            continue
+        _shared_information(model, fits, window, (n, m), shared)
+        passed = np.zeros((2, SHARED))
+        for i in range(2):
+            for j in range(SHARED):
+                for a in range(5):
+                    passed[i, j] += fits.covariance[n, i, a] * shared[a, j]
+        for i in range(2):
+            for j in range(2):
+                for a in range(SHARED):
+                    for b in range(SHARED):
+                        result[n, i, j] += passed[i, a] * fits.covariance[m, a, b] * passed[j, b]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _shared_information(model, fits, window, pair, shared):
+    """Sum J_n^T J_m / v over the pixels that lie in both windows."""
+    n, m = pair
+    shared[:] = 0.0
+    one, two = np.ones(5), np.empty(5)
+    radius, reach = window.radius_px, int(window.radius_px)
+    middle, other = fits.middle[n], fits.middle[m]
+    top, bottom = max(0, middle[0] - reach), min(model.shape[0] - 1, middle[0] + reach)
+    left, right = max(0, middle[1] - reach), min(model.shape[1] - 1, middle[1] + reach)
+    for i in range(max(top, other[0] - reach), min(bottom, other[0] + reach) + 1):
+        for j in range(max(left, other[1] - reach), min(right, other[1] + reach) + 1):
+            if (i - middle[0]) ** 2 + (j - middle[1]) ** 2 > radius**2:
+                continue
+            if (i - other[0]) ** 2 + (j - other[1]) ** 2 > radius**2:
+                continue
+            expected = fits.parameters[n, 4] + model[i, j]
+            weight = 1.0 / max(window.gain * expected + window.offset, window.floor)
+            _gradient(fits.parameters[n], i, j, one)
+            _gradient(fits.parameters[m], i, j, two)
+            for a in range(5):
+                for b in range(SHARED):
+                    shared[a, b] += weight * one[a] * two[b]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _gradient(parameters, i, j, result):
+    dy, dx = i - parameters[Y], j - parameters[X]
+    inverse = np.exp(-2.0 * parameters[LOG_SIGMA])
+    shape = np.exp(-0.5 * inverse * (dy * dy + dx * dx))
+    slope = parameters[AMPLITUDE] * shape * inverse
+    result[Y], result[X] = slope * dy, slope * dx
+    result[AMPLITUDE], result[LOG_SIGMA] = shape, slope * (dy * dy + dx * dx)
+    result[4] = 1.0
