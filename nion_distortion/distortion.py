@@ -4,16 +4,29 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import cv2
+import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array, check_length, frozen, reduce_frozen
 from nion_distortion.frame import ScanSettings
 from nion_distortion.lattice import IndexedColumns
 
-__all__ = ["DistortionField", "DistortionSamples", "FieldKind", "sample_distortion"]
+__all__ = [
+    "DistortionField",
+    "DistortionSamples",
+    "FieldKind",
+    "places_on_sample",
+    "sample_distortion",
+    "scan_places",
+    "scan_places_of_pixels",
+]
 
 FieldKind = Literal["stationary", "frame"]
+
+LEAST_MAGNIFICATION = 0.05
+"""Where the place on the sample advances less than this much per pixel, the scan turns back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -201,3 +214,234 @@ def _resize(image: npt.NDArray[Any], shape_px: tuple[int, int]) -> npt.NDArray[n
         return frozen(np.stack([_resize(layer, shape_px) for layer in image]))
     resized = cv2.resize(image, (shape_px[1], shape_px[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, dtype=np.float32)
+
+
+def places_on_sample(
+    moving_px: npt.NDArray[np.float32], scan_px: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Take a known motion of the beam out of places in the scan: ``v = s - E(s)``.
+
+    Parameters
+    ----------
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        E(s), what moves the beam, at every pixel of the scan.
+    scan_px : ndarray, shape (n, 2)
+        Places in the scan.
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        Places on the sample, in the frame's nominal grid.
+    """
+    places = np.array(scan_px, dtype=np.float64)
+    _subtract(moving_px, places)
+    return places
+
+
+def scan_places(
+    moving_px: npt.NDArray[np.float32],
+    places_px: npt.NDArray[np.float64],
+    start_px: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Find where in the scan given places on the sample are seen: ``s - E(s) = place``.
+
+    Parameters
+    ----------
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        E(s), what moves the beam, at every pixel of the scan; outside, the nearest edge counts.
+    places_px : ndarray, shape (n, 2)
+        Places on the sample, in the frame's nominal grid.
+    start_px : ndarray, shape (n, 2)
+        First guesses of s.
+
+    Returns
+    -------
+    places : ndarray, shape (n, 2)
+        The solutions s, px.
+    jacobian : ndarray, shape (n, 2, 2)
+        ``dE_i / ds_j`` there.
+
+    Notes
+    -----
+    Newton steps of at most 3 px on a Catmull-Rom interpolation of E.
+    """
+    solution = np.array(start_px, dtype=np.float64)
+    jacobian = np.empty((len(solution), 2, 2))
+    targets = np.ascontiguousarray(places_px, dtype=np.float64)
+
+    def part(start: int, stop: int) -> None:
+        rows = slice(start, stop)
+        _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows])
+
+    for_chunks(part, len(solution), smallest=1024)
+    return solution, jacobian
+
+
+def scan_places_of_pixels(
+    moving_px: npt.NDArray[np.float32], gauge_px: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Find where in the scan each pixel of the corrected image is seen: s(G u) - u.
+
+    Parameters
+    ----------
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        E(s), what moves the beam, at every pixel of the scan.
+    gauge_px : ndarray, shape (2, 3)
+        G, an affine map of places: ``G u = gauge @ [1, u_y, u_x]``.
+
+    Returns
+    -------
+    displacement : ndarray of float32, shape (2, ny, nx)
+        ``s(G u) - u``, px.
+    valid : ndarray of bool, shape (ny, nx)
+        Whether s lies inside the scan and the scan does not turn back there.
+
+    Notes
+    -----
+    Equal to `scan_places` at every pixel. Each pixel starts from its neighbour's solution, so that
+    two linear steps and one cubic one are enough.
+    """
+    _, ny, nx = moving_px.shape
+    displacement = np.empty((2, ny, nx), np.float32)
+    valid = np.empty((ny, nx), np.bool_)
+    gauge = np.ascontiguousarray(gauge_px, dtype=np.float64)
+
+    def part(start: int, stop: int) -> None:
+        _solve_rows(moving_px, gauge, start, stop, displacement, valid)
+
+    for_chunks(part, ny, smallest=16)
+    return displacement, valid
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _linear(moving, y, x):  # type: ignore[no-untyped-def]
+    """Value and slopes of E by linear interpolation; the nearest edge outside."""
+    ny, nx = moving.shape[1], moving.shape[2]
+    cy, cx = min(max(y, 0.0), ny - 1.0), min(max(x, 0.0), nx - 1.0)
+    iy, ix = min(int(cy), ny - 2), min(int(cx), nx - 2)
+    fy, fx = cy - iy, cx - ix
+    in_y, in_x = 1.0 if cy == y else 0.0, 1.0 if cx == x else 0.0
+    a, b = moving[0, iy, ix], moving[0, iy, ix + 1]
+    c, d = moving[0, iy + 1, ix], moving[0, iy + 1, ix + 1]
+    top, low = a + fx * (b - a), c + fx * (d - c)
+    ey, eyy, eyx = top + fy * (low - top), in_y * (low - top), in_x * (b - a + fy * (d - c - b + a))
+    a, b = moving[1, iy, ix], moving[1, iy, ix + 1]
+    c, d = moving[1, iy + 1, ix], moving[1, iy + 1, ix + 1]
+    top, low = a + fx * (b - a), c + fx * (d - c)
+    ex, exy, exx = top + fy * (low - top), in_y * (low - top), in_x * (b - a + fy * (d - c - b + a))
+    return ey, ex, eyy, eyx, exy, exx
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _catmull_rom(f):  # type: ignore[no-untyped-def]
+    """Weights of four neighbours for the value, and for the slope."""
+    f2, f3 = f * f, f * f * f
+    value = (
+        -0.5 * f3 + f2 - 0.5 * f,
+        1.5 * f3 - 2.5 * f2 + 1,
+        -1.5 * f3 + 2 * f2 + 0.5 * f,
+        0.5 * (f3 - f2),
+    )
+    slope = (-1.5 * f2 + 2 * f - 0.5, 4.5 * f2 - 5 * f, -4.5 * f2 + 4 * f + 0.5, 1.5 * f2 - f)
+    return value, slope
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _row(plane, row, ix, value, slope):  # type: ignore[no-untyped-def]
+    """Value and slope along one line of pixels."""
+    e0, e1, e2, e3 = plane[row, ix - 1], plane[row, ix], plane[row, ix + 1], plane[row, ix + 2]
+    along = value[0] * e0 + value[1] * e1 + value[2] * e2 + value[3] * e3
+    return along, slope[0] * e0 + slope[1] * e1 + slope[2] * e2 + slope[3] * e3
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _patch(plane, iy, ix, across, along):  # type: ignore[no-untyped-def]
+    """Value and slopes (y, x) from the 16 neighbours of one plane."""
+    (vy, sy), (vx, sx) = across, along
+    a0, d0 = _row(plane, iy - 1, ix, vx, sx)
+    a1, d1 = _row(plane, iy, ix, vx, sx)
+    a2, d2 = _row(plane, iy + 1, ix, vx, sx)
+    a3, d3 = _row(plane, iy + 2, ix, vx, sx)
+    value = vy[0] * a0 + vy[1] * a1 + vy[2] * a2 + vy[3] * a3
+    slope_y = sy[0] * a0 + sy[1] * a1 + sy[2] * a2 + sy[3] * a3
+    return value, slope_y, vy[0] * d0 + vy[1] * d1 + vy[2] * d2 + vy[3] * d3
+
+
+@numba.njit(cache=True, nogil=True)
+def _cubic(moving, y, x):  # type: ignore[no-untyped-def]
+    """Value and slopes of E by Catmull-Rom interpolation; linear at the rim."""
+    ny, nx = moving.shape[1], moving.shape[2]
+    iy, ix = int(np.floor(y)), int(np.floor(x))
+    if iy < 1 or ix < 1 or iy > ny - 3 or ix > nx - 3:
+        return _linear(moving, y, x)
+    across, along = _catmull_rom(y - iy), _catmull_rom(x - ix)
+    ey, eyy, eyx = _patch(moving[0], iy, ix, across, along)
+    ex, exy, exx = _patch(moving[1], iy, ix, across, along)
+    return ey, ex, eyy, eyx, exy, exx
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _step(py, px, y, x, e):  # type: ignore[no-untyped-def]
+    """One Newton step of s - E(s) = p, of at most 3 px in each direction."""
+    ey, ex, eyy, eyx, exy, exx = e
+    ry, rx = py + ey - y, px + ex - x
+    determinant = (1 - eyy) * (1 - exx) - eyx * exy
+    if determinant < 0.05:
+        dy, dx = ry, rx
+    else:
+        dy = ((1 - exx) * ry + eyx * rx) / determinant
+        dx = ((1 - eyy) * rx + exy * ry) / determinant
+    return y + min(max(dy, -3.0), 3.0), x + min(max(dx, -3.0), 3.0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _subtract(moving, places):  # type: ignore[no-untyped-def]
+    for n in range(len(places)):
+        e = _cubic(moving, places[n, 0], places[n, 1])
+        places[n, 0] -= e[0]
+        places[n, 1] -= e[1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _solve_points(moving, places, solution, jacobian):  # type: ignore[no-untyped-def]
+    for n in range(len(places)):
+        y, x = solution[n]
+        for _ in range(30):
+            e = _cubic(moving, y, x)
+            new_y, new_x = _step(places[n, 0], places[n, 1], y, x, e)
+            moved = abs(new_y - y) + abs(new_x - x)
+            y, x = new_y, new_x
+            if moved < 1e-5:
+                break
+        solution[n, 0], solution[n, 1] = y, x
+        _, _, eyy, eyx, exy, exx = _cubic(moving, y, x)
+        jacobian[n, 0, 0], jacobian[n, 0, 1], jacobian[n, 1, 0], jacobian[n, 1, 1] = (
+            eyy,
+            eyx,
+            exy,
+            exx,
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _solve_rows(moving, gauge, first, last, displacement, valid):  # type: ignore[no-untyped-def]
+    ny, nx = moving.shape[1], moving.shape[2]
+    for row in range(first, last):
+        dy, dx = 0.0, 0.0
+        for column in range(nx):
+            py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
+            px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
+            y, x = row + dy, column + dx
+            for _ in range(20 if column == 0 else 8):
+                new_y, new_x = _step(py, px, y, x, _linear(moving, y, x))
+                moved = abs(new_y - y) + abs(new_x - x)
+                y, x = new_y, new_x
+                if moved < 1e-2:
+                    break
+            e = _cubic(moving, y, x)
+            y, x = _step(py, px, y, x, e)
+            dy, dx = y - row, x - column
+            displacement[0, row, column], displacement[1, row, column] = dy, dx
+            forward = (1 - e[2]) * (1 - e[5]) - e[3] * e[4]
+            inside = y >= 0.0 and y <= ny - 1.0 and x >= 0.0 and x <= nx - 1.0
+            valid[row, column] = inside and forward > LEAST_MAGNIFICATION and 1 - e[5] > 0.0

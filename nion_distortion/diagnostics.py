@@ -1,0 +1,103 @@
+"""Results -> the numbers that people look at; each has a unit, and an uncertainty or none."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.atoms import AtomColumns
+from nion_distortion.correction import CorrectedFrame
+from nion_distortion.distortion import DistortionField
+
+__all__ = ["Estimate", "effective_counts", "expected_error_pm", "off_by_pm"]
+
+PM_PER_NM = 1e3
+
+
+class Estimate(NamedTuple):
+    """A number, its standard deviation, and the 95th percentile of what it averages."""
+
+    value: float
+    std: float | None
+    """None where the uncertainty is not known."""
+    p95: float
+
+
+def off_by_pm(field: DistortionField, std_px: float) -> Estimate:
+    """Say how far off the picture is before the correction.
+
+    Parameters
+    ----------
+    field : DistortionField
+        What the correction takes out.
+    std_px : float
+        Standard deviation of the rms length of its displacement, px.
+
+    Returns
+    -------
+    Estimate
+        Rms length of the displacement over the valid pixels, its affine part (the gauge)
+        removed, pm.
+    """
+    to_pm = PM_PER_NM * field.settings.pixel_size_nm
+    lengths = np.sqrt((_without_affine(field) ** 2).sum(axis=0))
+    return _estimate(lengths * to_pm, std_px * to_pm)
+
+
+def expected_error_pm(corrected: CorrectedFrame) -> Estimate:
+    """Say how far off the corrected picture still is.
+
+    Parameters
+    ----------
+    corrected : CorrectedFrame
+        The picture with its standard deviation.
+
+    Returns
+    -------
+    Estimate
+        Rms length of ``std_px`` over the valid pixels, pm; it is itself a standard deviation
+        that the model predicts, and has no uncertainty of its own.
+    """
+    to_pm = PM_PER_NM * corrected.pixel_size_nm
+    lengths = np.sqrt((corrected.std_px**2).sum(axis=0))[corrected.valid]
+    return _estimate(lengths * to_pm, None)
+
+
+def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) -> Estimate:
+    """Say how many electrons stand above the background at the peak of the brightest columns.
+
+    Parameters
+    ----------
+    columns : AtomColumns
+        Indexed columns.
+    sublattice : ndarray, shape (n,)
+        Sublattice of each; 0 is the brightest.
+
+    Returns
+    -------
+    Estimate
+        Median over the brightest sublattice, electrons per pixel.
+    """
+    counts = np.abs(columns.counts[sublattice == 0])
+    scatter = 1.4826 * np.median(np.abs(counts - np.median(counts)))
+    std = 1.2533 * scatter / np.sqrt(len(counts))  # of a median of a normal sample
+    return Estimate(float(np.median(counts)), float(std), float(np.percentile(counts, 95)))
+
+
+def _without_affine(field: DistortionField) -> npt.NDArray[np.float64]:
+    """Displacement at the valid pixels without its least-squares affine part, (2, n)."""
+    y, x = np.nonzero(field.valid)
+    displacement = field.displacement_px[:, field.valid].astype(np.float64)
+    if y.size < 3:
+        return np.zeros((2, 1))
+    affine = np.stack([np.ones(y.size), y - y.mean(), x - x.mean()])
+    part = np.linalg.solve(affine @ affine.T, affine @ displacement.T)
+    result: npt.NDArray[np.float64] = displacement - part.T @ affine
+    return result
+
+
+def _estimate(lengths_pm: npt.NDArray[np.floating], std_pm: float | None) -> Estimate:
+    if not lengths_pm.size:
+        return Estimate(0.0, None, 0.0)
+    rms = float(np.sqrt(np.mean(np.square(lengths_pm, dtype=np.float64))))
+    return Estimate(rms, std_pm, float(np.percentile(lengths_pm, 95)))

@@ -1,0 +1,303 @@
+"""The finite basis: each term of the distortion as a few functions of the place in the scan."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion.frame import ScanSettings
+
+__all__ = ["Basis", "cosines"]
+
+Array = npt.NDArray[np.float64]
+
+MARGIN = 0.15
+"""Cosines have zero slope at the ends of their interval: it is this much longer at each end."""
+
+SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
+MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
+FRAME_DECAYS = (0.01, 0.03, 0.1)
+"""Decay of the first lines after the slow coil's return, in frame heights."""
+
+TIME_NODES = 5
+"""Places in a line between which the walk is interpolated by a polynomial; exact to 1e-6."""
+
+
+def cosines(place: npt.ArrayLike, modes: int) -> Array:
+    """Tabulate orthonormal cosines on the unit interval by their recurrence.
+
+    Parameters
+    ----------
+    place : array_like, shape (n,)
+        Places in the unit interval.
+    modes : int
+        How many functions; the first is constant.
+
+    Returns
+    -------
+    ndarray, shape (modes, n)
+        ``1, sqrt(2) cos(pi x), sqrt(2) cos(2 pi x), ...``; equal to ``np.cos`` of the same
+        arguments, at a tenth of its cost.
+    """
+    angle = np.pi * np.asarray(place, dtype=np.float64)
+    table = np.empty((max(modes, 2), angle.size))
+    table[0], table[1] = 1.0, np.cos(angle)
+    twice = 2.0 * table[1]
+    for k in range(2, modes):
+        np.multiply(twice, table[k - 1], out=table[k])
+        table[k] -= table[k - 2]
+    table[1:] *= np.sqrt(2.0)
+    return table[:modes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Functions of the place in the scan whose weighted sum is D + W_k.
+
+    Parameters
+    ----------
+    shape_px : tuple of int
+        Lines and pixels of the scan.
+    period_px : float
+        Line time over dwell time.
+    walk_modes : int
+        Functions of scan time for what one frame's beam did; at most one for each row of columns.
+    decay : float, default: 0.03
+        Length of the line fly-back, in line lengths.
+    terms : frozenset of str
+        The terms to use.
+    """
+
+    shape_px: tuple[int, int]
+    period_px: float
+    walk_modes: int
+    terms: frozenset[Any]
+    decay: float = 0.03
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    @classmethod
+    def of_scan(cls, settings: ScanSettings, rows: float, terms: frozenset[Any]) -> "Basis":
+        """Choose the basis of a scan.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+        rows : float
+            Rows of columns in the frame, which bound the resolution in scan time.
+        terms : frozenset of str
+            The terms to use.
+
+        Returns
+        -------
+        Basis
+            With a decay still to be found.
+        """
+        modes = int(np.clip(rows * (1 + 2 * MARGIN), FEWEST_WALK_MODES, MOST_WALK_MODES))
+        return cls(
+            shape_px=settings.shape_px,
+            period_px=settings.line_period_px,
+            walk_modes=modes if "scan_time" in terms else 0,
+            terms=terms,
+        )
+
+    def with_decay(self, decay: float) -> "Basis":
+        """Return the same basis with another line fly-back.
+
+        Parameters
+        ----------
+        decay : float
+            Length of the line fly-back, in line lengths.
+
+        Returns
+        -------
+        Basis
+            The new basis.
+        """
+        return replace(self, decay=decay)
+
+    @property
+    def smooth_modes(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Mode numbers (y, x) of the smooth term, inside a quarter disc, without the constant."""
+        if "smooth" not in self.terms:
+            return np.zeros(0, np.intp), np.zeros(0, np.intp)
+        squares = np.arange(SMOOTH_MODES) ** 2
+        radius2 = np.add.outer(squares, squares)
+        iy, ix = np.nonzero((radius2 > 0) & (radius2 < SMOOTH_MODES**2))
+        return iy, ix
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each group of functions stands; ``"walk"`` follows those of D."""
+        sizes = {
+            "smooth": len(self.smooth_modes[0]),
+            "line": LINE_MODES if "line_flyback" in self.terms else 0,
+            "line_slope": SLOPE_MODES if "line_flyback" in self.terms else 0,
+            "frame": len(FRAME_DECAYS) if "frame_flyback" in self.terms else 0,
+            "fast": FAST_MODES - 1 if "fast_axis" in self.terms else 0,
+            "walk": self.walk_modes,
+        }
+        ends = np.cumsum(list(sizes.values())).tolist()
+        return {
+            name: slice(end - size, end)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
+        }
+
+    @property
+    def stationary_size(self) -> int:
+        """How many functions D has."""
+        return self.slices["walk"].start
+
+    @property
+    def size(self) -> int:
+        """How many functions D and W_k have together."""
+        return self.slices["walk"].stop
+
+    @property
+    def interval_lines(self) -> float:
+        """Length of the interval of the walk's functions, in lines."""
+        return self.shape_px[0] * (1 + 2 * MARGIN)
+
+    def _unit_y(self, y: Array) -> Array:
+        ny = self.shape_px[0]
+        return (y + 0.5 + MARGIN * ny) / (ny * (1 + 2 * MARGIN))
+
+    def _unit_x(self, x: Array) -> Array:
+        nx = self.shape_px[1]
+        return (x + 0.5 + MARGIN * nx) / (nx * (1 + 2 * MARGIN))
+
+    def _exponential(self, x: Array) -> Array:
+        """Line fly-back and its change with the logarithm of the decay, (2, n)."""
+        along = np.maximum(x, -0.5) / (self.decay * self.shape_px[1])
+        lag = np.exp(-along)
+        return np.stack([lag, lag * along])
+
+    def line_functions(self, places: Array) -> Array:
+        """Evaluate the functions of the line fly-back, the only ones that the decay changes.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+
+        Returns
+        -------
+        ndarray, shape (6, n)
+            Groups ``"line"`` and ``"line_slope"``.
+        """
+        y, x = self._inside(places)
+        along_y = cosines(self._unit_y(y), LINE_MODES)
+        lag, slope = self._exponential(x)
+        return np.concatenate([lag * along_y, slope * along_y[:SLOPE_MODES]])
+
+    def _inside(self, places: Array) -> tuple[Array, Array]:
+        ny, nx = self.shape_px
+        return np.clip(places[:, 0], -0.5, ny - 0.5), np.clip(places[:, 1], -0.5, nx - 0.5)
+
+    def design(self, places: Array) -> Array:
+        """Evaluate every function of D and W_k.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x); outside the scan the nearest edge counts.
+
+        Returns
+        -------
+        ndarray, shape (size, n)
+            One row for each function.
+        """
+        y, x = self._inside(places)
+        rows = np.empty((self.size, len(places)))
+        where, (iy, ix) = self.slices, self.smooth_modes
+        along_x = cosines(self._unit_x(x), FAST_MODES)
+        along_y = cosines(self._unit_y(y), SMOOTH_MODES)
+        np.multiply(along_y[iy], along_x[ix], out=rows[where["smooth"]])
+        if "line_flyback" in self.terms:
+            rows[where["line"].start : where["line_slope"].stop] = self.line_functions(places)
+        time = y + x / self.period_px
+        if "frame_flyback" in self.terms:
+            rows[where["frame"]] = _first_lines(time / self.shape_px[0])
+        if "fast_axis" in self.terms:
+            rows[where["fast"]] = along_x[1:]
+        if self.walk_modes:
+            rows[where["walk"]] = cosines(self._unit_y(time), self.walk_modes + 1)[1:]
+        return rows
+
+    def on_pixels(self, weights: Array) -> npt.NDArray[np.float32]:
+        """Sum the weighted functions at every pixel of the scan.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (2, m)
+            Weights for each axis; m is ``size``, or ``stationary_size`` to leave W_k out.
+
+        Returns
+        -------
+        ndarray of float32, shape (2, ny, nx)
+            D + W_k or D, px. Equivalent to ``weights @ design(every pixel)``: all functions are
+            products of one of y and one of x, so it is one matrix product for each axis.
+        """
+        ny, nx = self.shape_px
+        weights = np.pad(weights, ((0, 0), (0, self.size - weights.shape[1])))
+        y, x = np.arange(ny, dtype=np.float64), np.arange(nx, dtype=np.float64)
+        profiles = self._profiles(y, weights).astype(np.float32)
+        table = self._fast_table(x).astype(np.float32)
+        result: npt.NDArray[np.float32] = np.matmul(profiles, table)
+        return result
+
+    def _fast_table(self, x: Array) -> Array:
+        """Functions of x: cosines, line fly-back (2), first lines, nodes of the walk."""
+        nodes = np.linspace(0.0, self.shape_px[1] - 1.0, TIME_NODES)
+        drop = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), x / self.period_px / self.shape_px[0]))
+        return np.concatenate(
+            [
+                cosines(self._unit_x(x), FAST_MODES),
+                self._exponential(x),
+                drop,
+                _lagrange(nodes, x),
+            ]
+        )
+
+    def _profiles(self, y: Array, weights: Array) -> Array:
+        """Weights summed over the functions of y: what multiplies ``_fast_table``, (2, ny, k)."""
+        where, (iy, ix) = self.slices, self.smooth_modes
+        along_y = cosines(self._unit_y(y), SMOOTH_MODES)
+        cosine = np.zeros((2, SMOOTH_MODES, FAST_MODES))
+        cosine[:, iy, ix] = weights[:, where["smooth"]]
+        if "fast_axis" in self.terms:
+            cosine[:, 0, 1:] += weights[:, where["fast"]]
+        parts = [np.matmul(along_y.T, cosine)]
+        line, slope, first = (weights[:, where[n]] for n in ("line", "line_slope", "frame"))
+        parts += [(line @ along_y[: line.shape[1]])[..., None]]
+        parts += [(slope @ along_y[: slope.shape[1]])[..., None]]
+        drop = _first_lines(y / self.shape_px[0])
+        parts += [np.swapaxes(first[..., None] * drop[: first.shape[1]], 1, 2)]
+        parts += [np.zeros((2, len(y), len(FRAME_DECAYS) - first.shape[1]))]
+        parts += [self._walk_at_nodes(y, weights[:, where["walk"]])]
+        return np.concatenate(parts, axis=2)
+
+    def _walk_at_nodes(self, y: Array, weights: Array) -> Array:
+        if not weights.shape[1]:
+            return np.zeros((2, len(y), TIME_NODES))
+        nodes = np.linspace(0.0, self.shape_px[1] - 1.0, TIME_NODES) / self.period_px
+        time = np.add.outer(y, nodes).ravel()
+        table = cosines(self._unit_y(time), self.walk_modes + 1)[1:]
+        return (weights @ table).reshape(2, len(y), TIME_NODES)
+
+
+def _first_lines(height: Array) -> Array:
+    return np.exp(-np.outer(1 / np.array(FRAME_DECAYS), np.maximum(height, 0.0)))
+
+
+def _lagrange(nodes: Array, x: Array) -> Array:
+    """Lagrange polynomials through the nodes, (nodes, n)."""
+    table = np.ones((len(nodes), len(x)))
+    for i, node in enumerate(nodes):
+        for other in np.delete(nodes, i):
+            table[i] *= (x - other) / (node - other)
+    return table

@@ -1,0 +1,110 @@
+"""Drift from frame to frame: the origin of the lattice, known modulo a lattice vector."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import as_array, reduce_frozen
+
+__all__ = ["Drift", "follow_drift"]
+
+Array = npt.NDArray[np.float64]
+
+MOST_SURPRISE, MOST_STEP = 0.3, 0.35
+"""In cells: beyond these a lattice looks the same after another step, so drift is ambiguous."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drift:
+    """Where the sample stands, relative to the first frame of the trajectory.
+
+    Parameters
+    ----------
+    offset_px : ndarray, shape (2,)
+        Motion of the sample in the image since the trajectory began, (y, x).
+    step_px : ndarray, shape (2,)
+        Motion since the frame before.
+    lattice_px : ndarray, shape (2, 3)
+        A_k of the frame: ``place = lattice_px @ [1, X]``.
+    interval_s : float, optional
+        Time since the frame before.
+    time_s : float, optional
+        POSIX time of the frame.
+    ambiguous : bool, default: False
+        The step could have been another one; the trajectory starts anew here.
+    """
+
+    offset_px: Array
+    step_px: Array
+    lattice_px: Array
+    interval_s: float | None = None
+    time_s: float | None = None
+    ambiguous: bool = False
+
+    def __post_init__(self) -> None:
+        for name, shape in (("offset_px", (2,)), ("step_px", (2,)), ("lattice_px", (2, 3))):
+            object.__setattr__(self, name, as_array(name, getattr(self, name), shape))
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+
+def follow_drift(
+    previous: Drift | None, lattice_px: Array, centre_px: Array, time_s: float | None
+) -> Drift:
+    """Continue the trajectory by the lattice of the next frame.
+
+    Parameters
+    ----------
+    previous : Drift or None
+        The frame before.
+    lattice_px : ndarray, shape (2, 3)
+        A_k of the new frame, in the same cell as the one before.
+    centre_px : ndarray, shape (2,)
+        Where the motion is measured; the centre of the frame.
+    time_s : float or None
+        POSIX time of the new frame.
+
+    Returns
+    -------
+    Drift
+        With the step, modulo a lattice vector, that is nearest to the last one.
+    """
+    if previous is None:
+        zero = np.zeros(2)
+        return Drift(offset_px=zero, step_px=zero, lattice_px=lattice_px, time_s=time_s)
+    interval = None
+    if time_s is not None and previous.time_s is not None:
+        interval = time_s - previous.time_s
+    expected = _expected_step(previous, interval)
+    step = _motion(previous.lattice_px, lattice_px, centre_px)
+    cells = np.linalg.inv(lattice_px[:, 1:])
+    step = step - lattice_px[:, 1:] @ np.rint(cells @ (step - expected))
+    ambiguous = bool(
+        np.abs(cells @ (step - expected)).max() > MOST_SURPRISE
+        or np.abs(cells @ step).max() > MOST_STEP
+    )
+    return Drift(
+        offset_px=np.zeros(2) if ambiguous else previous.offset_px + step,
+        step_px=np.zeros(2) if ambiguous else step,
+        lattice_px=lattice_px,
+        interval_s=interval,
+        time_s=time_s,
+        ambiguous=ambiguous,
+    )
+
+
+def _motion(before: Array, after: Array, centre_px: Array) -> Array:
+    """Motion of the crystal point that stood at the centre."""
+    point = np.linalg.solve(before[:, 1:], centre_px - before[:, 0])
+    result: Array = after @ np.r_[1.0, point] - centre_px
+    return result
+
+
+def _expected_step(previous: Drift, interval: float | None) -> Array:
+    """Scale the last step to the new interval where both are known."""
+    if interval and previous.interval_s:
+        return previous.step_px * (interval / previous.interval_s)
+    return previous.step_px

@@ -1,0 +1,218 @@
+"""Weights -> field on the pixels of the corrected image, with its standard deviation."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import make_interp_spline
+
+from nion_distortion._chunks import for_chunks
+from nion_distortion.distortion import (
+    DistortionField,
+    FieldKind,
+    scan_places,
+    scan_places_of_pixels,
+)
+from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
+from nion_distortion.gaussian_process.weights import Posterior
+
+__all__ = ["FieldEstimate", "estimate_field"]
+
+Array = npt.NDArray[np.float64]
+
+GAUGE_POINTS, GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 64, 8, 1e-4
+NODES = (25, 33)
+"""Places (y, x) where standard deviations are computed; splines fill the pixels between."""
+
+EDGE_SHARE = 0.75
+"""How much the nodes crowd at the rim, where standard deviations change fastest."""
+
+
+class FieldEstimate(NamedTuple):
+    """A field, and how well its own size is known."""
+
+    field: DistortionField
+    off_by_std_px: float
+    """Standard deviation of the rms length of the displacement."""
+
+
+def estimate_field(
+    basis: Basis,
+    posterior: Posterior,
+    hyperparameters: Hyperparameters,
+    settings: ScanSettings,
+    *,
+    kind: FieldKind,
+    frame_id: str = "",
+) -> FieldEstimate:
+    """Bring the posterior of the weights to the pixels of the corrected image.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    posterior : Posterior
+        Weights of D (stationary), or of D and W_k (frame), first.
+    hyperparameters : Hyperparameters
+        Prior amplitudes of what is not removed.
+    settings : ScanSettings
+        The scan.
+    kind : {"stationary", "frame"}
+        What is removed.
+    frame_id : str, default: ""
+        The frame of a frame's field.
+
+    Returns
+    -------
+    FieldEstimate
+        The field in its gauge: over the pixels that the scan saw, the least-squares affine part of
+        its displacement is zero.
+
+    Notes
+    -----
+    The gauge is a map of the sample: it is applied before the scan place is looked up. Standard
+    deviations are those of the place on the sample that a pixel shows, its affine part removed.
+    """
+    size = basis.size if kind == "frame" else basis.stationary_size
+    moving = basis.on_pixels(posterior.mean[:, :size])
+    gauge = find_gauge(moving)
+    displacement, valid = scan_places_of_pixels(moving, gauge)
+    nodes = _Nodes.of(displacement, valid)
+    design = nodes.projected(basis.design(nodes.seen_px))
+    covariance = posterior.covariance[:, :size, :size]
+    std = np.sqrt(_quadratic_form(design[:size], covariance).clip(0.0))
+    unremoved = np.sqrt(_unremoved_variance(basis, hyperparameters, design[size:]))
+    field = DistortionField(
+        displacement_px=displacement,
+        std_px=nodes.spread(std),
+        unremoved_std_px=nodes.spread(unremoved),
+        valid=valid,
+        kind=kind,
+        settings=settings,
+        reference="free",
+        frame_id=frame_id,
+    )
+    return FieldEstimate(field, nodes.rms_std(design[:size], covariance))
+
+
+def find_gauge(moving_px: npt.NDArray[np.float32]) -> Array:
+    """Find the affine map G for which ``s(G u) - u`` has no affine part.
+
+    Parameters
+    ----------
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        D, or D + W_k, at every pixel of the scan.
+
+    Returns
+    -------
+    ndarray, shape (2, 3)
+        ``G u = gauge @ [1, u_y, u_x]``.
+    """
+    _, ny, nx = moving_px.shape
+    y = (np.arange(GAUGE_POINTS) + 0.5) * ny / GAUGE_POINTS - 0.5
+    x = (np.arange(GAUGE_POINTS) + 0.5) * nx / GAUGE_POINTS - 0.5
+    pixels = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    places = np.c_[np.ones(len(pixels)), pixels]
+    gauge = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    seen = pixels
+    last = np.array([ny - 1.0, nx - 1.0])
+    for _ in range(GAUGE_PASSES):
+        seen, _ = scan_places(moving_px, places @ gauge.T, seen)
+        inside = ((seen >= 0.0) & (seen <= last)).all(axis=1)
+        affine = np.linalg.lstsq(places[inside], (seen - pixels)[inside], rcond=None)[0].T
+        gauge = _composed(gauge, affine)
+        if np.abs(affine @ [1.0, ny, nx]).max() < GAUGE_STANDS_STILL_PX:
+            break
+    return gauge
+
+
+def _composed(gauge: Array, affine: Array) -> Array:
+    """``u -> gauge(u - affine(u))``."""
+    inner = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) - affine
+    result: Array = gauge[:, 1:] @ inner
+    result[:, 0] += gauge[:, 0]
+    return result
+
+
+def _quadratic_form(design: Array, covariance: Array) -> Array:
+    """``phi C phi`` at each node for both axes, (2, nodes)."""
+    result = np.empty((2, design.shape[1]))
+
+    def part(start: int, stop: int) -> None:
+        some = design[:, start:stop]
+        for axis in range(2):
+            result[axis, start:stop] = np.einsum("kn,kn->n", some, covariance[axis] @ some)
+
+    for_chunks(part, design.shape[1], smallest=64)
+    return result
+
+
+def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: Array) -> Array:
+    """Prior variance of W_k's functions that stay, and of jitter between the rows, (2, nodes)."""
+    variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
+    resolved = basis.walk_modes / basis.interval_lines
+    jitter = hyperparameters.jitter_px2() * max(1.0 - resolved, 0.0) * bool(basis.walk_modes)
+    moving = variances[:, basis.size - len(design) :] @ design**2
+    result: Array = moving + jitter[:, None]
+    return result
+
+
+class _Nodes(NamedTuple):
+    """Pixels of the corrected image at which standard deviations are computed."""
+
+    shape_px: tuple[int, int]
+    y: npt.NDArray[np.intp]
+    x: npt.NDArray[np.intp]
+    seen_px: Array  # (nodes, 2): where the scan saw them
+    displacement_px: Array  # (nodes, 2)
+    weights: Array  # (nodes,): area of each that the scan saw; sums to 1
+
+    @classmethod
+    def of(cls, displacement: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> "_Nodes":
+        _, ny, nx = displacement.shape
+        y, x = _crowded(ny, NODES[0]), _crowded(nx, NODES[1])
+        grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+        moved = displacement[:, grid[:, 0], grid[:, 1]].T.astype(np.float64)
+        area = np.outer(np.gradient(y.astype(float)), np.gradient(x.astype(float))).ravel()
+        weights = area * valid[grid[:, 0], grid[:, 1]]
+        weights = weights if weights.any() else area
+        return cls((ny, nx), y, x, grid + moved, moved, weights / weights.sum())
+
+    def projected(self, design: Array) -> Array:
+        """Remove from each function its affine part as a function of place on the sample."""
+        affine = np.c_[np.ones(len(self.seen_px)), self.seen_px - self.displacement_px]
+        weighted = affine * self.weights[:, None]
+        part = np.linalg.solve(weighted.T @ affine, (design @ weighted).T)
+        result: Array = design - (affine @ part).T
+        return result
+
+    def spread(self, values: Array) -> npt.NDArray[np.float32]:
+        """Interpolate values (2, nodes) to all pixels."""
+        to_y = _spline_matrix(self.y, self.shape_px[0])
+        to_x = _spline_matrix(self.x, self.shape_px[1])
+        grid = values.reshape(2, len(self.y), len(self.x)).astype(np.float32)
+        result: npt.NDArray[np.float32] = np.matmul(np.matmul(to_y, grid), to_x.T)
+        return np.maximum(result, 0.0, out=result)
+
+    def rms_std(self, design: Array, covariance: Array) -> float:
+        """Propagate the weights' covariance to the rms length of the displacement, px."""
+        rms = float(np.sqrt((self.weights * (self.displacement_px**2).sum(axis=1)).sum()))
+        slope = design @ (self.displacement_px * self.weights[:, None]) / max(rms, 1e-12)
+        variance = np.einsum("ia,aij,ja->", slope, covariance, slope)
+        return float(np.sqrt(max(variance, 0.0)))
+
+
+def _crowded(length: int, count: int) -> npt.NDArray[np.intp]:
+    """Pixels from edge to edge, closer together at both edges."""
+    even = np.linspace(0.0, 1.0, count)
+    crowded = 0.5 * (1 - np.cos(np.pi * even))
+    place = EDGE_SHARE * crowded + (1 - EDGE_SHARE) * even
+    return np.unique(np.rint(place * (length - 1)).astype(np.intp))
+
+
+def _spline_matrix(nodes: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.float32]:
+    spline = make_interp_spline(nodes, np.eye(len(nodes)), k=3)
+    result: npt.NDArray[np.float32] = spline(np.arange(length)).astype(np.float32)
+    return result

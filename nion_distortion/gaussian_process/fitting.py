@@ -1,0 +1,435 @@
+"""One frame's samples -> weights, linearised at the model's own prediction."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion.distortion import DistortionSamples, scan_places
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
+from nion_distortion.gaussian_process.learning import Linearised, learn
+from nion_distortion.gaussian_process.weights import (
+    Information,
+    Posterior,
+    information,
+    marginal,
+    padded,
+    solve,
+)
+
+__all__ = [
+    "FrameFit",
+    "fit_frame",
+    "fit_frame_and_hyperparameters",
+    "frame_information",
+    "leading",
+    "stationary_posterior",
+    "walk_precision",
+]
+
+Array = npt.NDArray[np.float64]
+
+LATTICE_PRIOR_PX = 30.0
+"""Standard deviation of the lattice's origin and edges about the lattice fit: as good as flat."""
+
+STRONG_SLOPE = 0.02
+"""Columns where the distortion changes faster than this enter with their full 2 x 2 weight."""
+
+WEAK_COUPLING = 0.01
+"""Correlation of the axes below which they are kept apart."""
+
+MOST_PASSES, STANDS_STILL_PX = 6, 0.01
+GUARD_PX = 3.0
+"""Early predictions are held this close to the column."""
+
+ROBUST_FROM, ROBUST_TO = 4.0, 8.0
+"""Columns this many standard deviations off count less, and not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameFit:
+    """What one frame says.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Those that were used.
+    posterior : Posterior
+        Weights of D, W_k and of the change of the lattice.
+    known : Information
+        What this frame alone says about the weights of D.
+    lattice_px : ndarray, shape (2, 3)
+        A_k: ``place = lattice_px @ [1, X]``.
+    predicted_px : ndarray, shape (n, 2)
+        Where the model expects each column in the scan.
+    robust : ndarray, shape (n,)
+        Weight of each column, 0 to 1.
+    chi2 : float
+        Squared residual over its expectation.
+    """
+
+    basis: Basis
+    hyperparameters: Hyperparameters
+    posterior: Posterior
+    known: Information
+    lattice_px: Array
+    predicted_px: Array
+    robust: Array
+    chi2: float
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _State:
+    """The prediction about which the samples are linearised."""
+
+    crystal: Array  # (n, 3): [1, X]
+    lattice_px: Array  # (2, 3)
+    predicted_px: Array  # (n, 2)
+    jacobian: Array  # (n, 2, 2)
+    robust: Array  # (n,)
+
+    @property
+    def scale(self) -> Array:
+        """Brings ``crystal`` to the size of 1, shape (3,)."""
+        return 1.0 / np.maximum(np.abs(self.crystal).max(axis=0), 1.0)
+
+    @property
+    def places_px(self) -> Array:
+        """Ideal sites on the sample, shape (n, 2)."""
+        return self.crystal @ self.lattice_px.T
+
+
+def fit_frame(
+    samples: DistortionSamples,
+    basis: Basis,
+    hyperparameters: Hyperparameters,
+    *,
+    known: Information,
+    mean: Array,
+    passes: int = 2,
+) -> FrameFit:
+    """Fit a frame with given hyperparameters.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Amplitudes, lengths and floor.
+    known : Information
+        What earlier frames said about D.
+    mean : ndarray, shape (2, m)
+        Weights of D under it, from which the first prediction is made.
+    passes : int, default: 2
+        How often the samples are linearised.
+
+    Returns
+    -------
+    FrameFit
+        The posterior holds what was known and what this frame adds.
+    """
+    state = _start(samples, basis.on_pixels(mean))
+    for _ in range(passes - 1):
+        fit, linearised = _solve_frame(samples, state, basis, hyperparameters, known)
+        state = _renewed(samples, state, fit, linearised)
+    return _solve_frame(samples, state, basis, hyperparameters, known)[0]
+
+
+def fit_frame_and_hyperparameters(
+    samples: DistortionSamples, basis: Basis, pixel_size_nm: float
+) -> FrameFit:
+    """Fit the first frame of new settings: decay, amplitudes and floor are found as well.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    basis : Basis
+        The functions; its decay is found here.
+    pixel_size_nm : float
+        Side of a pixel, which brings the priors to pixels.
+
+    Returns
+    -------
+    FrameFit
+        With the basis and the hyperparameters that were found.
+    """
+    hyperparameters = Hyperparameters.typical(pixel_size_nm)
+    state = _start(samples, None)
+    for number in range(MOST_PASSES):
+        linearised = _linearise(samples, state, basis, hyperparameters)
+        basis, hyperparameters = learn(linearised, basis, hyperparameters, pixel_size_nm)
+        fit, linearised = _solve_frame(samples, state, basis, hyperparameters, None)
+        renewed = _renewed(samples, state, fit, linearised, guard=number < 2)
+        moved = np.abs(renewed.predicted_px - state.predicted_px).max()
+        floor = _floor(linearised, fit, _covariance(samples), hyperparameters)
+        state, hyperparameters = renewed, replace(hyperparameters, floor_px=floor)
+        if moved < STANDS_STILL_PX:
+            break
+    return _solve_frame(samples, state, basis, hyperparameters, None)[0]
+
+
+def frame_information(
+    samples: DistortionSamples,
+    basis: Basis,
+    hyperparameters: Hyperparameters,
+    mean: Array,
+) -> Information:
+    """Gather what one frame says about D and its own W_k, its lattice integrated out.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Those that the prediction is made with.
+    mean : ndarray, shape (2, m)
+        Weights of D, for the prediction.
+
+    Returns
+    -------
+    Information
+        About the weights of D and W_k, without any prior of theirs.
+    """
+    state = _start(samples, basis.on_pixels(mean))
+    linearised = _linearise(samples, state, basis, hyperparameters)
+    given = information(linearised.design, linearised.targets, linearised.weights)
+    return marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+
+
+def stationary_posterior(
+    basis: Basis, hyperparameters: Hyperparameters, known: Information
+) -> Posterior:
+    """Combine what frames said about D with its prior.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Their amplitudes.
+    known : Information
+        What the frames said.
+
+    Returns
+    -------
+    Posterior
+        Of the weights of D.
+    """
+    precision = 1.0 / _variances(basis, hyperparameters)[:, : basis.stationary_size]
+    return solve(known, precision)
+
+
+def walk_precision(basis: Basis, hyperparameters: Hyperparameters) -> Array:
+    """Inverse prior variances of the weights of W_k.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Their amplitudes.
+
+    Returns
+    -------
+    ndarray, shape (2, walk_modes)
+        In px^-2.
+    """
+    precision: Array = 1.0 / _variances(basis, hyperparameters)[:, basis.stationary_size :]
+    return precision
+
+
+def leading(posterior: Posterior, size: int) -> Posterior:
+    """Keep the first weights, the others integrated out.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Of all weights.
+    size : int
+        How many to keep.
+
+    Returns
+    -------
+    Posterior
+        Of the first ones.
+    """
+    return Posterior(
+        mean=posterior.mean[:, :size], covariance=posterior.covariance[:, :size, :size]
+    )
+
+
+def _variances(basis: Basis, hyperparameters: Hyperparameters) -> Array:
+    return np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
+
+
+def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None) -> _State:
+    """Fit the lattice alone, with the known part of the motion taken out."""
+    n = len(samples)
+    crystal = np.c_[np.ones(n), samples.crystal_sites]
+    seen = samples.observed_px
+    lattice = _robust_lattice(crystal, seen)
+    if moving_px is None:
+        places = crystal @ lattice.T
+        jacobian = np.zeros((n, 2, 2))
+        return _State(
+            crystal=crystal,
+            lattice_px=lattice,
+            predicted_px=places,
+            jacobian=jacobian,
+            robust=np.ones(n),
+        )
+    for _ in range(3):
+        places = crystal @ lattice.T
+        predicted, jacobian = scan_places(moving_px, places, seen)
+        off = seen - predicted
+        lattice = _robust_lattice(crystal, places + off - np.einsum("nab,nb->na", jacobian, off))
+    predicted, jacobian = scan_places(moving_px, crystal @ lattice.T, predicted)
+    return _State(
+        crystal=crystal,
+        lattice_px=lattice,
+        predicted_px=predicted,
+        jacobian=jacobian,
+        robust=np.ones(n),
+    )
+
+
+def _robust_lattice(crystal: Array, places: Array) -> Array:
+    """Least squares over the columns that are calm: fly-back must not tilt the lattice."""
+    lattice = np.linalg.lstsq(crystal, places, rcond=None)[0]
+    rest = np.abs(places - crystal @ lattice).max(axis=1)
+    calm = rest < 3 * np.median(rest) + 1.0
+    result: Array = np.linalg.lstsq(crystal[calm], places[calm], rcond=None)[0].T
+    return result
+
+
+def _covariance(samples: DistortionSamples) -> Array:
+    """Isotropic variance of each column, shape (n,); fits of round columns are isotropic."""
+    return 0.5 * (samples.covariance_px2[:, 0, 0] + samples.covariance_px2[:, 1, 1])
+
+
+def _linearise(
+    samples: DistortionSamples, state: _State, basis: Basis, hyperparameters: Hyperparameters
+) -> Linearised:
+    off = samples.observed_px - state.predicted_px
+    seen = samples.observed_px - np.einsum("nab,nb->na", state.jacobian, off)
+    variance = _covariance(samples) + hyperparameters.floor_px**2
+    design = np.concatenate(
+        [basis.design(state.predicted_px), (state.crystal * state.scale).T], axis=0
+    )
+    return Linearised(
+        design=design,
+        predicted_px=state.predicted_px,
+        targets=seen - state.places_px,
+        weights=_weights(variance, state.jacobian) * state.robust[:, None, None],
+        lattice_precision=LATTICE_PRIOR_PX**-2,
+    )
+
+
+def _weights(variance: Array, jacobian: Array) -> Array:
+    """Inverse covariance of the linearised targets, ``[(1 - J) C (1 - J)^T]^-1``, (n, 2, 2)."""
+    weights = np.eye(2) / variance[:, None, None]
+    strong = np.flatnonzero(np.abs(jacobian).max(axis=(1, 2)) > STRONG_SLOPE)
+    forward = np.eye(2) - jacobian[strong]
+    spread = forward @ forward.swapaxes(1, 2) + 1e-4 * np.eye(2)
+    correlation = spread[:, 0, 1] / np.sqrt(spread[:, 0, 0] * spread[:, 1, 1])
+    apart = np.abs(correlation) < WEAK_COUPLING
+    spread[apart, 0, 1] = spread[apart, 1, 0] = 0.0
+    weights[strong] = np.linalg.inv(spread) / variance[strong, None, None]
+    return weights
+
+
+def _solve_frame(
+    samples: DistortionSamples,
+    state: _State,
+    basis: Basis,
+    hyperparameters: Hyperparameters,
+    known: Information | None,
+) -> tuple[FrameFit, Linearised]:
+    linearised = _linearise(samples, state, basis, hyperparameters)
+    given = information(linearised.design, linearised.targets, linearised.weights)
+    precision = np.full((2, given.vector.shape[1]), linearised.lattice_precision)
+    precision[:, : basis.size] = 1.0 / _variances(basis, hyperparameters)
+    kept = basis.stationary_size
+    posterior = solve(padded(given, known) if known else given, precision)
+    change = posterior.mean[:, basis.size :] * state.scale
+    residual = linearised.targets - (posterior.mean @ linearised.design).T
+    squares = np.einsum("na,nab,nb->n", residual, linearised.weights, residual)
+    fit = FrameFit(
+        basis=basis,
+        hyperparameters=hyperparameters,
+        posterior=posterior,
+        known=marginal(given, kept, precision[:, kept:]),
+        lattice_px=state.lattice_px + change,
+        predicted_px=state.predicted_px,
+        robust=state.robust,
+        chi2=float(squares.sum() / max(_freedom(linearised, posterior, precision), 1.0)),
+    )
+    return fit, linearised
+
+
+def _freedom(linearised: Linearised, posterior: Posterior, precision: Array) -> float:
+    """Observations less the weights that they determined."""
+    diagonal = np.stack([np.diag(block) for block in posterior.covariance])
+    determined = float((1.0 - precision * diagonal).clip(0.0, 1.0).sum())
+    return 2.0 * float(linearised.robust_count) - determined
+
+
+def _renewed(
+    samples: DistortionSamples,
+    state: _State,
+    fit: FrameFit,
+    linearised: Linearised,
+    *,
+    guard: bool = False,
+) -> _State:
+    moving = fit.basis.on_pixels(fit.posterior.mean[:, : fit.basis.size])
+    predicted, jacobian = scan_places(moving, state.crystal @ fit.lattice_px.T, state.predicted_px)
+    if guard:
+        seen = samples.observed_px
+        predicted = np.clip(predicted, seen - GUARD_PX, seen + GUARD_PX)
+    residual = linearised.targets - (fit.posterior.mean @ linearised.design).T
+    variance = _covariance(samples) + fit.hyperparameters.floor_px**2
+    full = _weights(variance, state.jacobian)
+    off = np.sqrt(np.einsum("na,nab,nb->n", residual, full, residual))
+    typical = max(float(np.median(off)) / 1.177, 1.0)  # median of a 2-D Gaussian's length
+    off /= typical
+    robust = np.where(off < ROBUST_FROM, 1.0, (ROBUST_FROM / np.maximum(off, ROBUST_FROM)) ** 2)
+    robust[off > ROBUST_TO] = 0.0
+    return replace(
+        state,
+        lattice_px=fit.lattice_px,
+        predicted_px=predicted,
+        jacobian=jacobian,
+        robust=robust,
+    )
+
+
+def _floor(
+    linearised: Linearised, fit: FrameFit, variance: Array, hyperparameters: Hyperparameters
+) -> float:
+    """Find the extra standard deviation that brings chi^2 to the degrees of freedom."""
+    residual = linearised.targets - (fit.posterior.mean @ linearised.design).T
+    claimed = variance + hyperparameters.floor_px**2
+    squares = np.einsum("na,nab,nb->n", residual, linearised.weights, residual) * claimed
+    freedom = float((squares / claimed).sum()) / fit.chi2
+    if (squares / variance).sum() <= freedom:
+        return 0.0
+    low, high = 0.0, float(squares.sum()) / freedom
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        enough = float((squares / (variance + middle)).sum()) <= freedom
+        low, high = (low, middle) if enough else (middle, high)
+    return float(np.sqrt(high))

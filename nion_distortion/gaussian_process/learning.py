@@ -1,0 +1,219 @@
+"""Hyperparameters from the evidence in weight space."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.hyperparameters import (
+    DECAYS,
+    Hyperparameters,
+    prior_logs,
+    prior_variances,
+)
+from nion_distortion.gaussian_process.weights import (
+    Information,
+    information,
+    joint_negative_log_evidence,
+    marginal,
+    negative_log_evidence,
+)
+
+__all__ = ["Linearised", "learn", "learn_amplitudes"]
+
+Array = npt.NDArray[np.float64]
+
+MOST_EVALUATIONS = 25
+WIDEST_LOGS = 5.0
+"""Bounds of the search, in standard deviations of the priors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Linearised:
+    """Samples about a prediction: ``targets = design^T weights + noise``.
+
+    Parameters
+    ----------
+    design : ndarray, shape (m + 3, n)
+        Functions of D and W_k, then those of a change of the lattice.
+    predicted_px : ndarray, shape (n, 2)
+        The places at which they were evaluated.
+    targets : ndarray, shape (n, 2)
+        Linearised observations less the ideal sites, px.
+    weights : ndarray, shape (n, 2, 2)
+        Inverse covariance of the targets, px^-2.
+    lattice_precision : float
+        Inverse prior variance of the change of the lattice, px^-2.
+    """
+
+    design: Array
+    predicted_px: Array
+    targets: Array
+    weights: Array
+    lattice_precision: float
+
+    @property
+    def robust_count(self) -> int:
+        """How many columns count at all."""
+        return int(np.count_nonzero(self.weights[:, 0, 0]))
+
+
+def learn(
+    linearised: Linearised,
+    basis: Basis,
+    hyperparameters: Hyperparameters,
+    pixel_size_nm: float,
+) -> tuple[Basis, Hyperparameters]:
+    """Find the decay, then amplitudes and lengths, that make the samples most probable.
+
+    Parameters
+    ----------
+    linearised : Linearised
+        Samples of one frame.
+    basis : Basis
+        The functions with the decay of the last pass.
+    hyperparameters : Hyperparameters
+        Those of the last pass; the floor stays.
+    pixel_size_nm : float
+        Side of a pixel.
+
+    Returns
+    -------
+    basis : Basis
+        With the decay that was found.
+    hyperparameters : Hyperparameters
+        With the amplitudes and lengths that were found.
+
+    Notes
+    -----
+    The evidence has more than one maximum in the decay, so all of its range is tried; the rest is
+    found by gradients of the evidence in weight space [1]_, times its priors.
+
+    References
+    ----------
+    .. [1] C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning,
+       MIT Press (2006), sections 2.7 and 5.4.
+    """
+    design = linearised.design
+    if "line_flyback" in basis.terms:
+        scores = _score_decays(linearised, basis, hyperparameters)
+        basis = basis.with_decay(float(DECAYS[np.argmin(scores)]))
+        design = design.copy()
+        design[_line_rows(basis)] = basis.line_functions(linearised.predicted_px)
+    given = information(design, linearised.targets, linearised.weights)
+    given = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+    return basis, learn_amplitudes([given], basis, hyperparameters, pixel_size_nm)
+
+
+def learn_amplitudes(
+    given: Sequence[Information],
+    basis: Basis,
+    hyperparameters: Hyperparameters,
+    pixel_size_nm: float,
+) -> Hyperparameters:
+    """Find amplitudes and lengths from what one or several frames say about D and their own W_k.
+
+    Parameters
+    ----------
+    given : sequence of Information
+        One for each frame: about the weights of D and W_k, without any prior.
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Where the search starts; the floor stays.
+    pixel_size_nm : float
+        Side of a pixel.
+
+    Returns
+    -------
+    Hyperparameters
+        Those of greatest evidence, times their priors.
+    """
+    mean, std = prior_logs(pixel_size_nm)
+    logs = []
+    for axis, start in enumerate(hyperparameters.logs):
+        frames = [(frame.matrix[axis, axis], frame.vector[axis]) for frame in given]
+        logs.append(_climb(frames, basis, start, (mean, std)))
+    return replace(hyperparameters, logs=np.stack(logs))
+
+
+def _line_rows(basis: Basis) -> slice:
+    return slice(basis.slices["line"].start, basis.slices["line_slope"].stop)
+
+
+def _climb(
+    frames: Sequence[tuple[Array, Array]],
+    basis: Basis,
+    start: Array,
+    prior: tuple[Array, Array],
+) -> Array:
+    """Maximise evidence times prior over the logarithms of one axis."""
+    mean, std = prior
+
+    def score(variances: Array) -> tuple[float, Array]:
+        if len(frames) == 1:
+            return negative_log_evidence(*frames[0], variances)
+        return joint_negative_log_evidence(frames, basis.stationary_size, variances)
+
+    def surprise(logs: Array) -> tuple[float, Array]:
+        variances, slopes = prior_variances(basis, logs)
+        value, by_variance = score(variances)
+        off = (logs - mean) / std
+        return value + 0.5 * float(off @ off), slopes @ (by_variance / variances) + off / std
+
+    bounds = list(zip(mean - WIDEST_LOGS * std, mean + WIDEST_LOGS * std, strict=True))
+    found = minimize(
+        surprise,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxfun": MOST_EVALUATIONS, "ftol": 1e-6},
+    )
+    result: Array = found.x
+    return result
+
+
+def _score_decays(linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters) -> Array:
+    """Negative logarithm of the evidence of each of ``DECAYS``, up to a constant."""
+    trials = np.concatenate(
+        [basis.with_decay(float(d)).line_functions(linearised.predicted_px) for d in DECAYS]
+    )
+    others = np.delete(linearised.design, _line_rows(basis), axis=0)
+    scores = np.zeros(len(DECAYS))
+    for axis, logs in enumerate(hyperparameters.logs):
+        variances, _ = prior_variances(basis, logs)
+        line = np.sqrt(variances[_line_rows(basis)])
+        rest = np.sqrt(np.delete(variances, np.s_[_line_rows(basis)]))
+        root = np.r_[rest, np.full(3, linearised.lattice_precision**-0.5)]
+        weights, targets = linearised.weights[:, axis, axis], linearised.targets[:, axis]
+        scores += _score_axis(
+            others * root[:, None], trials * np.tile(line, len(DECAYS))[:, None], weights, targets
+        )
+    return scores
+
+
+def _score_axis(others: Array, trials: Array, weights: Array, targets: Array) -> Array:
+    """Evidence of each group of trial functions beside the others, all of unit prior variance.
+
+    The others are factorised once; each trial adds a small Schur complement.
+    """
+    root = np.sqrt(weights)
+    scaled, tried, right = others * root, trials * root, targets * root
+    lower = cholesky(np.eye(len(others)) + scaled @ scaled.T, lower=True)
+    reached = solve_triangular(lower, scaled @ np.c_[tried.T, right], lower=True)
+    reached, explained = reached[:, :-1], reached[:, -1]
+    size = len(trials) // len(DECAYS)
+    scores = np.empty(len(DECAYS))
+    for k in range(len(DECAYS)):
+        block = slice(k * size, (k + 1) * size)
+        own, cross = tried[block], reached[:, block]
+        schur = np.eye(size) + own @ own.T - cross.T @ cross
+        gain = own @ right - cross.T @ explained
+        factor = cholesky(schur, lower=True)
+        scores[k] = np.log(np.diag(factor)).sum() - 0.5 * gain @ cho_solve((factor, True), gain)
+    return scores

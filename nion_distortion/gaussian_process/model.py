@@ -1,0 +1,287 @@
+"""Samples -> distortion model -> field."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion.distortion import DistortionField, DistortionSamples
+from nion_distortion.frame import ScanSettings, UnusableFrameError
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.drift import Drift, follow_drift
+from nion_distortion.gaussian_process.fields import FieldEstimate, estimate_field
+from nion_distortion.gaussian_process.fitting import (
+    FrameFit,
+    fit_frame,
+    fit_frame_and_hyperparameters,
+    frame_information,
+    leading,
+    stationary_posterior,
+    walk_precision,
+)
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
+from nion_distortion.gaussian_process.learning import learn_amplitudes
+from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
+from nion_distortion.lattice import Lattice
+
+__all__ = ["DistortionModel", "first_model", "refit_amplitudes"]
+
+MOST_SAMPLES = 20
+"""Frames whose samples a live model keeps."""
+
+FEWEST_COLUMNS = 20
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DistortionModel:
+    """What is known about the distortion of one scan setting.
+
+    Parameters
+    ----------
+    settings : ScanSettings
+        The scan.
+    basis : Basis
+        Functions of D and W_k.
+    hyperparameters : Hyperparameters
+        Amplitudes, lengths and floor; frozen once found.
+    known : Information
+        What all frames said about the weights of D.
+    stationary : Posterior
+        The weights of D under it and their prior.
+    frames : int
+        How many frames those were.
+    samples : tuple of DistortionSamples
+        The samples of the newest of them.
+    last : FrameFit
+        The newest frame alone.
+    lattice : Lattice
+        Its lattice, in whose cell the next frame is indexed.
+    drift : Drift
+        Where the sample stands.
+    """
+
+    settings: ScanSettings
+    basis: Basis
+    hyperparameters: Hyperparameters
+    known: Information
+    stationary: Posterior
+    frames: int
+    samples: tuple[DistortionSamples, ...]
+    last: FrameFit
+    lattice: Lattice
+    drift: Drift
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    def distortion_on_pixels(self) -> npt.NDArray[np.float32]:
+        """Evaluate D at every pixel of the scan.
+
+        Returns
+        -------
+        ndarray of float32, shape (2, ny, nx)
+            D(s), px, in the model's own gauge.
+        """
+        return self.basis.on_pixels(self.stationary.mean)
+
+    def stationary_field(self) -> DistortionField:
+        """Bring D to the pixels of the corrected image: what another sample may be corrected by.
+
+        Returns
+        -------
+        DistortionField
+            Of kind ``"stationary"``.
+        """
+        return self.stationary_estimate().field
+
+    def stationary_estimate(self) -> FieldEstimate:
+        """Return the stationary field with the error of its own size.
+
+        Returns
+        -------
+        FieldEstimate
+            The field and its rms' standard deviation.
+        """
+        return estimate_field(
+            self.basis,
+            self.stationary,
+            self.hyperparameters,
+            self.settings,
+            kind="stationary",
+        )
+
+    def frame_estimate(self) -> FieldEstimate:
+        """Return the field of the newest frame, D + W_k, with the error of its own size.
+
+        Returns
+        -------
+        FieldEstimate
+            The field, of kind ``"frame"``, and its rms' standard deviation.
+        """
+        return estimate_field(
+            self.basis,
+            self.last.posterior,
+            self.hyperparameters,
+            self.settings,
+            kind="frame",
+            frame_id=self.samples[-1].frame_id,
+        )
+
+    def updated(self, samples: DistortionSamples, lattice: Lattice) -> "DistortionModel":
+        """Learn from another frame of the same settings.
+
+        Parameters
+        ----------
+        samples : DistortionSamples
+            Indexed columns of the frame.
+        lattice : Lattice
+            Its lattice, in the same cell as before.
+
+        Returns
+        -------
+        DistortionModel
+            A new model; for given samples one by one equals all together.
+
+        Raises
+        ------
+        ValueError
+            If the settings differ, naming each that does.
+        UnusableFrameError
+            If there are too few columns.
+        """
+        names = self.settings.differences(samples.settings)
+        if names:
+            raise ValueError(f"the frame's settings differ from the model's in {', '.join(names)}")
+        _check_enough(samples)
+        fit = fit_frame(
+            samples,
+            self.basis,
+            self.hyperparameters,
+            known=self.known,
+            mean=self.stationary.mean,
+        )
+        known = Information(
+            matrix=self.known.matrix + fit.known.matrix,
+            vector=self.known.vector + fit.known.vector,
+        )
+        return replace(
+            self,
+            known=known,
+            stationary=leading(fit.posterior, self.basis.stationary_size),
+            frames=self.frames + 1,
+            samples=(*self.samples, samples)[-MOST_SAMPLES:],
+            last=fit,
+            lattice=lattice,
+            drift=follow_drift(
+                self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s
+            ),
+        )
+
+
+def first_model(
+    samples: DistortionSamples, lattice: Lattice, terms: frozenset[Any]
+) -> DistortionModel:
+    """Make a model from the first frame of new settings.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    lattice : Lattice
+        Its lattice.
+    terms : frozenset of str
+        The terms to use.
+
+    Returns
+    -------
+    DistortionModel
+        Its hyperparameters are those of greatest evidence, times their priors.
+
+    Raises
+    ------
+    UnusableFrameError
+        If there are too few columns.
+    """
+    _check_enough(samples)
+    settings = samples.settings
+    basis = Basis.of_scan(settings, _rows_of_columns(samples), terms)
+    fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
+    return DistortionModel(
+        settings=settings,
+        basis=fit.basis,
+        hyperparameters=fit.hyperparameters,
+        known=fit.known,
+        stationary=leading(fit.posterior, fit.basis.stationary_size),
+        frames=1,
+        samples=(samples,),
+        last=fit,
+        lattice=lattice,
+        drift=follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s),
+    )
+
+
+def refit_amplitudes(model: DistortionModel) -> DistortionModel:
+    """Find the amplitudes of D against those of W_k again, from all samples in the model.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        One that holds the samples of all its frames.
+
+    Returns
+    -------
+    DistortionModel
+        With the new amplitudes and lengths, and the samples' information under them.
+
+    Raises
+    ------
+    ValueError
+        If some of the model's samples are no longer there.
+
+    Notes
+    -----
+    One frame cannot tell what is stationary from what moved the beam in that frame only.
+    """
+    if model.frames != len(model.samples):
+        raise ValueError(
+            f"the amplitudes need the samples of all {model.frames} frames, "
+            f"not of {len(model.samples)}"
+        )
+    basis, hyperparameters = model.basis, model.hyperparameters
+    mean = model.stationary.mean
+    given = [frame_information(one, basis, hyperparameters, mean) for one in model.samples]
+    hyperparameters = learn_amplitudes(given, basis, hyperparameters, model.settings.pixel_size_nm)
+    precision = walk_precision(basis, hyperparameters)
+    parts = [marginal(one, basis.stationary_size, precision) for one in given]
+    known = Information(
+        matrix=np.sum([part.matrix for part in parts], axis=0),
+        vector=np.sum([part.vector for part in parts], axis=0),
+    )
+    return replace(
+        model,
+        hyperparameters=hyperparameters,
+        known=known,
+        stationary=stationary_posterior(basis, hyperparameters, known),
+    )
+
+
+def _check_enough(samples: DistortionSamples) -> None:
+    if len(samples) < FEWEST_COLUMNS:
+        raise UnusableFrameError(
+            f"only {len(samples)} columns were indexed; a model needs {FEWEST_COLUMNS}"
+        )
+
+
+def _centre(settings: ScanSettings) -> Array:
+    return 0.5 * (np.array(settings.shape_px) - 1.0)
+
+
+def _rows_of_columns(samples: DistortionSamples) -> float:
+    """Rows that n columns make in the lines that they span, at their mean spacing."""
+    span = np.ptp(samples.observed_px, axis=0)
+    spacing = np.sqrt(max(span.prod(), 1.0) / len(samples))
+    return float(samples.settings.shape_px[0] / spacing)

@@ -1,0 +1,195 @@
+"""The stages in order, for one frame: pure, without thread or clock."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion.atoms import AtomColumns, find_columns
+from nion_distortion.correction import CorrectedFrame, correct_frame
+from nion_distortion.diagnostics import Estimate, effective_counts, expected_error_pm, off_by_pm
+from nion_distortion.distortion import (
+    DistortionField,
+    DistortionSamples,
+    places_on_sample,
+    sample_distortion,
+)
+from nion_distortion.frame import Frame, UnusableFrameError
+from nion_distortion.gaussian_process import DistortionModel, FieldEstimate, first_model
+from nion_distortion.lattice import IndexedColumns, index_columns
+from nion_distortion.options import Options
+
+__all__ = ["FrameReport", "process_frame"]
+
+SMALLEST_PX = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameReport:
+    """What was found in a frame, what was done about it, and how good that is.
+
+    Parameters
+    ----------
+    unusable : str, optional
+        Why this frame gave no samples; None when it did, or was not asked to.
+    columns : AtomColumns, optional
+        All columns that were found.
+    indexed : IndexedColumns, optional
+        Those with a place in the lattice.
+    samples : DistortionSamples, optional
+        Their displacements.
+    model : DistortionModel, optional
+        The model after this frame: pass it on as ``model=``.
+    field : DistortionField, optional
+        What was applied to this frame.
+    corrected : CorrectedFrame, optional
+        The result.
+    drift_nm : ndarray, shape (2,), optional
+        Motion of the sample in the image since the trajectory began, (y, x).
+    drift_ambiguous : bool, default: False
+        The trajectory began anew: the step could have been another lattice vector.
+    effective_counts : Estimate, optional
+        Electrons at the peak of the brightest columns.
+    off_by_pm : Estimate, optional
+        How far off the picture was.
+    corrected_pm : Estimate, optional
+        How far off the corrected picture still is.
+    """
+
+    unusable: str | None = None
+    columns: AtomColumns | None = None
+    indexed: IndexedColumns | None = None
+    samples: DistortionSamples | None = None
+    model: DistortionModel | None = None
+    field: DistortionField | None = None
+    corrected: CorrectedFrame | None = None
+    drift_nm: npt.NDArray[np.float64] | None = None
+    drift_ambiguous: bool = False
+    effective_counts: Estimate | None = None
+    off_by_pm: Estimate | None = None
+    corrected_pm: Estimate | None = None
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+
+def process_frame(
+    frame: Frame, *, model: DistortionModel | None = None, options: Options | None = None
+) -> FrameReport:
+    """Find, index, model and correct one frame.
+
+    Parameters
+    ----------
+    frame : Frame, image of shape (ny, nx)
+        The frame as scanned; never altered.
+    model : DistortionModel, optional
+        What earlier frames of the same settings taught.
+    options : Options, optional
+        How to process it; default ``Options()``.
+
+    Returns
+    -------
+    FrameReport
+        A frame that cannot be measured says why in ``unusable``; with a model it is corrected by
+        the model's stationary field all the same.
+
+    Raises
+    ------
+    ValueError
+        If the image is not a finite 2-D image, or the model's settings differ from the frame's.
+
+    Notes
+    -----
+    With ``sample="unknown"`` the sample's displacements are data: only a stationary field is
+    applied, and the model stays as it is.
+    """
+    options = Options() if options is None else options
+    _check(frame, model)
+    if options.sample == "unknown":
+        return _applied(frame, model, options)
+    try:
+        columns = _columns(frame, options)
+    except UnusableFrameError as reason:
+        return replace(_applied(frame, model, options), unusable=str(reason))
+    try:
+        indexed = _indexed(columns, frame, model)
+        samples = sample_distortion(
+            indexed, frame.settings, frame_id=_identity(frame), time_s=frame.time_s
+        )
+        if model is None:
+            model = first_model(samples, indexed.lattice, options.terms)
+        else:
+            model = model.updated(samples, indexed.lattice)
+    except UnusableFrameError as reason:
+        report = _applied(frame, model, options)
+        return replace(report, unusable=str(reason), columns=columns)
+    report = _corrected(frame, model, model.frame_estimate(), options)
+    return replace(
+        report,
+        columns=columns,
+        indexed=indexed,
+        samples=samples,
+        drift_nm=model.drift.offset_px * frame.settings.pixel_size_nm,
+        drift_ambiguous=model.drift.ambiguous,
+        effective_counts=effective_counts(indexed.columns, indexed.sublattice),
+    )
+
+
+def _check(frame: Frame, model: DistortionModel | None) -> None:
+    if frame.image.ndim != 2:
+        raise ValueError(f"image must be 2-D to find columns, not of shape {frame.image.shape}")
+    if model is None:
+        return
+    names = model.settings.differences(frame.settings)
+    if names:
+        raise ValueError(f"the model was learnt under other settings: {', '.join(names)} differ")
+
+
+def _identity(frame: Frame) -> str:
+    """Name a frame, also where nobody else did: its own field must say whose it is."""
+    return frame.frame_id or f"frame {frame.index}"
+
+
+def _columns(frame: Frame, options: Options) -> AtomColumns:
+    if min(frame.image.shape) < SMALLEST_PX:
+        ny, nx = frame.image.shape
+        raise UnusableFrameError(
+            f"the image is {ny} x {nx} pixels; at least {SMALLEST_PX} x {SMALLEST_PX} are needed"
+        )
+    return find_columns(frame.image, detect=options.detect)
+
+
+def _indexed(columns: AtomColumns, frame: Frame, model: DistortionModel | None) -> IndexedColumns:
+    if model is None:
+        return index_columns(columns, frame.settings.shape_px)
+    undistorted = places_on_sample(model.distortion_on_pixels(), columns.positions_px)
+    return index_columns(
+        columns, frame.settings.shape_px, undistorted_px=undistorted, previous=model.lattice
+    )
+
+
+def _applied(frame: Frame, model: DistortionModel | None, options: Options) -> FrameReport:
+    """Correct by what is known already, if anything is."""
+    if model is None:
+        return FrameReport(
+            unusable="no calibration matches the settings of this scan, so nothing is corrected"
+        )
+    return _corrected(frame, model, model.stationary_estimate(), options)
+
+
+def _corrected(
+    frame: Frame, model: DistortionModel, estimate: FieldEstimate, options: Options
+) -> FrameReport:
+    field = estimate.field
+    if field.kind == "frame" and not frame.frame_id:
+        frame = replace(frame, frame_id=field.frame_id, provenance=dict(frame.provenance))
+    corrected = correct_frame(frame, field, resample=options.resample)
+    return FrameReport(
+        model=model,
+        field=field,
+        corrected=corrected,
+        off_by_pm=off_by_pm(field, estimate.off_by_std_px),
+        corrected_pm=expected_error_pm(corrected),
+    )
