@@ -6,12 +6,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Growth", "grow", "neighbour_steps"]
+__all__ = ["Growth", "Steps", "grow", "joined", "neighbour_steps"]
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-STEP = 1.25
+STEP = 1.45
 """Steps up to this many times the longer basis vector are tried: past a missing column as well."""
 
 TOLERANCES = (0.2, 0.3, 0.42)
@@ -55,11 +55,15 @@ class Growth:
     propagated_px : ndarray, shape (n, 2)
         Proposed place.
     vectors_px : ndarray, shape (n, 2, 2)
-        The running basis vectors at each column.
+        Basis vectors at each column, averaged over its neighbours and theirs.
     error_px : ndarray, shape (n,)
         Distance from the place that all indexed neighbours together give it afterwards.
     neighbours : ndarray, shape (n,)
         How many those are.
+    steps : Steps
+        The steps that were tried.
+    half : int
+        Largest i and j that were allowed.
     """
 
     sites: Integers
@@ -67,6 +71,8 @@ class Growth:
     vectors_px: Array
     error_px: Array
     neighbours: Integers
+    steps: Steps
+    half: int
 
 
 def neighbour_steps(basis_px: Array, motif: Array) -> Steps:
@@ -160,7 +166,31 @@ def grow(
         vectors_px=vectors,
         error_px=error,
         neighbours=neighbours,
+        steps=steps,
+        half=half,
     )
+
+
+def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArray[np.bool_]:
+    """Keep the columns that are joined to one of them by steps between kept columns.
+
+    Parameters
+    ----------
+    growth : Growth, n columns
+        Their sites.
+    keep : ndarray of bool, shape (n,)
+        The columns to look at.
+    start : int
+        One of them.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        The part of ``keep`` that holds ``start``.
+    """
+    steps = growth.steps
+    table = (steps.target, steps.cells, steps.count)
+    return np.asarray(_connected(growth.sites, keep, np.int64(start), table, np.int64(growth.half)))
 
 
 def _cell_grid(
@@ -180,7 +210,7 @@ def _cell_grid(
     return first, np.argsort(number, kind="stable"), cell_px
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _nearest(positions, grid, y, x, radius):  # type: ignore[no-untyped-def]
     """Nearest column within the radius, -1 without one."""
     first, order, cell_px = grid
@@ -201,7 +231,7 @@ def _nearest(positions, grid, y, x, radius):  # type: ignore[no-untyped-def]
     return best
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _propose(i, j, s, held, positions, vectors, steps, half, place, mean):  # type: ignore[no-untyped-def]
     """Mean of what the indexed neighbours of a site say of its place and vectors; their weight."""
     target, cells, count = steps[0], steps[1], steps[2]
@@ -228,7 +258,7 @@ def _propose(i, j, s, held, positions, vectors, steps, half, place, mean):  # ty
     return total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _corrected(n, i, j, s, held, positions, mean, steps, half, calm, out):  # type: ignore[no-untyped-def]
     """Vectors at column n: the mean ones, turned and stretched to fit its neighbours' places."""
     target, cells, count = steps[0], steps[1], steps[2]
@@ -259,7 +289,7 @@ def _corrected(n, i, j, s, held, positions, mean, steps, half, calm, out):  # ty
         out[r, 1] = mean[r, 1] + mean[r, 0] * a01 + mean[r, 1] * a11
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _grow(positions, seed, basis, steps, grid, settings):  # type: ignore[no-untyped-def]
     half, tolerances, calm = settings
     target, nearest = steps[0], steps[3]
@@ -303,17 +333,26 @@ def _grow(positions, seed, basis, steps, grid, settings):  # type: ignore[no-unt
     return sites, propagated, vectors, queue[:end]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-untyped-def]
-    """Distance of each column from where its neighbours, by the mean of both ends' vectors
-    (exact to second order), put it; the number of neighbours; vectors fitted from all sides."""
-    target, cells, count = steps
-    n, size = len(positions), 2 * half + 1
-    held = np.full((size, size, len(target)), -1, np.int32)
+@numba.njit(cache=True, nogil=True)
+def _held(sites, reached, half, sublattices):  # type: ignore[no-untyped-def]
+    """Column at each site, -1 where there is none."""
+    held = np.full((2 * half + 1, 2 * half + 1, sublattices), -1, np.int32)
     for c in reached:
         held[sites[c, 0] + half, sites[c, 1] + half, sites[c, 2]] = c
-    around, mean = np.zeros((n, 2, 2)), np.empty((2, 2))
-    place = np.empty(2)
+    return held
+
+
+@numba.njit(cache=True, nogil=True)
+def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-untyped-def]
+    """Compare each column with the place that its neighbours give by the mean of both ends' vectors.
+
+    That is exact to second order. Also gives the number of neighbours, and vectors fitted from all
+    sides and averaged over the neighbours and theirs.
+    """
+    target, cells, count = steps
+    n = len(positions)
+    held = _held(sites, reached, half, len(target))
+    around, mean, place = np.zeros((n, 2, 2)), np.empty((2, 2)), np.empty(2)
     for c in reached:
         i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
         _propose(i, j, s, held, positions, vectors, steps, half, place, mean)
@@ -327,12 +366,9 @@ def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-
             if other < 0:
                 continue
             u, v = -0.5 * cells[s, k, 0], -0.5 * cells[s, k, 1]
-            dy = u * (around[c, 0, 0] + around[other, 0, 0]) + v * (
-                around[c, 1, 0] + around[other, 1, 0]
-            )
-            dx = u * (around[c, 0, 1] + around[other, 0, 1]) + v * (
-                around[c, 1, 1] + around[other, 1, 1]
-            )
+            one, two = around[c], around[other]
+            dy = u * (one[0, 0] + two[0, 0]) + v * (one[1, 0] + two[1, 0])
+            dx = u * (one[0, 1] + two[0, 1]) + v * (one[1, 1] + two[1, 1])
             weight = 1.0 / (dy * dy + dx * dx)
             total += weight
             ry += weight * (positions[other, 0] + dy - positions[c, 0])
@@ -340,4 +376,33 @@ def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-
             neighbours[c] += 1
         if total > 0:
             error[c] = np.sqrt(ry * ry + rx * rx) / total
+    for _ in range(2):
+        smooth = around.copy()
+        for c in reached:
+            i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
+            _propose(i, j, s, held, positions, around, steps, half, place, mean)
+            smooth[c] = 0.8 * mean + 0.2 * around[c]
+        around = smooth
     return error, neighbours, around
+
+
+@numba.njit(cache=True, nogil=True)
+def _connected(sites, keep, start, steps, half):  # type: ignore[no-untyped-def]
+    """Columns that are joined to the first one by steps between columns that are kept."""
+    target, _, count = steps
+    held = _held(sites, np.flatnonzero(keep), half, len(target))
+    joined = np.zeros(len(keep), np.bool_)
+    queue, end, head = np.empty(len(keep), np.int64), 1, 0
+    queue[0] = start
+    joined[start] = True
+    while head < end:
+        c = queue[head]
+        head += 1
+        i, j, s = sites[c, 0] + half, sites[c, 1] + half, sites[c, 2]
+        for k in range(count[s]):
+            other = held[i + target[s, k, 0], j + target[s, k, 1], target[s, k, 2]]
+            if other >= 0 and not joined[other]:
+                joined[other] = True
+                queue[end] = other
+                end += 1
+    return joined

@@ -17,12 +17,13 @@ from nion_distortion.lattice.basis import (
     same_lattice,
 )
 from nion_distortion.lattice.cells import (
+    bright_enough,
     LOWEST_FRACTION,
     canonical_cell,
     cell_like,
     split_by_brightness,
 )
-from nion_distortion.lattice.growth import Growth, grow, neighbour_steps
+from nion_distortion.lattice.growth import Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
 from nion_distortion.lattice.refinement import fit_motif
 
@@ -44,7 +45,11 @@ LEAST_PATCH = 0.3
 WHOLE = 0.8
 """Where the patch around the centre holds this share of the columns, no other is looked for."""
 
-OUTLIER = 6.0
+SLOW_SHEAR = (0.12, 0.2)
+"""Turn or stretch along the slow axis, against the seed's lattice, that shows another grain; the
+larger where it is common."""
+
+OUTLIER = 4.5
 """Standard deviations from where its neighbours put it that cost a column its index."""
 
 
@@ -103,17 +108,18 @@ def index_columns(
         raise UnusableFrameError(
             f"no lattice was found: only {len(places)} columns, and {LEAST_COLUMNS} are needed"
         )
-    patch = _largest_patch(places, shape_px)
-    sites, motif_basis = _crystal(patch, places, columns.amplitude, shape_px, previous)
-    return _result(columns, places, patch, sites, motif_basis)
+    variance = 0.5 * np.trace(columns.covariance_px2, axis1=1, axis2=2)
+    patch = _largest_patch(places, variance, shape_px)
+    keep, sites = _crystal(patch, places, columns.amplitude, shape_px, previous)
+    return _result(columns, places, keep, sites, patch.growth.propagated_px)
 
 
-def _largest_patch(places: Array, shape: tuple[int, int]) -> _Patch:
+def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _Patch:
     """The patch around the centre where it holds most columns, else the largest of several."""
     best: _Patch | None = None
     share = 0.0
     for centre in _centres(places, shape):
-        found, here = _patch_at(places, centre, shape)
+        found, here = _patch_at(places, variance, centre, shape)
         share = max(share, here)
         if found is not None and (best is None or found.score > 1.1 * best.score):
             best = found
@@ -141,18 +147,22 @@ def _centres(places: Array, shape: tuple[int, int]) -> list[Array]:
     return [places[n] for n in dict.fromkeys(nearest.tolist())]
 
 
-def _patch_at(places: Array, centre: Array, shape: tuple[int, int]) -> tuple[_Patch | None, float]:
+def _patch_at(
+    places: Array, variance: Array, centre: Array, shape: tuple[int, int]
+) -> tuple[_Patch | None, float]:
     """Best of what the two ways to find the basis give here, and the share of neighbours."""
     by_neighbours, share = basis_from_neighbours(places, centre)
     by_fourier = basis_from_fourier(places, centre)
     bases = [basis for basis in (by_neighbours, by_fourier) if basis is not None]
     if len(bases) == 2 and same_lattice(bases[1], bases[0]):
         bases.pop()
-    patches = [p for p in (_grown(places, centre, b, shape) for b in bases) if p is not None]
+    patches = [p for p in (_grown(places, variance, centre, b, shape) for b in bases) if p is not None]
     return max(patches, key=lambda p: p.score, default=None), share
 
 
-def _grown(places: Array, centre: Array, basis: Array, shape: tuple[int, int]) -> _Patch | None:
+def _grown(
+    places: Array, variance: Array, centre: Array, basis: Array, shape: tuple[int, int]
+) -> _Patch | None:
     motif, _ = fold_motif(places, centre, basis)
     if len(motif) > 8:
         return None
@@ -160,10 +170,10 @@ def _grown(places: Array, centre: Array, basis: Array, shape: tuple[int, int]) -
     if seed is None:
         return None
     growth = grow(places, seed, basis, motif, shape)
-    keep = _consistent(places, growth, basis, motif)
+    keep = _consistent(places, variance, growth, basis, seed[0])
     if keep.sum() < LEAST_COLUMNS:
         return None
-    expected = neighbour_steps(basis, motif).count[growth.sites[keep, 2]]
+    expected = growth.steps.count[growth.sites[keep, 2]]
     filled = float((growth.neighbours[keep] / expected).mean())
     return _Patch(basis_px=basis, growth=growth, keep=keep, filled=filled)
 
@@ -181,16 +191,34 @@ def _seed(places: Array, centre: Array, basis: Array, motif: Array) -> tuple[int
     return None
 
 
-def _consistent(places: Array, growth: Growth, basis: Array, motif: Array) -> Booleans:
-    """Columns that several indexed neighbours put where they are."""
+def _consistent(
+    places: Array, variance: Array, growth: Growth, basis: Array, seed: int
+) -> Booleans:
+    """Columns that several indexed neighbours put where they are, joined to the seed."""
     keep = np.asarray((growth.sites[:, 2] >= 0) & (growth.neighbours >= 3))
-    if not keep.any():
-        return keep
-    nearest = float(np.hypot(*basis.T).min() * neighbour_steps(basis, motif).nearest.min())
-    spread = float(np.median(growth.error_px[keep])) / 1.1774
-    limit = np.clip(OUTLIER * spread, 0.06 * nearest, 0.3 * nearest)
-    keep &= growth.error_px <= limit
-    return _without_rim(places, keep)
+    if not keep[seed]:
+        return np.zeros_like(keep)
+    nearest = float(np.hypot(*basis.T).min() * growth.steps.nearest.min())
+    # the median of a squared distance in the plane is 2 ln 2 variances
+    common = np.median(growth.error_px[keep] ** 2 / (2 * np.log(2)) - variance[keep])
+    spread = np.sqrt(variance + max(float(common), 0.0))
+    keep &= growth.error_px <= np.clip(OUTLIER * spread, 0.06 * nearest, 0.3 * nearest)
+    shear = _slow_shear(growth, basis)
+    keep &= shear <= np.clip(3 * np.median(shear[keep]), *SLOW_SHEAR)
+    keep = _without_rim(places, keep)
+    if not keep[seed]:
+        return np.zeros_like(keep)
+    return joined(growth, keep, seed)
+
+
+def _slow_shear(growth: Growth, basis: Array) -> Array:
+    """How much the local lattice differs from the seed's along the slow axis.
+
+    A scan stretches and shears along the fast axis (fly-back), but what it does from line to line
+    is a few per cent; where a lattice is turned there as well, it is another grain's.
+    """
+    local = np.linalg.inv(basis)[0] @ growth.vectors_px
+    return np.asarray(np.hypot(local[:, 0] - 1, local[:, 1]))
 
 
 def _without_rim(places: Array, keep: Booleans) -> Booleans:
@@ -211,8 +239,8 @@ def _crystal(
     amplitude: Array,
     shape: tuple[int, int],
     previous: Lattice | None,
-) -> tuple[Integers, tuple[Array, Array]]:
-    """Sites (i, j, sublattice) of the kept columns in the chosen cell; its basis and motif."""
+) -> tuple[Booleans, Integers]:
+    """Columns that stay, and their sites (i, j, sublattice) in the chosen cell."""
     mine, bright = places[patch.keep], amplitude[patch.keep]
     _, sites = split_by_brightness(patch.growth.sites[patch.keep], bright)
     sites = _only_used(sites)
@@ -226,11 +254,15 @@ def _crystal(
     sites = np.column_stack([np.rint(sites[:, :2] @ to_cell).astype(np.int64), sites[:, 2]])
     order = _sublattice_order(motif, basis, sites[:, 2], bright, previous)
     sites, motif = _relabelled(sites, motif, order)
+    like_others = bright_enough(sites, bright)
+    keep = patch.keep.copy()
+    keep[keep] = like_others
+    sites, mine = sites[like_others], mine[like_others]
     centre = (np.array(shape) - 1) / 2
     first = np.flatnonzero(sites[:, 2] == 0)
     middle = first[np.argmin(((mine[first] - centre) ** 2).sum(1))]
     sites[:, :2] -= sites[middle, :2].copy()
-    return sites, (basis, motif)
+    return keep, sites
 
 
 def _only_used(sites: Integers) -> Integers:
@@ -293,20 +325,11 @@ def _order_like(motif: Array, level: Array, wanted: Array) -> Integers:
 
 
 def _result(
-    columns: "AtomColumns",
-    places: Array,
-    patch: _Patch,
-    sites: Integers,
-    crystal: tuple[Array, Array],
+    columns: "AtomColumns", places: Array, keep: Booleans, sites: Integers, propagated: Array
 ) -> IndexedColumns:
-    keep = patch.keep
-    mine = places[keep]
-    weights = _weights(columns, keep)
-    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, weights)
-    correction = mine - patch.growth.propagated_px[keep]
-    kept = columns.subset(keep)
-    motif = motif.copy()
-    motif[0] = 0.0
+    mine, kept = places[keep], columns.subset(keep)
+    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, _weights(kept))
+    correction = mine - propagated[keep]
     return IndexedColumns(
         columns=kept,
         indices=sites[:, :2],
@@ -318,7 +341,7 @@ def _result(
     )
 
 
-def _weights(columns: "AtomColumns", keep: Booleans) -> Array:
+def _weights(columns: "AtomColumns") -> Array:
     """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
-    variance = 0.5 * np.trace(columns.covariance_px2[keep], axis1=1, axis2=2)
+    variance = 0.5 * np.trace(columns.covariance_px2, axis1=1, axis2=2)
     return np.asarray(1 / (variance + np.median(variance)))
