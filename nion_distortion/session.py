@@ -163,10 +163,12 @@ class _Learning:
         return None
 
     def follow(self, report: "FrameReport", empty: "type[LiveComponents]") -> None:
-        """Add a usable frame to the drift and to the stack of distortion fields."""
-        if report.drift_ambiguous:
+        """Add a frame that was measured to the drift and to the stack of distortion fields."""
+        if report.drift_nm is None or report.field is None:
+            return
+        if report.drift_ambiguous or self.model is None:
             self.drift_nm.clear()
-        self.drift_nm.append(np.asarray(report.drift_nm, dtype=np.float64))
+        self.drift_nm.append(report.drift_nm)
         self.components = (self.components or empty()).added(report.field.displacement_px)
 
 
@@ -287,11 +289,17 @@ class Session:
             kept = (one for one in self._subscribers if one is not callback)
             self._subscribers = tuple(kept)
 
-    def close(self) -> None:
-        """End the worker after the scan in hand, and give BLAS its threads back."""
+    def close(self, timeout_s: float = 10.0) -> None:
+        """End the worker after the scan in hand, and give BLAS its threads back.
+
+        Parameters
+        ----------
+        timeout_s : float, default: 10
+            How long to wait for the scan in hand; its report reaches nobody any more.
+        """
         with self._subscribing:
             self._subscribers = ()
-        self._worker.close()
+        self._worker.close(timeout_s)
 
     # on the worker's thread
 
@@ -322,7 +330,7 @@ class Session:
             self._load()
         learning = self._learning_of(scan[0])
         report = self._process_first(scan[0], learning)
-        if report.unusable is None and self.options.sample == "reference":
+        if report.unusable is None:
             learning.follow(report, self._no_components)
         self._publish(
             LiveReport(
@@ -355,25 +363,32 @@ class Session:
     def _process_first(self, frame: Frame, learning: _Learning) -> "FrameReport":
         process = cast("ProcessFrame", self._process)
         report = process(frame, model=learning.model, options=self.options)
-        if self.options.sample == "unknown" or report.unusable is not None:
+        learnt = None if self.options.sample == "unknown" else report.model
+        if learnt is None or report.unusable is not None:
             return report
         if learning.model is None:
-            return self._hold_back(frame, report, learning)
+            return self._hold_back(frame, report, learnt, learning)
         if learning.is_settling:
             learning.is_settling = False
         else:
-            self._adopt(report.model, learning)
+            self._adopt(learnt, learning)
         return report
 
-    def _hold_back(self, frame: Frame, report: "FrameReport", learning: _Learning) -> "FrameReport":
+    def _hold_back(
+        self,
+        frame: Frame,
+        report: "FrameReport",
+        learnt: "DistortionModel",
+        learning: _Learning,
+    ) -> "FrameReport":
         """Adopt an earlier frame that agrees with this one, and this one with it."""
-        earlier = learning.agreeing(report.model)
+        earlier = learning.agreeing(learnt)
         if earlier is None:
             return report
         learning.is_settling = False
         self._adopt(earlier, learning)
         together = cast("ProcessFrame", self._process)(frame, model=earlier, options=self.options)
-        if together.unusable is None:
+        if together.unusable is None and together.model is not None:
             self._adopt(together.model, learning)
         return together
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Condition
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,9 @@ from nion.instrumentation import DriftTracker, HardwareSource, scan_base, stem_c
 from nion.utils import Geometry, ReferenceCounting, Registry
 
 from nion_distortion.frame import ScanSettings
-
-if TYPE_CHECKING:
-    from simulator.microscope import Exposure, Microscope, Truth
-    from simulator.specimen import Specimen
+from simulator.microscope import Exposure, Microscope, Truth
+from simulator.scan import strong_flyback
+from simulator.specimen import Specimen, make_specimen
 
 __all__ = [
     "Host",
@@ -31,6 +30,7 @@ __all__ = [
     "SimulatedMicroscope",
     "TruthLog",
     "profile_parameters",
+    "run",
     "scan_settings",
     "start_host",
 ]
@@ -227,7 +227,7 @@ class _ScannedFrame:
     """A frame being scanned: its parameters are those of its first pixel."""
 
     def __init__(
-        self, number: int, parameters: ScanFrameParameters, channels: Mapping[int, "Exposure"]
+        self, number: int, parameters: ScanFrameParameters, channels: Mapping[int, Exposure]
     ) -> None:
         self.number, self.parameters, self.channels = number, parameters, channels
         size = parameters.scan_size
@@ -261,7 +261,7 @@ class ScanDevice(scan_base.ScanDevice):
 
     scan_device_is_secondary = False
 
-    def __init__(self, microscope: "Microscope", *, time_scale: float = 1.0) -> None:
+    def __init__(self, microscope: Microscope, *, time_scale: float = 1.0) -> None:
         self.scan_device_id, self.scan_device_name = SCAN_ID, "Simulated Scan"
         self.on_device_state_changed = None
         self.high_tension_v = HIGH_TENSION_V
@@ -280,12 +280,12 @@ class ScanDevice(scan_base.ScanDevice):
     # the simulation's own face
 
     @property
-    def specimen(self) -> "Specimen":
+    def specimen(self) -> Specimen:
         """What lies under the beam; a change shows from the next frame on."""
         return self._microscope.specimen
 
     @specimen.setter
-    def specimen(self, specimen: "Specimen") -> None:
+    def specimen(self, specimen: Specimen) -> None:
         """Put something else under the beam.
 
         Parameters
@@ -296,7 +296,7 @@ class ScanDevice(scan_base.ScanDevice):
         self._microscope = replace(self._microscope, specimen=specimen)
 
     @property
-    def last_truth(self) -> "Truth":
+    def last_truth(self) -> Truth:
         """The truth about the last finished frame; for tests, never in metadata."""
         return next(iter(self._last.values())).truth
 
@@ -627,7 +627,7 @@ class SimulatedMicroscope:
         Seconds of waiting for each simulated second; 0 is as fast as possible.
     """
 
-    def __init__(self, microscope: "Microscope", *, time_scale: float = 1.0) -> None:
+    def __init__(self, microscope: Microscope, *, time_scale: float = 1.0) -> None:
         present = Registry.get_component("stem_controller")
         self._owns_instrument = present is None
         self.instrument: Any = present or InstrumentDevice.Instrument(
@@ -671,7 +671,7 @@ class TruthLog:
             ReferenceCounting.weak_partial(TruthLog._updated, self)
         )
 
-    def __getitem__(self, scan_id: str) -> "Truth":
+    def __getitem__(self, scan_id: str) -> Truth:
         """Return the truth about a scan, by its ``Frame.frame_id``."""
         return self._truths[scan_id]
 
@@ -698,7 +698,7 @@ class Host:
         Seconds of waiting for each simulated second; 0 is as fast as possible.
     """
 
-    def __init__(self, microscope: "Microscope", *, time_scale: float = 0.0) -> None:
+    def __init__(self, microscope: Microscope, *, time_scale: float = 0.0) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)  # the hardware source asks for it when it is made
@@ -752,7 +752,7 @@ class Host:
         self._folder.cleanup()
 
 
-def start_host(microscope: "Microscope", *, time_scale: float = 0.0) -> Host:
+def start_host(microscope: Microscope, *, time_scale: float = 0.0) -> Host:
     """Start the instrumentation kit without a window, with the simulated microscope in it.
 
     Parameters
@@ -768,3 +768,11 @@ def start_host(microscope: "Microscope", *, time_scale: float = 0.0) -> Host:
         To be closed, or used in a ``with`` statement.
     """
     return Host(microscope, time_scale=time_scale)
+
+
+def run() -> None:
+    """Register a microscope with strong fly-back and drift over SrTiO3; the host's plug-in call."""
+    errors = strong_flyback(scan_settings(profile_parameters(*PROFILES[1][1:])))
+    errors = replace(errors, walk_nm=0.01, line_jitter_nm=0.005, drift_nm_s=(0.01, 0.02))
+    microscope = Microscope(specimen=make_specimen("sto_001"), errors=errors)
+    SimulatedMicroscope(microscope).register()
