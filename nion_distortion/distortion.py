@@ -1,6 +1,6 @@
 """Sites -> distortion samples, and the field on the pixel grid of the corrected image."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -197,14 +197,14 @@ class DistortionField:
         scale = shape_px[0] / old[0]
         if abs(shape_px[1] / old[1] - scale) > 0.5 * max(scale, 1.0) / min(old):
             raise ValueError(f"shape_px must keep the proportions of {old}, not be {shape_px}")
-        values = {
-            item.name: _resize(getattr(self, item.name), shape_px) * np.float32(scale)
-            for item in fields(self)
-            if item.name.endswith("_px")
-        }
-        valid = _resize(self.valid.astype(np.float32), shape_px) > 0.99
+        factor = np.float32(scale)
         return replace(
-            self, **values, valid=valid, settings=replace(self.settings, shape_px=shape_px)
+            self,
+            displacement_px=_resize(self.displacement_px, shape_px) * factor,
+            std_px=_resize(self.std_px, shape_px) * factor,
+            unremoved_std_px=_resize(self.unremoved_std_px, shape_px) * factor,
+            valid=_resize(self.valid.astype(np.float32), shape_px) > 0.99,
+            settings=replace(self.settings, shape_px=shape_px),
         )
 
 

@@ -52,12 +52,14 @@ class FakeColumns:
     positions_px: Array
     covariance_px2: Array
     amplitude: Array
+    confidence: Array
 
     def subset(self, keep: Array) -> "FakeColumns":
         return FakeColumns(
             positions_px=self.positions_px[keep],
             covariance_px2=self.covariance_px2[keep],
             amplitude=self.amplitude[keep],
+            confidence=self.confidence[keep],
         )
 
 
@@ -223,6 +225,7 @@ def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed:
                 np.eye(2) * max(drawn["noise_px"], 0.02) ** 2, (n, 2, 2)
             ),
             amplitude=np.maximum(np.concatenate([amplitude, weak])[order], 1e-3),
+            confidence=np.ones(n),
         ),
         shape_px=shape,
         cell=np.concatenate([cell, np.zeros((len(false), 2), int)])[order],

@@ -8,13 +8,20 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 
-__all__ = ["Fits", "Window", "improve", "render", "starting"]
+__all__ = ["Fits", "Window", "disc", "hottest", "improve", "redraw", "render", "starting"]
 
 Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
 """The five parameters of a column."""
 
-RENDERED = 4.5
-"""A Gaussian is drawn this many sigma far: 4e-5 of its height is left out."""
+DRAWN = 4.0
+"""A Gaussian is drawn this many sigma far: 3e-4 of its height is left out."""
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+Image = npt.NDArray[np.float32]
+
+NOTHING = np.empty((0, 0), np.float32)
+NOTHING.flags.writeable = False
 
 LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 """Limits of one step: of the position in sigma, and of log sigma."""
@@ -72,8 +79,6 @@ class Fits(NamedTuple):
         Inverse of the Fisher information, prior included.
     chi2 : ndarray, shape (n,)
         Sum over the window of squared residual over variance.
-    worst : ndarray, shape (n,)
-        The largest term of that sum.
     last : ndarray, shape (n, 3)
         The last step of the position, and the share of it that was taken; 0: none yet.
     pixels : ndarray, shape (n,)
@@ -82,35 +87,43 @@ class Fits(NamedTuple):
         Whether the last step was longer than the tolerance.
     """
 
-    parameters: npt.NDArray[np.float64]
-    middle: npt.NDArray[np.int64]
-    covariance: npt.NDArray[np.float64]
-    chi2: npt.NDArray[np.float64]
-    worst: npt.NDArray[np.float64]
-    last: npt.NDArray[np.float64]
-    pixels: npt.NDArray[np.int64]
+    parameters: Floats
+    middle: Places
+    covariance: Floats
+    chi2: Floats
+    last: Floats
+    pixels: Places
     active: npt.NDArray[np.bool_]
 
-    def kept(self, keep: npt.NDArray[np.bool_]) -> "Fits":
+    def rows(self, chosen: slice | npt.NDArray[np.bool_]) -> "Fits":
         """Return some of the rows.
 
         Parameters
         ----------
-        keep : ndarray, shape (n,)
-            Which.
+        chosen : slice, or ndarray of bool, shape (n,)
+            Which: a slice gives views, a mask copies.
 
         Returns
         -------
         Fits
-            Copies of them.
+            Theirs.
         """
-        return Fits(*(array[keep] for array in self))
+        parameters, middle, covariance = self.parameters, self.middle, self.covariance
+        return Fits(
+            parameters[chosen],
+            middle[chosen],
+            covariance[chosen],
+            self.chi2[chosen],
+            self.last[chosen],
+            self.pixels[chosen],
+            self.active[chosen],
+        )
 
 
 def starting(
-    positions_px: npt.NDArray[np.float64],
-    height: npt.NDArray[np.float64],
-    background: npt.NDArray[np.float64],
+    positions_px: Floats,
+    height: Floats,
+    background: Floats,
     sigma_px: float,
 ) -> Fits:
     """Lay out the fits at their first guesses.
@@ -139,14 +152,13 @@ def starting(
         np.rint(positions_px).astype(np.int64),
         np.zeros((n, 5, 5)),
         np.zeros(n),
-        np.zeros(n),
         np.zeros((n, 3)),
         np.zeros(n, np.int64),
         np.ones(n, np.bool_),
     )
 
 
-def render(parameters: npt.NDArray[np.float64], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+def render(parameters: Floats, shape: tuple[int, int]) -> Image:
     """Draw all Gaussians into one image, without their backgrounds.
 
     Parameters
@@ -159,43 +171,59 @@ def render(parameters: npt.NDArray[np.float64], shape: tuple[int, int]) -> npt.N
     Returns
     -------
     ndarray, shape (ny, nx)
-        Their sum. Each thread draws rows of its own, always in the same order of columns.
+        Their sum.
     """
     image = np.zeros(shape, np.float32)
-
-    def rows(start: int, stop: int) -> None:
-        _render_rows(image, parameters, start, stop)
-
-    for_chunks(rows, shape[0], smallest=64)
+    _draw(image, parameters)
     return image
 
 
-@numba.njit(cache=True, nogil=True)
-def _render_rows(
-    image: npt.NDArray[np.float32], parameters: npt.NDArray[np.float64], start: int, stop: int
-) -> None:
-    along = np.empty(image.shape[1], np.float32)
+def redraw(image: Image, before: Floats, after: Floats) -> None:
+    """Take some Gaussians out of an image and draw them with other parameters, in place.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        What `render` made.
+    before, after : ndarray, shape (n, 5)
+        Their parameters, then and now.
+    """
+    out = before.copy()
+    out[:, AMPLITUDE] *= -1.0
+    _draw(image, np.concatenate([out, after]))
+
+
+def _draw(image: Image, parameters: Floats) -> None:
+    """Add Gaussians: each thread to rows of its own, always in the same order of columns."""
+
+    def rows(start: int, stop: int) -> None:
+        _draw_rows(image, parameters, start, stop)
+
+    for_chunks(rows, len(image), smallest=64)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _draw_rows(image: Image, parameters: Floats, start: int, stop: int) -> None:
+    width = image.shape[1]
     for n in range(len(parameters)):
         y, x, amplitude, log_sigma = parameters[n, :4]
-        sigma = np.exp(log_sigma)
-        reach = RENDERED * sigma
+        reach = DRAWN * np.exp(log_sigma)
         first, last = max(start, int(np.ceil(y - reach))), min(stop - 1, int(np.floor(y + reach)))
-        if first > last:
+        left, right = max(0, int(np.ceil(x - reach))), min(width - 1, int(np.floor(x + reach)))
+        if first > last or left > right:
             continue
-        left = max(0, int(np.ceil(x - reach)))
-        right = min(image.shape[1] - 1, int(np.floor(x + reach)))
-        scale = -0.5 / sigma**2
-        for j in range(left, right + 1):
-            along[j] = np.exp(scale * (j - x) ** 2)
+        along_x, along_y = np.empty(right - left + 1), np.empty(last - first + 1)
+        _gaussian(along_x, left - x, log_sigma)
+        _gaussian(along_y, first - y, log_sigma)
         for i in range(first, last + 1):
-            height = np.float32(amplitude * np.exp(scale * (i - y) ** 2))
+            height = amplitude * along_y[i - first]
             for j in range(left, right + 1):
-                image[i, j] += height * along[j]
+                image[i, j] += height * along_x[j - left]
 
 
 def improve(
-    image: npt.NDArray[np.float32],
-    model: npt.NDArray[np.float32] | None,
+    image: Image,
+    model: Image | None,
     fits: Fits,
     window: Window,
 ) -> None:
@@ -219,154 +247,162 @@ def improve(
     method on the quasi-likelihood with its expected curvature. Weights belong to the model, never
     to the data, whose own noise would bias amplitudes.
     """
-    alone = model is None
-    drawn = image if model is None else model
+    drawn = NOTHING if model is None else model
+    offsets = disc(window.radius_px)
 
     def rows(start: int, stop: int) -> None:
-        _improve_rows(image, drawn, Fits(*(array[start:stop] for array in fits)), window, alone)
+        _improve_rows(image, drawn, fits.rows(slice(start, stop)), window, offsets)
 
     for_chunks(rows, len(fits.chi2), smallest=SMALLEST_CHUNK)
 
 
+def disc(radius_px: float) -> Places:
+    """List the pixels of a window.
+
+    Parameters
+    ----------
+    radius_px : float
+        Its radius.
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        Offsets (y, x) from its middle.
+    """
+    reach = int(radius_px)
+    side = np.arange(-reach, reach + 1)
+    y, x = np.meshgrid(side, side, indexing="ij")
+    inside = y**2 + x**2 <= radius_px**2
+    return np.stack([y[inside], x[inside]], axis=1)
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _improve_rows(
-    image: npt.NDArray[np.float32],
-    drawn: npt.NDArray[np.float32],
-    fits: Fits,
-    window: Window,
-    alone: bool,
-) -> None:
-    normal, right = np.empty((5, 5)), np.empty(5)
+def _improve_rows(image: Image, drawn: Image, fits: Fits, window: Window, offsets: Places) -> None:
+    normal, right = np.zeros((5, 5)), np.empty(5)
+    pixels = np.empty((6, len(offsets)))
     for n in range(len(fits.chi2)):
         if not fits.active[n]:
             continue
         now = fits.parameters[n]
-        equations = (normal, right)
-        chi2, worst, pixels = _accumulate(
-            (image, drawn), now, fits.middle[n], window, alone, equations
-        )
+        fits.pixels[n] = _gather(image, drawn, now, fits.middle[n], (offsets, pixels))
+        fits.chi2[n] = _sums(pixels, now, window, normal, right)
         normal[LOG_SIGMA, LOG_SIGMA] += window.precision
         right[LOG_SIGMA] += window.precision * (window.log_sigma - now[LOG_SIGMA])
-        if pixels < FEWEST_PIXELS or not _inverted(normal, fits.covariance[n]):
-            fits.pixels[n], fits.active[n] = 0, False
+        if fits.pixels[n] < FEWEST_PIXELS or not _factorised(normal):
+            _give_up(fits, n)
             continue
-        fits.chi2[n], fits.worst[n], fits.pixels[n] = chi2, worst, pixels
+        _inverse(normal, fits.covariance[n])
         length = _moved(now, fits.covariance[n], right, fits.last[n])
         fits.active[n] = length > max(TOLERANCE_PX, TOLERANCE * np.sqrt(fits.covariance[n, Y, Y]))
-        if _ran_away(now, fits.middle[n], window):
-            now[AMPLITUDE], fits.pixels[n], fits.active[n] = 0.0, 0, False
+        if _is_away(now, fits.middle[n], window):
+            _give_up(fits, n)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _ran_away(now, middle, window):
-    """Tell whether a fit has left the middle of its window."""
-    away = (now[Y] - middle[0]) ** 2 + (now[X] - middle[1]) ** 2
-    return not away < (FARTHEST * window.radius_px) ** 2
+def _give_up(fits: Fits, n: int) -> None:
+    fits.parameters[n, AMPLITUDE], fits.pixels[n], fits.active[n] = 0.0, 0, False
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _accumulate(images, now, middle, window, alone, equations):
-    """Sum J^T J/v, J^T r/v and r^2/v over the disc of one column."""
-    image, drawn = images
-    normal, right = equations
-    normal[:] = 0.0
-    right[:] = 0.0
-    reach, inverse = int(window.radius_px), np.exp(-2.0 * now[LOG_SIGMA])
-    chi2, worst, pixels = 0.0, 0.0, 0
-    for i in range(max(0, middle[0] - reach), min(image.shape[0] - 1, middle[0] + reach) + 1):
-        half = int(np.sqrt(window.radius_px**2 - (i - middle[0]) ** 2))
-        first = max(0, middle[1] - half)
-        stop = min(image.shape[1], middle[1] + half + 1)
-        dy = i - now[Y]
-        place = (dy, first - now[X], inverse)
-        sums = _row_sums((image[i, first:stop], drawn[i, first:stop]), now, place, window, alone)
-        _add_row(normal, right, sums, dy)
-        chi2 += sums[13]
-        worst = max(worst, sums[14])
-        pixels += max(0, stop - first)
-    _scale(normal, right, now[AMPLITUDE] * inverse)
-    return chi2, worst, pixels
+def _gather(
+    image: Image, drawn: Image, now: Floats, middle: Places, into: tuple[Places, Floats]
+) -> int:
+    """Copy a window: value, expected without background, e, dy, dx, and whether it exists."""
+    offsets, pixels = into
+    reach = -offsets[0, 0]
+    along_y, along_x = np.empty(2 * reach + 1), np.empty(2 * reach + 1)
+    _gaussian(along_y, middle[0] - reach - now[Y], now[LOG_SIGMA])
+    _gaussian(along_x, middle[1] - reach - now[X], now[LOG_SIGMA])
+    count, alone = 0, drawn.shape[0] == 0
+    for k in range(len(offsets)):
+        oy, ox = offsets[k]
+        i, j = middle[0] + oy, middle[1] + ox
+        shape = along_y[oy + reach] * along_x[ox + reach]
+        pixels[2, k], pixels[3, k], pixels[4, k] = shape, i - now[Y], j - now[X]
+        if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]:
+            pixels[0, k], pixels[5, k] = image[i, j], 1.0
+            pixels[1, k] = now[AMPLITUDE] * shape if alone else drawn[i, j]
+            count += 1
+        else:
+            pixels[0, k], pixels[1, k], pixels[5, k] = 0.0, 0.0, 0.0
+    return count
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _row_sums(rows, now, place, window, alone):
-    """Sums along a row: e^2 dx^k (k = 0..4), e dx^k, 1, r e dx^k (k = 0..2), r, r^2, all over v."""
-    values, drawn = rows
-    dy, dx, inverse = place
-    amplitude, background = now[AMPLITUDE], now[BACKGROUND]
-    worst = 0.0
-    e2_0 = e2_1 = e2_2 = e2_3 = e2_4 = e_0 = e_1 = e_2 = one = 0.0
-    r_0 = r_1 = r_2 = r = r2 = 0.0
-    # exp(-(dx + 1)^2 / 2 s^2) follows from exp(-dx^2 / 2 s^2) by one factor, itself a recurrence.
-    e = np.exp(-0.5 * inverse * (dy * dy + dx * dx))
-    factor, change = np.exp(-inverse * (dx + 0.5)), np.exp(-inverse)
+def _gaussian(values: Floats, first: float, log_sigma: float) -> None:
+    """Fill in exp(-x^2 / 2 sigma^2) at x = first, first + 1, ..., each from the one before."""
+    inverse = np.exp(-2.0 * log_sigma)
+    value, factor = np.exp(-0.5 * inverse * first**2), np.exp(-inverse * (first + 0.5))
+    change = np.exp(-inverse)
     for k in range(len(values)):
-        expected = background + (amplitude * e if alone else drawn[k])
-        weight = 1.0 / max(window.gain * expected + window.offset, window.floor)
-        residual = values[k] - expected
-        we, wr = weight * e, weight * residual
-        wee, wre, xx = we * e, we * residual, dx * dx
-        e2_0 += wee
-        e2_1 += wee * dx
-        e2_2 += wee * xx
-        e2_3 += wee * xx * dx
-        e2_4 += wee * xx * xx
-        e_0 += we
-        e_1 += we * dx
-        e_2 += we * xx
-        one += weight
-        r_0 += wre
-        r_1 += wre * dx
-        r_2 += wre * xx
-        r += wr
-        r2 += wr * residual
-        worst = max(worst, wr * residual)
-        e *= factor
+        values[k] = value
+        value *= factor
         factor *= change
-        dx += 1.0
-    return e2_0, e2_1, e2_2, e2_3, e2_4, e_0, e_1, e_2, one, r_0, r_1, r_2, r, r2, worst
+
+
+# Sums may be taken in any order (always the same one): only so can they be taken several at once.
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _sums(  # noqa: PLR0915 - one statement for each sum
+    pixels: Floats, now: Floats, window: Window, normal: Floats, right: Floats
+) -> float:
+    """Sum J^T J / v (lower triangle), J^T r / v and r^2 / v, which is returned."""
+    yy = xy = xx = ay = ax = aa = sy = sx = sa = ss = by = bx = ba = bs = bb = 0.0
+    ry = rx = ra = rs = rb = chi2 = 0.0
+    gain, floor = window.gain, window.floor
+    offset = window.offset + gain * now[BACKGROUND]
+    for k in range(pixels.shape[1]):
+        e, dy, dx = pixels[2, k], pixels[3, k], pixels[4, k]
+        weight = pixels[5, k] / max(gain * pixels[1, k] + offset, floor)
+        residual = pixels[0, k] - pixels[1, k] - now[BACKGROUND]
+        away = dy * dy + dx * dx
+        we, wr = weight * e, weight * residual
+        wee, wre = we * e, wr * e
+        weey, weex, wees = wee * dy, wee * dx, wee * away
+        yy += weey * dy
+        xy += weey * dx
+        xx += weex * dx
+        ay += weey
+        ax += weex
+        aa += wee
+        sy += wees * dy
+        sx += wees * dx
+        sa += wees
+        ss += wees * away
+        by += we * dy
+        bx += we * dx
+        ba += we
+        bs += we * away
+        bb += weight
+        ry += wre * dy
+        rx += wre * dx
+        ra += wre
+        rs += wre * away
+        rb += wr
+        chi2 += wr * residual
+    # The gradients by y, x and log sigma have the factor amplitude / sigma^2 in common.
+    f = now[AMPLITUDE] * np.exp(-2.0 * now[LOG_SIGMA])
+    normal[0, 0], normal[1, 0], normal[1, 1] = f * f * yy, f * f * xy, f * f * xx
+    normal[2, 0], normal[2, 1], normal[2, 2] = f * ay, f * ax, aa
+    normal[3, 0], normal[3, 1], normal[3, 2], normal[3, 3] = (
+        f * f * sy,
+        f * f * sx,
+        f * sa,
+        f * f * ss,
+    )
+    normal[4, 0], normal[4, 1], normal[4, 2], normal[4, 3], normal[4, 4] = (
+        f * by,
+        f * bx,
+        ba,
+        f * bs,
+        bb,
+    )
+    right[0], right[1], right[2], right[3], right[4] = f * ry, f * rx, ra, f * rs, rb
+    return chi2
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_row(normal, right, sums, dy):
-    """Add a row's sums to the lower triangle, dy being the same along the row."""
-    e2_0, e2_1, e2_2, e2_3, e2_4, e_0, e_1, e_2, one, r_0, r_1, r_2, r, _, _ = sums
-    yy = dy * dy
-    normal[Y, Y] += e2_0 * yy
-    normal[X, Y] += e2_1 * dy
-    normal[X, X] += e2_2
-    normal[AMPLITUDE, Y] += e2_0 * dy
-    normal[AMPLITUDE, X] += e2_1
-    normal[AMPLITUDE, AMPLITUDE] += e2_0
-    normal[LOG_SIGMA, Y] += dy * (e2_0 * yy + e2_2)
-    normal[LOG_SIGMA, X] += e2_1 * yy + e2_3
-    normal[LOG_SIGMA, AMPLITUDE] += e2_0 * yy + e2_2
-    normal[LOG_SIGMA, LOG_SIGMA] += e2_0 * yy * yy + 2.0 * yy * e2_2 + e2_4
-    normal[BACKGROUND, Y] += e_0 * dy
-    normal[BACKGROUND, X] += e_1
-    normal[BACKGROUND, AMPLITUDE] += e_0
-    normal[BACKGROUND, LOG_SIGMA] += e_0 * yy + e_2
-    normal[BACKGROUND, BACKGROUND] += one
-    right[Y] += r_0 * dy
-    right[X] += r_1
-    right[AMPLITUDE] += r_0
-    right[LOG_SIGMA] += r_0 * yy + r_2
-    right[BACKGROUND] += r
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _scale(normal, right, factor):
-    """Give the gradients of y, x and log sigma their common factor A/sigma^2."""
-    for i in (Y, X, LOG_SIGMA):
-        right[i] *= factor
-        for j in range(5):
-            normal[i, j] *= factor
-            normal[j, i] *= factor
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _inverted(lower, inverse):
-    """Invert a symmetric 5 x 5 matrix by Cholesky; False where it is not positive."""
+def _factorised(lower: Floats) -> bool:
+    """Replace the lower triangle of a matrix by its Cholesky factor; False if not positive."""
     for i in range(5):
         for j in range(i + 1):
             total = lower[i, j]
@@ -378,7 +414,13 @@ def _inverted(lower, inverse):
                 lower[i, i] = np.sqrt(total)
             else:
                 return False
-    for i in range(5):  # in place: the inverse of the factor
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _inverse(lower: Floats, inverse: Floats) -> None:
+    """Fill in the inverse of a matrix from its Cholesky factor, which is used up."""
+    for i in range(5):
         lower[i, i] = 1.0 / lower[i, i]
         for j in range(i):
             total = 0.0
@@ -391,11 +433,16 @@ def _inverted(lower, inverse):
             for k in range(i, 5):
                 total += lower[k, i] * lower[k, j]
             inverse[i, j] = inverse[j, i] = total
-    return True
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _moved(now, covariance, right, last):
+def _is_away(now: Floats, middle: Places, window: Window) -> bool:
+    away = (now[Y] - middle[0]) ** 2 + (now[X] - middle[1]) ** 2
+    return not away < (FARTHEST * window.radius_px) ** 2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _moved(now: Floats, covariance: Floats, right: Floats, last: Floats) -> float:
     """Take the step, at its own length where neighbours alternate; return its length in px.
 
     Fits of overlapping columns take turns in the same pixels. Aitken's factor, from the last two
@@ -407,16 +454,59 @@ def _moved(now, covariance, right, last):
             step[i] += covariance[i, j] * right[j]
     change_y, change_x = step[Y] - last[Y], step[X] - last[X]
     change = change_y**2 + change_x**2
+    share = 1.0
     if last[2] > 0.0 and change > 0.0:
         share = -last[2] * (last[Y] * change_y + last[X] * change_x) / change
         share = min(max(share, SHORTEST_SHARE), LONGEST_SHARE)
-    else:
-        share = 1.0
     last[Y], last[X], last[2] = step[Y], step[X], share
     length = np.sqrt(step[Y] ** 2 + step[X] ** 2)
-    longest = LONGEST_STEP * np.exp(now[LOG_SIGMA])
-    share = min(share, longest / max(length, 1e-30))
+    share = min(share, LONGEST_STEP * np.exp(now[LOG_SIGMA]) / max(length, 1e-30))
     share = min(share, LONGEST_LOG_STEP / max(abs(step[LOG_SIGMA]), 1e-30))
     for i in range(5):
         now[i] += share * step[i]
     return length
+
+
+def hottest(image: Image, model: Image, fits: Fits, window: Window) -> Floats:
+    """Find the share of the worst pixel in each fit's chi^2.
+
+    Parameters
+    ----------
+    image, model : ndarray, shape (ny, nx)
+        As in `improve`.
+    fits : Fits
+        Where they have come to.
+    window : Window
+        What they share.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        From 0 to 1; near 1 for a single hot pixel.
+    """
+    share = np.empty(len(fits.chi2))
+    offsets = disc(window.radius_px)
+
+    def rows(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        _hottest_rows(image, model, fits.rows(part), window, (offsets, share[part]))
+
+    for_chunks(rows, len(share), smallest=SMALLEST_CHUNK)
+    return share
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _hottest_rows(
+    image: Image, drawn: Image, fits: Fits, window: Window, into: tuple[Places, Floats]
+) -> None:
+    offsets, share = into
+    for n in range(len(share)):
+        background, worst, total = fits.parameters[n, BACKGROUND], 0.0, 0.0
+        for k in range(len(offsets)):
+            i, j = fits.middle[n, 0] + offsets[k, 0], fits.middle[n, 1] + offsets[k, 1]
+            if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]:
+                expected = background + drawn[i, j]
+                variance = max(window.gain * expected + window.offset, window.floor)
+                term = (image[i, j] - expected) ** 2 / variance
+                worst, total = max(worst, term), total + term
+        share[n] = worst / max(total, 1e-30)

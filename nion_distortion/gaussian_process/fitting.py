@@ -99,7 +99,8 @@ class _State:
     @property
     def scale(self) -> Array:
         """Brings ``crystal`` to the size of 1, shape (3,)."""
-        return 1.0 / np.maximum(np.abs(self.crystal).max(axis=0), 1.0)
+        scale: Array = 1.0 / np.maximum(np.abs(self.crystal).max(axis=0), 1.0)
+        return scale
 
     @property
     def places_px(self) -> Array:

@@ -13,14 +13,15 @@ __all__ = [
     "basis_from_neighbours",
     "column_spacing_px",
     "fold_motif",
+    "primitive",
     "reduced",
     "same_lattice",
 ]
 
 Array = npt.NDArray[np.float64]
 
-PATCH = 420
-"""Columns of the neighbourhood that the basis is taken from."""
+PATCH = (100, 420)
+"""Columns of the neighbourhood that the basis is taken from: a quarter of all, within these."""
 
 REACH = 3.0
 """How far neighbours are looked at, in column spacings: every crystal here repeats within two."""
@@ -142,8 +143,9 @@ def basis_from_neighbours(positions_px: Array, centre_px: Array) -> tuple[Array 
 
 def _patch(positions: Array, centre: Array) -> tuple[Array, float]:
     distance = np.hypot(*(positions - centre).T)
-    if len(positions) > PATCH:
-        nearest = np.argpartition(distance, PATCH)[:PATCH]
+    count = int(np.clip(len(positions) // 4, *PATCH))
+    if len(positions) > count:
+        nearest = np.argpartition(distance, count)[:count]
         return positions[nearest], float(distance[nearest].max())
     return positions, float(distance.max())
 
@@ -347,7 +349,7 @@ def fold_motif(positions_px: Array, centre_px: Array, basis_px: Array) -> tuple[
         Columns in each, as a share of the fullest.
     """
     patch, _ = _patch(positions_px, centre_px)
-    inner = np.argsort(np.hypot(*(patch - centre_px).T), kind="stable")[: PATCH // 2]
+    inner = np.argsort(np.hypot(*(patch - centre_px).T), kind="stable")[: PATCH[1] // 2]
     places = ((patch[inner] - centre_px) @ np.linalg.inv(basis_px)) % 1.0
     lengths = np.hypot(*basis_px.T)
     spacing = column_spacing_px(patch)
@@ -359,6 +361,47 @@ def fold_motif(positions_px: Array, centre_px: Array, basis_px: Array) -> tuple[
     highest = (wrapped >= cv2.dilate(wrapped, np.ones((5, 5), np.uint8)))[2:-2, 2:-2]
     peaks = (np.argwhere(highest & (density > 0.1 * density.max())) + 0.5) / size
     return _folded_clusters(places, peaks, basis_px, CATCH * spacing)
+
+
+def primitive(basis_px: Array, motif: Array) -> tuple[Array, Array]:
+    """Make a cell that repeats within itself smaller.
+
+    Parameters
+    ----------
+    basis_px : ndarray, shape (2, 2)
+        Rows are the basis vectors.
+    motif : ndarray, shape (m, 2)
+        Fractional places of the sublattices.
+
+    Returns
+    -------
+    basis_px : ndarray, shape (2, 2)
+        Reduced basis of all steps that lead from every sublattice to one.
+    motif : ndarray, shape (k, 2)
+        Those sublattices that are not repetitions of earlier ones.
+    """
+    limit = 0.15 * np.sqrt(abs(np.linalg.det(basis_px)) / len(motif))
+    steps = [t for t in motif[1:] - motif[0] if _farthest(motif + t, motif, basis_px) < limit]
+    if not steps:
+        return basis_px, motif
+    whole = np.stack(np.mgrid[-1:2, -1:2], -1).reshape(-1, 1, 2)
+    vectors = (np.array([np.zeros(2), *steps]) + whole).reshape(-1, 2) @ basis_px
+    vectors = vectors[np.argsort((vectors**2).sum(1), kind="stable")][1:]
+    cross = vectors[0, 0] * vectors[:, 1] - vectors[0, 1] * vectors[:, 0]
+    smaller = reduced(vectors[[0, np.flatnonzero(np.abs(cross) > limit**2)[0]]])
+    places = motif @ basis_px @ np.linalg.inv(smaller)
+    kept: list[int] = []
+    for k in range(len(places)):
+        if not kept or _farthest(places[[k]], places[kept], smaller) > limit:
+            kept.append(k)
+    return smaller, places[kept] % 1.0
+
+
+def _farthest(places: Array, others: Array, basis: Array) -> float:
+    """Largest distance from one of the places to the nearest of the others, whole cells apart."""
+    step = places[:, None] - others
+    off = ((step - np.rint(step)) @ basis) ** 2
+    return float(np.sqrt(off.sum(2).min(1).max()))
 
 
 def _folded_clusters(

@@ -108,15 +108,16 @@ def _not_dim(sites, amplitude, share):  # type: ignore[no-untyped-def]
 
 def _alternates(sites: Integers, bright: Array, wave: Integers) -> bool:
     """Whether brightness changes with the sign (-1)^(wave . cell), on any sublattice."""
-    sign = 1.0 - 2.0 * ((sites[:, :2] @ wave) % 2)
+    odd = ((sites[:, :2] @ wave) % 2).astype(bool)
     for s in range(int(sites[:, 2].max()) + 1):
-        mine = sites[:, 2] == s
-        if mine.sum() < 12:
+        one = bright[(sites[:, 2] == s) & odd]
+        two = bright[(sites[:, 2] == s) & ~odd]
+        if min(len(one), len(two)) < 6:
             continue
-        level, size = bright[mine].mean(), float((sign[mine] * bright[mine]).mean())
-        spread = float((bright[mine] - level - sign[mine] * size).std()) + 1e-12
-        significance = abs(size) / spread * np.sqrt(mine.sum())
-        if abs(size) > LEAST_CONTRAST * level and significance > LEAST_SIGNIFICANCE:
+        contrast = abs(one.mean() - two.mean())
+        error = np.sqrt(one.var() / len(one) + two.var() / len(two)) + 1e-12
+        large = contrast > LEAST_CONTRAST * (one.mean() + two.mean())
+        if large and contrast > LEAST_SIGNIFICANCE * error:
             return True
     return False
 

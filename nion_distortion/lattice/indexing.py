@@ -7,13 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from nion_distortion._validation import as_array, check_length
+from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.lattice.basis import (
     basis_from_fourier,
     basis_from_neighbours,
     column_spacing_px,
     fold_motif,
+    primitive,
     same_lattice,
 )
 from nion_distortion.lattice.cells import (
@@ -38,6 +39,11 @@ Booleans = npt.NDArray[np.bool_]
 
 LEAST_COLUMNS = 25
 """Fewer columns show no lattice that can be told from chance."""
+
+MOST_SUBLATTICES = 8
+
+LEAST_CONFIDENCE = 0.9
+"""What stands out of the noise by less than 3.3 standard deviations is too often noise."""
 
 LEAST_PATCH = 0.3
 """A lattice holds at least this share of a frame's columns."""
@@ -99,19 +105,31 @@ def index_columns(
     ValueError
         If the arrays do not belong together.
     """
-    seen = columns.positions_px
-    check_length("amplitude", columns.amplitude, len(seen))
-    places = seen
+    places = columns.positions_px
     if undistorted_px is not None:
-        places = as_array("undistorted_px", undistorted_px, (len(seen), 2))
-    if len(places) < LEAST_COLUMNS:
+        places = as_array("undistorted_px", undistorted_px, places.shape)
+    sure = columns.confidence >= LEAST_CONFIDENCE
+    if sure.sum() < LEAST_COLUMNS:
         raise UnusableFrameError(
-            f"no lattice was found: only {len(places)} columns, and {LEAST_COLUMNS} are needed"
+            f"no lattice was found: only {sure.sum()} columns are certain, and {LEAST_COLUMNS} are"
+            " needed"
         )
-    variance = 0.5 * np.trace(columns.covariance_px2, axis1=1, axis2=2)
+    places, certain = places[sure], columns.subset(sure)
+    variance = 0.5 * np.trace(certain.covariance_px2, axis1=1, axis2=2)
     patch = _largest_patch(places, variance, shape_px)
-    keep, sites = _crystal(patch, places, columns.amplitude, shape_px, previous)
-    return _result(columns, places, keep, sites, patch.growth.propagated_px)
+    keep, sites = _crystal(patch, places, certain.amplitude, shape_px, previous)
+    mine, kept = places[keep], certain.subset(keep)
+    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, _weights(variance[keep]))
+    correction = mine - patch.growth.propagated_px[keep]
+    return IndexedColumns(
+        columns=kept,
+        indices=sites[:, :2],
+        sublattice=sites[:, 2],
+        lattice=Lattice(origin_px=origin, basis_px=basis, motif=motif),
+        propagated_px=kept.positions_px - correction,
+        correction_px=correction,
+        unindexed=len(sure) - int(keep.sum()),
+    )
 
 
 def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _Patch:
@@ -164,8 +182,9 @@ def _grown(
     places: Array, variance: Array, centre: Array, basis: Array, shape: tuple[int, int]
 ) -> _Patch | None:
     motif, _ = fold_motif(places, centre, basis)
-    if len(motif) > 8:
+    if len(motif) > MOST_SUBLATTICES:
         return None
+    basis, motif = primitive(basis, motif)
     seed = _seed(places, centre, basis, motif)
     if seed is None:
         return None
@@ -324,24 +343,6 @@ def _order_like(motif: Array, level: Array, wanted: Array) -> Integers:
     return best
 
 
-def _result(
-    columns: "AtomColumns", places: Array, keep: Booleans, sites: Integers, propagated: Array
-) -> IndexedColumns:
-    mine, kept = places[keep], columns.subset(keep)
-    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, _weights(kept))
-    correction = mine - propagated[keep]
-    return IndexedColumns(
-        columns=kept,
-        indices=sites[:, :2],
-        sublattice=sites[:, 2],
-        lattice=Lattice(origin_px=origin, basis_px=basis, motif=motif),
-        propagated_px=kept.positions_px - correction,
-        correction_px=correction,
-        unindexed=int((~keep).sum()),
-    )
-
-
-def _weights(columns: "AtomColumns") -> Array:
+def _weights(variance: Array) -> Array:
     """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
-    variance = 0.5 * np.trace(columns.covariance_px2, axis1=1, axis2=2)
     return np.asarray(1 / (variance + np.median(variance)))
