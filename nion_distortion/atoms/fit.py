@@ -8,7 +8,19 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 
-__all__ = ["Fits", "Window", "disc", "hottest", "improve", "redraw", "render", "starting"]
+__all__ = [
+    "Fits",
+    "Floats",
+    "Image",
+    "Places",
+    "Window",
+    "disc",
+    "hottest",
+    "improve",
+    "redraw",
+    "render",
+    "starting",
+]
 
 Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
 """The five parameters of a column."""
@@ -20,8 +32,6 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 Image = npt.NDArray[np.float32]
 
-NOTHING = np.empty((0, 0), np.float32)
-NOTHING.flags.writeable = False
 
 LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 """Limits of one step: of the position in sigma, and of log sigma."""
@@ -247,7 +257,7 @@ def improve(
     method on the quasi-likelihood with its expected curvature. Weights belong to the model, never
     to the data, whose own noise would bias amplitudes.
     """
-    drawn = NOTHING if model is None else model
+    drawn = np.empty((0, 0), np.float32) if model is None else model
     offsets = disc(window.radius_px)
 
     def rows(start: int, stop: int) -> None:

@@ -63,7 +63,7 @@ def normalised(image: npt.NDArray[np.float32]) -> Normalised:
     UnusableFrameError
         If nearly all pixels have the same value.
     """
-    step = max(1, int(np.sqrt(image.size / 60_000)))
+    step = int(np.ceil(np.sqrt(image.size / 20_000)))
     sample = image[::step, ::step].ravel()
     low, zero, high = (float(v) for v in np.quantile(sample, [0.01, 0.5, 0.99]))
     if not high > low:

@@ -3,18 +3,67 @@
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from nion_distortion._chunks import for_chunks
-from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, X, Y
+from nion_distortion.atoms.fit import (
+    AMPLITUDE,
+    BACKGROUND,
+    LOG_SIGMA,
+    Fits,
+    Floats,
+    Image,
+    Places,
+    Window,
+    X,
+    Y,
+)
 
-__all__ = ["shared_covariance"]
+__all__ = ["close_pairs", "shared_covariance"]
 
 NEAREST = 4.8
 """In sigma: columns farther apart than this share next to nothing."""
 
 SHARED = 4
 """Parameters of a neighbour that reach into the window: all but its background."""
+
+
+def close_pairs(positions_px: Floats, reach_px: float) -> Places:
+    """List the pairs of positions that are closer than some distance.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        In any order.
+    reach_px : float
+        The distance.
+
+    Returns
+    -------
+    ndarray, shape (k, 2)
+        Rows of the two; equivalent to `scipy.spatial.cKDTree.query_pairs`, several times faster.
+    """
+    order = np.argsort(positions_px[:, 0], kind="stable")
+    ordered = np.ascontiguousarray(positions_px[order])
+    pairs = np.empty((_pairs(ordered, reach_px, np.empty((0, 2), np.int64)), 2), np.int64)
+    _pairs(ordered, reach_px, pairs)
+    return np.asarray(order[pairs], dtype=np.int64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _pairs(ordered: Floats, reach: float, pairs: Places) -> int:
+    """Count the pairs, and fill in as many as there is room for."""
+    count = 0
+    for i in range(len(ordered)):
+        for j in range(i + 1, len(ordered)):
+            dy = ordered[j, 0] - ordered[i, 0]
+            if dy > reach:
+                break
+            dx = ordered[j, 1] - ordered[i, 1]
+            if dy * dy + dx * dx <= reach * reach:
+                if count < len(pairs):
+                    pairs[count, 0], pairs[count, 1] = i, j
+                count += 1
+    return count
 
 
 def shared_covariance(
@@ -43,10 +92,9 @@ def shared_covariance(
     ``H_n + sum_m H_n S_nm H_m S_mn H_n`` to second order in S.
     """
     result = np.zeros((len(fits.chi2), 2, 2))
-    reach = NEAREST * np.exp(window.log_sigma)
-    pairs = cKDTree(fits.parameters[:, :2]).query_pairs(reach, output_type="ndarray")
+    pairs = close_pairs(fits.parameters[:, :2], NEAREST * float(np.exp(window.log_sigma)))
     both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.lexsort(both.T[::-1])].astype(np.int64)
+    both = np.ascontiguousarray(both[np.lexsort(both.T[::-1])])
 
     def owners(start: int, stop: int) -> None:
         first, last = np.searchsorted(both[:, 0], [start, stop])
@@ -57,27 +105,34 @@ def shared_covariance(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_pairs(model, fits, window, pairs, result):
+def _add_pairs(model: Image, fits: Fits, window: Window, pairs: Places, result: Floats) -> None:
     shared = np.empty((5, SHARED))
     for k in range(len(pairs)):
         n, m = pairs[k]
-        if fits.pixels[n] == 0 or fits.pixels[m] == 0:
-            continue
-        _shared_information(model, fits, window, (n, m), shared)
-        passed = np.zeros((2, SHARED))
-        for i in range(2):
-            for j in range(SHARED):
-                for a in range(5):
-                    passed[i, j] += fits.covariance[n, i, a] * shared[a, j]
-        for i in range(2):
-            for j in range(2):
-                for a in range(SHARED):
-                    for b in range(SHARED):
-                        result[n, i, j] += passed[i, a] * fits.covariance[m, a, b] * passed[j, b]
+        if fits.pixels[n] > 0 and fits.pixels[m] > 0:
+            _shared_information(model, fits, window, (n, m), shared)
+            _add_product(fits.covariance[n], shared, fits.covariance[m], result[n])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _shared_information(model, fits, window, pair, shared):
+def _add_product(mine: Floats, shared: Floats, theirs: Floats, result: Floats) -> None:
+    """Add H_n S H_m S^T H_n, its first two rows and columns."""
+    passed = np.zeros((2, SHARED))
+    for i in range(2):
+        for b in range(SHARED):
+            for a in range(5):
+                passed[i, b] += mine[i, a] * shared[a, b]
+    for i in range(2):
+        for j in range(2):
+            for a in range(SHARED):
+                for b in range(SHARED):
+                    result[i, j] += passed[i, a] * theirs[a, b] * passed[j, b]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _shared_information(
+    model: Image, fits: Fits, window: Window, pair: tuple[int, int], shared: Floats
+) -> None:
     """Sum J_n^T J_m / v over the pixels that lie in both windows."""
     n, m = pair
     shared[:] = 0.0
@@ -92,7 +147,7 @@ def _shared_information(model, fits, window, pair, shared):
                 continue
             if (i - other[0]) ** 2 + (j - other[1]) ** 2 > radius**2:
                 continue
-            expected = fits.parameters[n, 4] + model[i, j]
+            expected = fits.parameters[n, BACKGROUND] + model[i, j]
             weight = 1.0 / max(window.gain * expected + window.offset, window.floor)
             _gradient(fits.parameters[n], i, j, one)
             _gradient(fits.parameters[m], i, j, two)
@@ -102,11 +157,11 @@ def _shared_information(model, fits, window, pair, shared):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _gradient(parameters, i, j, result):
+def _gradient(parameters: Floats, i: int, j: int, result: Floats) -> None:
     dy, dx = i - parameters[Y], j - parameters[X]
     inverse = np.exp(-2.0 * parameters[LOG_SIGMA])
     shape = np.exp(-0.5 * inverse * (dy * dy + dx * dx))
     slope = parameters[AMPLITUDE] * shape * inverse
     result[Y], result[X] = slope * dy, slope * dx
     result[AMPLITUDE], result[LOG_SIGMA] = shape, slope * (dy * dy + dx * dx)
-    result[4] = 1.0
+    result[BACKGROUND] = 1.0

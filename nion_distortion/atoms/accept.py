@@ -1,0 +1,170 @@
+"""Which fits are columns: decided after the fit, from everything that it says."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, hottest
+from nion_distortion.atoms.overlap import close_pairs
+from nion_distortion.atoms.view import View
+
+__all__ = ["LEAST_SIGNAL", "accepted", "doubled", "reduced_chi2", "signal_of"]
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+FEWEST_CLEAR = 6
+"""Clear columns without which weak ones cannot be told from noise."""
+
+LEAST_SIGNAL, CLEAR_SIGNAL = 1.7, 4.0
+"""Amplitude over its error: below is noise, above stands by itself; between needs neighbours."""
+
+NEIGHBOURHOOD, LOWEST = 2.5, 0.15
+"""A weak column has three clear ones within this many spacings, and this share of their height."""
+
+EDGE, TWICE, FARTHEST = 1.5, 1.2, 1.2
+"""In sigma: nearest to the border, nearest to each other, farthest from the guess."""
+
+WIDTH_RANGE, WORST_CHI2, HOT = 1.6, 15.0, 0.5
+"""Of sigma, as a factor; of chi^2, in its spread; and the share of one hot pixel in chi^2."""
+
+PROBED = 500
+"""Clear columns whose nearest neighbour is looked for, to know the spacing."""
+
+
+def signal_of(fits: Fits) -> Floats:
+    """Return the amplitude over its error.
+
+    Parameters
+    ----------
+    fits : Fits
+        Any.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        With the noise model's own errors.
+    """
+    variance = np.maximum(fits.covariance[:, AMPLITUDE, AMPLITUDE], 1e-30)
+    return np.asarray(fits.parameters[:, AMPLITUDE] / np.sqrt(variance), dtype=np.float64)
+
+
+def reduced_chi2(fits: Fits) -> tuple[Floats, float]:
+    """Return chi^2 per degree of freedom.
+
+    Parameters
+    ----------
+    fits : Fits
+        Any.
+
+    Returns
+    -------
+    chi2 : ndarray, shape (n,)
+        Of each fit.
+    typical : float
+        Median over the clear columns: 1 where noise model and shape are right.
+    """
+    chi2 = fits.chi2 / np.maximum(fits.pixels - 5, 1)
+    clear = signal_of(fits) > CLEAR_SIGNAL
+    return chi2, float(np.median(chi2[clear])) if clear.any() else 1.0
+
+
+def doubled(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
+    """Mark the weaker one of each pair that is too close to be two columns.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        Of all fits.
+    signal : ndarray, shape (n,)
+        Amplitude over its error.
+    among : ndarray of bool, shape (n,)
+        Those that count.
+    sigma_px : float
+        Of a column.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True for those to leave out.
+    """
+    rows = np.flatnonzero(among)
+    pairs = rows[close_pairs(positions_px[rows], TWICE * sigma_px)]
+    first, second = pairs.T
+    marked = np.zeros(len(positions_px), np.bool_)
+    marked[np.where(signal[first] < signal[second], first, second)] = True
+    return marked
+
+
+def accepted(
+    view: View, fits: Fits, start_px: Floats, model: npt.NDArray[np.float32], window: Window
+) -> Mask:
+    """Decide which fits are columns.
+
+    Parameters
+    ----------
+    view : View
+        The image.
+    fits : Fits
+        When they stand still.
+    start_px : ndarray, shape (n, 2)
+        Where they began.
+    model : ndarray, shape (ny, nx)
+        All columns drawn.
+    window : Window
+        What the fits share.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Those that are.
+    """
+    chi2, typical = reduced_chi2(fits)
+    signal = signal_of(fits) / np.sqrt(typical)
+    positions = fits.parameters[:, :2]
+    keep = (fits.pixels > 0) & (signal > LEAST_SIGNAL)
+    keep &= np.abs(fits.parameters[:, LOG_SIGMA] - window.log_sigma) < np.log(WIDTH_RANGE)
+    keep &= np.hypot(*(positions - start_px).T) < FARTHEST * view.sigma_px
+    keep &= _away_from_edge(positions, EDGE * view.sigma_px, view.image.shape)
+    keep &= chi2 < typical + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], typical)
+    keep &= hottest(view.image, model, fits, window) < HOT
+    keep &= ~_saturated(view.image, positions)
+    keep &= ~doubled(positions, signal, keep, view.sigma_px)
+    return _supported(fits.parameters, signal, keep)
+
+
+def _away_from_edge(positions: Floats, margin: float, shape: tuple[int, ...]) -> Mask:
+    farthest = np.array(shape) - 1.0 - margin
+    return np.asarray(np.all((positions >= margin) & (positions <= farthest), axis=1))
+
+
+def _spread(chi2: Floats, pixels: npt.NDArray[np.int64], typical: float) -> float:
+    """Spread of chi^2 from column to column, seen or due, whichever is larger."""
+    if len(chi2) == 0:
+        return 0.0
+    due = typical * np.sqrt(2.0 / max(float(np.median(pixels)) - 5.0, 1.0))
+    return float(max(1.48 * np.median(np.abs(chi2 - np.median(chi2))), due))
+
+
+def _saturated(image: npt.NDArray[np.float32], positions: Floats) -> Mask:
+    """Mark columns whose top is cut off: four of the nine middle pixels at the highest value."""
+    highest = image.max()
+    y, x = np.clip(np.rint(positions).astype(np.intp).T, 1, np.array(image.shape)[:, None] - 2)
+    around = np.arange(-1, 2)
+    tops = image[y[:, None, None] + around[:, None], x[:, None, None] + around]
+    return np.asarray(np.sum(tops >= highest, axis=(1, 2)) >= 4)
+
+
+def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
+    """Keep weak columns only between clear ones: in vacuum the highest noise stands alone."""
+    clear = keep & (signal > CLEAR_SIGNAL)
+    weak = np.flatnonzero(keep & ~clear)
+    if clear.sum() < FEWEST_CLEAR or len(weak) == 0:
+        return clear
+    positions, height = parameters[clear, :2], parameters[:, AMPLITUDE]
+    tree = cKDTree(positions)
+    spacing = np.median(tree.query(positions[:: 1 + len(positions) // PROBED], k=2)[0][:, 1])
+    third = tree.query(parameters[weak, :2], k=3)[0][:, 2]
+    high = height[weak] > LOWEST * np.median(height[clear])
+    clear[weak[(third < NEIGHBOURHOOD * spacing) & high]] = True
+    return clear

@@ -1,0 +1,241 @@
+"""How to look at an image: which contrast, how wide its columns are, and first guesses of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import as_array
+from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, improve, starting
+from nion_distortion.atoms.maxima import (
+    NARROW,
+    SMALLEST_SIGMA_PX,
+    WIDE,
+    Normalised,
+    band_passed,
+    column_sigma_px,
+    peaks,
+)
+from nion_distortion.atoms.noise import Noise, noise_of_residual
+from nion_distortion.frame import UnusableFrameError
+from nion_distortion.options import Detect
+
+__all__ = ["View", "guessed", "oriented"]
+
+WIDTH_PRIOR = 0.15
+"""Standard deviation of log sigma around the frame's own."""
+
+LOOSE_WIDTH_PRIOR, PROBED_RADIUS = 0.5, 2.0
+"""The same, and the window in sigma, while the frame's own is looked for."""
+
+PROBES = 200
+"""Columns from which the frame's own width is taken."""
+
+NARROWEST, WIDEST, SAME_WIDTH = 0.6, 2.0, 0.15
+"""Limits around the first guess of the width; and the change of log sigma that needs no new one."""
+
+SMALLEST_RADIUS_PX = 2.3
+"""A window has at least 21 pixels."""
+
+LEAST_VARIANCE = 0.03
+"""Of a pixel, as a share of the brightest ones': where next to nothing is expected, one count
+would decide the fit."""
+
+CLEARLY_DARK = -0.9
+"""Skewness below which columns are dark: the holes of a honeycomb reach -0.82."""
+
+
+class View(NamedTuple):
+    """An image with its columns bright, their width, and the noise of its pixels.
+
+    Attributes
+    ----------
+    image, clipped : ndarray, shape (ny, nx)
+        As in `Normalised`, times `sign`.
+    sign : float
+        1 for bright columns, -1 for dark ones.
+    noise : Noise
+        Of `image`: the gain of dark columns is negative.
+    sigma_px : float
+        Of a column.
+    band, narrow : ndarray, shape (ny, nx)
+        From `band_passed`, at a sigma not far from this one.
+    """
+
+    image: npt.NDArray[np.float32]
+    clipped: npt.NDArray[np.float32]
+    sign: float
+    noise: Noise
+    sigma_px: float
+    band: npt.NDArray[np.float32]
+    narrow: npt.NDArray[np.float32]
+
+    def with_sigma(self, sigma_px: float) -> "View":
+        """Return the same image, band-passed for columns of another width.
+
+        Parameters
+        ----------
+        sigma_px : float
+            The width.
+
+        Returns
+        -------
+        View
+            With `band` and `narrow` made anew.
+        """
+        band, narrow = band_passed(self.clipped, sigma_px)
+        return self._replace(sigma_px=sigma_px, band=band, narrow=narrow)
+
+    def flipped(self) -> "View":
+        """Return the same image with the other contrast.
+
+        Returns
+        -------
+        View
+            Its negative.
+        """
+        image, clipped, sign, (gain, offset), sigma_px, band, narrow = self
+        noise = Noise(-gain, offset)
+        return View(-image, -clipped, -sign, noise, sigma_px, -band, -narrow)
+
+    def window(self, radius: float, width_prior: float) -> Window:
+        """Return what the fits share.
+
+        Parameters
+        ----------
+        radius : float
+            Of the window, in sigma.
+        width_prior : float
+            Standard deviation of log sigma.
+
+        Returns
+        -------
+        Window
+            No pixel's variance is less than what nearly all pixels have.
+        """
+        gain, offset = self.noise
+        variances = gain * np.quantile(self.clipped[::7, ::7], [0.01, 0.99]) + offset
+        floor = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), 1e-12)
+        radius_px = max(radius * self.sigma_px, SMALLEST_RADIUS_PX)
+        log_sigma = float(np.log(self.sigma_px))
+        return Window(radius_px, log_sigma, width_prior**-2, gain, offset, floor)
+
+
+def oriented(scaled: Normalised) -> View:
+    """Turn an image so that its columns are bright.
+
+    Parameters
+    ----------
+    scaled : Normalised
+        The image.
+
+    Returns
+    -------
+    View
+        With a first guess of the columns' width.
+
+    Raises
+    ------
+    UnusableFrameError
+        If nothing but noise is seen.
+
+    Notes
+    -----
+    Columns are small and their background is wide, so that the band-passed image is skewed
+    towards them. Where it is not, as with a honeycomb whose holes are as small as its columns,
+    the contrast is the one that gives the narrower Gaussians.
+    """
+    noise = noise_of_residual(scaled.image, scaled.image)
+    sigma_px = column_sigma_px(scaled.clipped)
+    band, narrow = band_passed(scaled.clipped, sigma_px)
+    bright = View(scaled.image, scaled.clipped, 1.0, noise, sigma_px, band, narrow)
+    skewness = _skewness(bright)
+    if skewness > 0.0:
+        return bright
+    dark = bright.flipped()
+    return dark if skewness < CLEARLY_DARK else min((bright, dark), key=_probed_width_px)
+
+
+def _skewness(view: View) -> float:
+    """Skewness of the band-passed image, the noise's share taken out of its variance."""
+    band = view.band.ravel()
+    narrow, wide = (NARROW * view.sigma_px) ** 2, (WIDE * view.sigma_px) ** 2
+    share = (1 / narrow + 1 / wide - 4 / (narrow + wide)) / (4 * np.pi)
+    noise = share * max(0.0, view.noise.gain * float(view.clipped.mean()) + view.noise.offset)
+    square = band * band
+    variance = float(np.mean(square))
+    return float(np.mean(square * band)) / max(variance - noise, 0.1 * variance) ** 1.5
+
+
+def _probed_width_px(view: View) -> float:
+    return _width_px(view, _begun(view, peaks(view.band, view.sigma_px)))
+
+
+def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
+    """Find the width of the columns by fits to some, then guess where all of them are.
+
+    Parameters
+    ----------
+    view : View
+        The image.
+    detect : callable or None
+        What guesses; None: band-passed local maxima.
+
+    Returns
+    -------
+    view : View
+        With the columns' width.
+    fits : Fits
+        At the first guesses.
+
+    Raises
+    ------
+    ValueError
+        If `detect` returns something else than positions.
+    UnusableFrameError
+        If nothing can be fitted.
+    """
+    limits = NARROWEST * view.sigma_px, WIDEST * view.sigma_px
+    fits = _begun(view, peaks(view.band, view.sigma_px))
+    for _ in range(3):
+        width = max(SMALLEST_SIGMA_PX, float(np.clip(_width_px(view, fits), *limits)))
+        if abs(np.log(width / view.sigma_px)) < SAME_WIDTH:
+            view = view._replace(sigma_px=width)
+            break
+        view = view.with_sigma(width)
+        fits = _begun(view, peaks(view.band, width))
+    if detect is not None:
+        fits = _begun(view, _inside(detect(view.image), view.image.shape))
+    return view, fits
+
+
+def _begun(view: View, positions: npt.NDArray[np.float64]) -> Fits:
+    """Lay out the fits: heights and backgrounds from what the band-pass leaves of a Gaussian."""
+    y, x = np.rint(positions).astype(np.intp).T
+    height = np.maximum(view.band[y, x], 0.0) / (1 / (1 + NARROW**2) - 1 / (1 + WIDE**2))
+    background = view.narrow[y, x] - height / (1 + NARROW**2)
+    return starting(positions, height, background, view.sigma_px)
+
+
+def _inside(guesses: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    positions = as_array("detect(image)", guesses, (None, 2))
+    inside = np.all((positions >= 0) & (positions <= np.array(shape) - 1.0), axis=1)
+    return np.asarray(positions[inside], dtype=np.float64)
+
+
+def _width_px(view: View, fits: Fits) -> float:
+    """Typical width of some of the higher ones, taken evenly over the image."""
+    height = fits.parameters[:, AMPLITUDE]
+    if len(height) == 0:
+        raise UnusableFrameError("no columns stand out of the image's noise")
+    high = np.flatnonzero(height >= 0.5 * np.quantile(height, 0.95))
+    chosen = np.zeros(len(height), np.bool_)
+    chosen[high[:: max(1, len(high) // PROBES)]] = True
+    probes = fits.rows(chosen)
+    window = view.window(PROBED_RADIUS, LOOSE_WIDTH_PRIOR)
+    for _ in range(4):
+        improve(view.image, None, probes, window)
+    good = (probes.pixels > 0) & (probes.parameters[:, AMPLITUDE] > 0)
+    if not good.any():
+        raise UnusableFrameError("no columns stand out of the image's noise")
+    return float(np.exp(np.median(probes.parameters[good, LOG_SIGMA])))
