@@ -264,10 +264,7 @@ def _in_quadrature(
     total = np.empty_like(one)
 
     def rows(start: int, stop: int) -> None:
-        part = total[:, start:stop]
-        np.multiply(one[:, start:stop], one[:, start:stop], out=part)
-        part += two[:, start:stop] * two[:, start:stop]
-        np.sqrt(part, out=part)
+        _quadrature_rows(one[:, start:stop], two[:, start:stop], total[:, start:stop])
 
     for_chunks(rows, one.shape[1], smallest=SMALLEST_ROWS)
     total.flags.writeable = False
@@ -329,6 +326,17 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     padded[1:-2, 0], padded[1:-2, -2:] = padded[1:-2, 2], padded[1:-2, -4:-6:-1]
     padded[0], padded[-2:] = padded[2], padded[-4:-6:-1]
     return padded
+
+
+@numba.njit(cache=True, nogil=True)
+def _quadrature_rows(
+    one: npt.NDArray[np.float32], two: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+) -> None:  # pragma: no cover
+    """Equivalent to ``np.hypot(one, two)``, three times faster at these sizes."""
+    for axis in range(len(one)):
+        for i in range(one.shape[1]):
+            for j in range(one.shape[2]):
+                out[axis, i, j] = np.sqrt(one[axis, i, j] ** 2 + two[axis, i, j] ** 2)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -397,30 +405,29 @@ def _prefilter_columns(out: npt.NDArray[np.float32]) -> None:  # pragma: no cove
 
 
 @numba.njit(cache=True, nogil=True)
-def _split(
+def _split_row(
     moved_px: npt.NDArray[np.float32],
-    first: int,
-    step: int,
-    length: int,
-    out: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_]],
+    row: int,
+    shape: tuple[int, int],
+    out: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]],
 ) -> None:  # pragma: no cover
-    """Split the sources ``first + step j + moved_px[j]`` of a row into pixel and fraction.
+    """Split the displacements of one row, (y, x), into whole pixels and fractions.
 
-    Clears ``inside`` where the source is not between the outermost pixel centres or not a number.
+    A source outside the outermost pixel centres is moved onto them, and ``inside`` cleared where
+    that is more than rounding.
     """
     whole, fraction, inside = out
-    close = np.float32(TOLERANCE_PX)
-    for j in range(len(moved_px)):
-        shift = np.floor(moved_px[j])
-        pixel = np.float32(first + step * j) + shift
-        part = moved_px[j] - shift
-        if pixel == -1 and part >= 1 - close:
-            shift, pixel, part = shift + 1, np.float32(0.0), np.float32(0.0)
-        if pixel == length - 1 and part <= close:
-            part = np.float32(0.0)
-        inside[j] &= pixel >= 0 and (pixel < length - 1 or (pixel == length - 1 and part == 0))
-        whole[j] = shift
-        fraction[j] = part
+    for axis in range(2):
+        for j in range(shape[1]):
+            low = np.float32(-j if axis else -row)
+            high = low + np.float32(shape[axis] - 1)
+            wanted = moved_px[axis, j]
+            kept = wanted if wanted > low else low  # not a number: low
+            kept = kept if kept < high else high
+            shift = np.floor(kept)
+            whole[axis, j] = np.int32(shift)
+            fraction[axis, j] = kept - shift
+            inside[j] &= abs(kept - wanted) <= np.float32(TOLERANCE_PX)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -433,18 +440,15 @@ def _nearest_rows(
 ) -> None:  # pragma: no cover
     """Equivalent to `scipy.ndimage.map_coordinates` with ``order=0``."""
     corrected, valid = out
-    ny, nx = image.shape
-    work = np.empty((4, nx), np.float32)
-    down, right, fy, fx = work[0], work[1], work[2], work[3]
+    nx = image.shape[1]
+    whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
     for i in range(rows[0], rows[1]):
         valid[i] = seen[i]
-        _split(displacement_px[0, i], i, 0, ny, (down, fy, valid[i]))
-        _split(displacement_px[1, i], 0, 1, nx, (right, fx, valid[i]))
+        _split_row(displacement_px[:, i], i, image.shape, (whole, fraction, valid[i]))
         for j in range(nx):
-            corrected[i, j] = 0.0
-            if valid[i, j]:
-                y, x = i + int(down[j]) + (fy[j] >= 0.5), j + int(right[j]) + (fx[j] >= 0.5)
-                corrected[i, j] = image[y, x]
+            y = i + whole[0, j] + (fraction[0, j] >= 0.5)
+            x = j + whole[1, j] + (fraction[1, j] >= 0.5)
+            corrected[i, j] = image[y, x] if valid[i, j] else np.float32(0.0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -458,52 +462,38 @@ def _spline_rows(
     """Equivalent to `scipy.ndimage.map_coordinates` with ``order=3, mode="mirror"``.
 
     A field is smooth: along a row the source's whole pixels advance one by one for long runs.
-    Within a run all memory is read in order, and the compiler computes 8 pixels at a time.
+    Within a run all memory is read in order, and the compiler computes several pixels at a time.
     """
     image, c = images
     corrected, valid = out
-    ny, nx = image.shape
-    work = np.empty((4, nx), np.float32)
-    down, right, fy, fx = work[0], work[1], work[2], work[3]
+    nx = image.shape[1]
+    whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
     for i in range(rows[0], rows[1]):
         valid[i] = seen[i]
-        _split(displacement_px[0, i], i, 0, ny, (down, fy, valid[i]))
-        _split(displacement_px[1, i], 0, 1, nx, (right, fx, valid[i]))
+        _split_row(displacement_px[:, i], i, image.shape, (whole, fraction, valid[i]))
         a = 0
         while a < nx:
-            b = _end_of_run(down, right, valid[i], a)
-            if valid[i, a]:
-                k, m = i + int(down[a]), a + int(right[a])
-                e = m + b - a
-                _spline_run(
-                    (
-                        c[k, m : e + 3],
-                        c[k + 1, m : e + 3],
-                        c[k + 2, m : e + 3],
-                        c[k + 3, m : e + 3],
-                    ),
-                    image[k, m:e],
-                    fy[a:b],
-                    fx[a:b],
-                    corrected[i, a:b],
-                )
-            else:
-                corrected[i, a:b] = 0.0
+            b = _end_of_run(whole, a)
+            k, m = i + whole[0, a], a + whole[1, a]
+            e = m + b - a + 3
+            _spline_run(
+                (c[k, m:e], c[k + 1, m:e], c[k + 2, m:e], c[k + 3, m:e]),
+                image[k, m : e - 3],
+                fraction[0, a:b],
+                fraction[1, a:b],
+                valid[i, a:b],
+                corrected[i, a:b],
+            )
             a = b
 
 
 @numba.njit(cache=True, nogil=True)
-def _end_of_run(
-    down: npt.NDArray[np.float32],
-    right: npt.NDArray[np.float32],
-    valid: npt.NDArray[np.bool_],
-    a: int,
-) -> int:  # pragma: no cover
+def _end_of_run(whole: npt.NDArray[np.int32], a: int) -> int:  # pragma: no cover
     """First pixel after ``a`` whose source is not as many whole pixels away."""
-    for b in range(a + 1, len(valid)):
-        if valid[b] != valid[a] or (valid[a] and (down[b] != down[a] or right[b] != right[a])):
+    for b in range(a + 1, whole.shape[1]):
+        if whole[0, b] != whole[0, a] or whole[1, b] != whole[1, a]:
             return b
-    return len(valid)
+    return whole.shape[1]
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
@@ -524,6 +514,7 @@ def _spline_run(
     raw: npt.NDArray[np.float32],
     fy: npt.NDArray[np.float32],
     fx: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
     out: npt.NDArray[np.float32],
 ) -> None:  # pragma: no cover
     """Spline at sources one pixel apart; on a pixel centre the image itself, without rounding."""
@@ -535,4 +526,5 @@ def _spline_run(
         total += v1 * (w0 * c0[j + 1] + w1 * c1[j + 1] + w2 * c2[j + 1] + w3 * c3[j + 1])
         total += v2 * (w0 * c0[j + 2] + w1 * c1[j + 2] + w2 * c2[j + 2] + w3 * c3[j + 2])
         total += v3 * (w0 * c0[j + 3] + w1 * c1[j + 3] + w2 * c2[j + 3] + w3 * c3[j + 3])
-        out[j] = raw[j] if fy[j] == 0 and fx[j] == 0 else total
+        kept = raw[j] if fy[j] == 0 and fx[j] == 0 else total
+        out[j] = kept if valid[j] else np.float32(0.0)
