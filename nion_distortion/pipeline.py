@@ -164,7 +164,7 @@ def _columns(frame: Frame, options: Options) -> AtomColumns:
 def _indexed(columns: AtomColumns, frame: Frame, model: DistortionModel | None) -> IndexedColumns:
     if model is None:
         return index_columns(columns, frame.settings.shape_px)
-    undistorted = places_on_sample(model.distortion_on_pixels(), columns.positions_px)
+    undistorted = places_on_sample(model.distortion_px, columns.positions_px)
     return index_columns(
         columns, frame.settings.shape_px, undistorted_px=undistorted, previous=model.lattice
     )

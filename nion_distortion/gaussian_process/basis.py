@@ -150,12 +150,12 @@ class Basis:
     @property
     def stationary_size(self) -> int:
         """How many functions D has."""
-        return self.slices["walk"].start
+        return int(self.slices["walk"].start)
 
     @property
     def size(self) -> int:
         """How many functions D and W_k have together."""
-        return self.slices["walk"].stop
+        return int(self.slices["walk"].stop)
 
     @property
     def interval_lines(self) -> float:
@@ -192,7 +192,8 @@ class Basis:
         y, x = self._inside(places)
         along_y = cosines(self._unit_y(y), LINE_MODES)
         lag, slope = self._exponential(x)
-        return np.concatenate([lag * along_y, slope * along_y[:SLOPE_MODES]])
+        functions: Array = np.concatenate([lag * along_y, slope * along_y[:SLOPE_MODES]])
+        return functions
 
     def _inside(self, places: Array) -> tuple[Array, Array]:
         ny, nx = self.shape_px
@@ -291,7 +292,8 @@ class Basis:
 
 
 def _first_lines(height: Array) -> Array:
-    return np.exp(-np.outer(1 / np.array(FRAME_DECAYS), np.maximum(height, 0.0)))
+    drop: Array = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), np.maximum(height, 0.0)))
+    return drop
 
 
 def _lagrange(nodes: Array, x: Array) -> Array:

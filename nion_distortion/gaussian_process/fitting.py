@@ -38,7 +38,7 @@ LATTICE_PRIOR_PX = 30.0
 STRONG_SLOPE = 0.02
 """Columns where the distortion changes faster than this enter with their full 2 x 2 weight."""
 
-WEAK_COUPLING = 0.01
+WEAK_COUPLING = 0.05
 """Correlation of the axes below which they are kept apart."""
 
 MOST_PASSES, STANDS_STILL_PX = 6, 0.01
@@ -114,8 +114,8 @@ def fit_frame(
     hyperparameters: Hyperparameters,
     *,
     known: Information,
-    mean: Array,
-    passes: int = 2,
+    moving_px: npt.NDArray[np.float32],
+    passes: int = 1,
 ) -> FrameFit:
     """Fit a frame with given hyperparameters.
 
@@ -129,9 +129,9 @@ def fit_frame(
         Amplitudes, lengths and floor.
     known : Information
         What earlier frames said about D.
-    mean : ndarray, shape (2, m)
-        Weights of D under it, from which the first prediction is made.
-    passes : int, default: 2
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        D at every pixel under it, from which the first prediction is made.
+    passes : int, default: 1
         How often the samples are linearised.
 
     Returns
@@ -139,7 +139,7 @@ def fit_frame(
     FrameFit
         The posterior holds what was known and what this frame adds.
     """
-    state = _start(samples, basis.on_pixels(mean))
+    state = _start(samples, moving_px)
     for _ in range(passes - 1):
         fit, linearised = _solve_frame(samples, state, basis, hyperparameters, known)
         state = _renewed(samples, state, fit, linearised)
@@ -184,7 +184,7 @@ def frame_information(
     samples: DistortionSamples,
     basis: Basis,
     hyperparameters: Hyperparameters,
-    mean: Array,
+    moving_px: npt.NDArray[np.float32],
 ) -> Information:
     """Gather what one frame says about D and its own W_k, its lattice integrated out.
 
@@ -196,15 +196,15 @@ def frame_information(
         The functions.
     hyperparameters : Hyperparameters
         Those that the prediction is made with.
-    mean : ndarray, shape (2, m)
-        Weights of D, for the prediction.
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        D at every pixel, for the prediction.
 
     Returns
     -------
     Information
         About the weights of D and W_k, without any prior of theirs.
     """
-    state = _start(samples, basis.on_pixels(mean))
+    state = _start(samples, moving_px)
     linearised = _linearise(samples, state, basis, hyperparameters)
     given = information(linearised.design, linearised.targets, linearised.weights)
     return marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))

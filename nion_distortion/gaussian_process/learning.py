@@ -136,7 +136,7 @@ def learn_amplitudes(
     mean, std = prior_logs(pixel_size_nm)
     logs = []
     for axis, start in enumerate(hyperparameters.logs):
-        frames = [(frame.matrix[axis, axis], frame.vector[axis]) for frame in given]
+        frames = [(frame.blocks[axis], frame.vector[axis]) for frame in given]
         logs.append(_climb(frames, basis, start, (mean, std)))
     return replace(hyperparameters, logs=np.stack(logs))
 

@@ -1,5 +1,7 @@
 """Samples -> distortion model -> field."""
 
+import functools
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,6 +54,8 @@ class DistortionModel:
         What all frames said about the weights of D.
     stationary : Posterior
         The weights of D under it and their prior.
+    distortion_px : ndarray of float32, shape (2, ny, nx)
+        D at every pixel of the scan, in the model's own gauge.
     frames : int
         How many frames those were.
     samples : tuple of DistortionSamples
@@ -69,6 +73,7 @@ class DistortionModel:
     hyperparameters: Hyperparameters
     known: Information
     stationary: Posterior
+    distortion_px: npt.NDArray[np.float32]
     frames: int
     samples: tuple[DistortionSamples, ...]
     last: FrameFit
@@ -77,16 +82,6 @@ class DistortionModel:
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
-
-    def distortion_on_pixels(self) -> npt.NDArray[np.float32]:
-        """Evaluate D at every pixel of the scan.
-
-        Returns
-        -------
-        ndarray of float32, shape (2, ny, nx)
-            D(s), px, in the model's own gauge.
-        """
-        return self.basis.on_pixels(self.stationary.mean)
 
     def stationary_field(self) -> DistortionField:
         """Bring D to the pixels of the corrected image: what another sample may be corrected by.
@@ -162,16 +157,14 @@ class DistortionModel:
             self.basis,
             self.hyperparameters,
             known=self.known,
-            mean=self.stationary.mean,
+            moving_px=self.distortion_px,
         )
-        known = Information(
-            matrix=self.known.matrix + fit.known.matrix,
-            vector=self.known.vector + fit.known.vector,
-        )
+        stationary = leading(fit.posterior, self.basis.stationary_size)
         return replace(
             self,
-            known=known,
-            stationary=leading(fit.posterior, self.basis.stationary_size),
+            known=self.known + fit.known,
+            stationary=stationary,
+            distortion_px=self.basis.on_pixels(stationary.mean),
             frames=self.frames + 1,
             samples=(*self.samples, samples)[-MOST_SAMPLES:],
             last=fit,
@@ -210,12 +203,14 @@ def first_model(
     settings = samples.settings
     basis = Basis.of_scan(settings, _rows_of_columns(samples), terms)
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
+    stationary = leading(fit.posterior, fit.basis.stationary_size)
     return DistortionModel(
         settings=settings,
         basis=fit.basis,
         hyperparameters=fit.hyperparameters,
         known=fit.known,
-        stationary=leading(fit.posterior, fit.basis.stationary_size),
+        stationary=stationary,
+        distortion_px=fit.basis.on_pixels(stationary.mean),
         frames=1,
         samples=(samples,),
         last=fit,
@@ -252,20 +247,20 @@ def refit_amplitudes(model: DistortionModel) -> DistortionModel:
             f"not of {len(model.samples)}"
         )
     basis, hyperparameters = model.basis, model.hyperparameters
-    mean = model.stationary.mean
-    given = [frame_information(one, basis, hyperparameters, mean) for one in model.samples]
+    given = [
+        frame_information(one, basis, hyperparameters, model.distortion_px) for one in model.samples
+    ]
     hyperparameters = learn_amplitudes(given, basis, hyperparameters, model.settings.pixel_size_nm)
     precision = walk_precision(basis, hyperparameters)
     parts = [marginal(one, basis.stationary_size, precision) for one in given]
-    known = Information(
-        matrix=np.sum([part.matrix for part in parts], axis=0),
-        vector=np.sum([part.vector for part in parts], axis=0),
-    )
+    known = functools.reduce(operator.add, parts)
+    stationary = stationary_posterior(basis, hyperparameters, known)
     return replace(
         model,
         hyperparameters=hyperparameters,
         known=known,
-        stationary=stationary_posterior(basis, hyperparameters, known),
+        stationary=stationary,
+        distortion_px=basis.on_pixels(stationary.mean),
     )
 
 

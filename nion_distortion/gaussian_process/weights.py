@@ -33,28 +33,42 @@ class Information:
 
     Parameters
     ----------
-    matrix : ndarray, shape (2, 2, m, m)
-        M, in blocks of axes; the blocks off the diagonal are zero unless fly-back mixes the axes.
+    blocks : ndarray, shape (2, m, m)
+        The blocks of M for each axis.
     vector : ndarray, shape (2, m)
         The linear term v.
+    cross : ndarray, shape (m, m), optional
+        The block of M between y and x; None where fly-back does not mix the axes.
     """
 
-    matrix: Array
+    blocks: Array
     vector: Array
+    cross: Array | None = None
 
     def __post_init__(self) -> None:
         vector = as_array("vector", self.vector, (2, None))
         size = vector.shape[1]
         object.__setattr__(self, "vector", vector)
-        object.__setattr__(self, "matrix", as_array("matrix", self.matrix, (2, 2, size, size)))
+        object.__setattr__(self, "blocks", as_array("blocks", self.blocks, (2, size, size)))
+        if self.cross is not None:
+            object.__setattr__(self, "cross", as_array("cross", self.cross, (size, size)))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
 
-    @property
-    def coupled(self) -> bool:
-        """Whether the two axes have to be solved together."""
-        return bool(np.any(self.matrix[0, 1]))
+    def __add__(self, other: "Information") -> "Information":
+        crosses = [one.cross for one in (self, other) if one.cross is not None]
+        return Information(
+            blocks=_owned(self.blocks + other.blocks),
+            vector=_owned(self.vector + other.vector),
+            cross=_owned(np.sum(crosses, axis=0)) if crosses else None,
+        )
+
+
+def _owned(array: Array) -> Array:
+    """Freeze an array that nobody else holds, so that it is not copied."""
+    array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,24 +117,22 @@ def information(design: Array, targets: Array, weights: Array) -> Information:
     Notes
     -----
     Fits of round columns have isotropic covariances, so one Gram matrix serves both axes; only
-    samples where the distortion changes fast add what is particular to an axis.
+    samples where the distortion changes fast add what is particular to x.
     """
-    common = 0.5 * (weights[:, 0, 0] + weights[:, 1, 1])
-    split = np.abs(weights[:, 0, 0] - weights[:, 1, 1]) + 2 * np.abs(weights[:, 0, 1])
-    special = np.flatnonzero(split > 1e-3 * common)
-    common[special] = 0.0
-    gram = _gram(design, common)
-    matrix = np.zeros((2, 2, *gram.shape))
-    matrix[0, 0] = matrix[1, 1] = gram
-    part = design[:, special]
-    for a, b in ((0, 0), (1, 1), (0, 1)):
-        weight = weights[special, a, b]
-        if np.any(weight):
-            matrix[a, b] += (part * weight) @ part.T
-    matrix[1, 0] = matrix[0, 1].T
-    weights = np.where((common > 0)[:, None, None], common[:, None, None] * np.eye(2), weights)
+    gram = _gram(design, weights[:, 0, 0])
+    more = weights[:, 1, 1] - weights[:, 0, 0]
+    special = np.flatnonzero(np.abs(more) > 1e-3 * weights[:, 0, 0])
+    blocks = np.stack([gram, gram])
+    blocks[1] += _signed_gram(design[:, special], more[special])
+    both = np.flatnonzero(weights[:, 0, 1])
+    cross = _signed_gram(design[:, both], weights[both, 0, 1]) if both.size else None
     vector = np.einsum("nab,nb->an", weights, targets) @ design.T
-    return Information(matrix=matrix, vector=vector)
+    return Information(blocks=_owned(blocks), vector=_owned(vector), cross=cross)
+
+
+def _signed_gram(design: Array, weights: Array) -> Array:
+    product: Array = (design * weights) @ design.T
+    return product
 
 
 def _gram(design: Array, weights: Array) -> Array:
@@ -169,20 +181,23 @@ def solve(given: Information, precision: Array) -> Posterior:
     LinAlgError
         If the information is not positive.
     """
-    matrix, vector = given.matrix.copy(), given.vector
-    for axis in range(2):
-        matrix[axis, axis].flat[:: matrix.shape[2] + 1] += precision[axis]
-    if given.coupled:
-        return _solve_together(matrix, vector)
-    covariance = np.stack([_inverse(matrix[axis, axis]) for axis in range(2)])
-    return Posterior(mean=np.einsum("aij,aj->ai", covariance, vector), covariance=covariance)
+    blocks, vector = given.blocks.copy(), given.vector
+    size = vector.shape[1]
+    for block, more in zip(blocks, precision, strict=True):
+        block.flat[:: size + 1] += more
+    if given.cross is not None:
+        whole = _inverse(_joined(blocks, given.cross))
+        mean = (whole @ vector.ravel()).reshape(2, size)
+        covariance = np.stack([whole[:size, :size], whole[size:, size:]])
+    else:
+        covariance = np.stack([_inverse(block) for block in blocks])
+        mean = np.einsum("aij,aj->ai", covariance, vector)
+    return Posterior(mean=_owned(mean), covariance=_owned(covariance))
 
 
-def _solve_together(matrix: Array, vector: Array) -> Posterior:
-    size = matrix.shape[2]
-    whole = _inverse(_flat(matrix))
-    mean = (whole @ vector.ravel()).reshape(2, size)
-    return Posterior(mean=mean, covariance=np.stack([whole[:size, :size], whole[size:, size:]]))
+def _joined(blocks: Array, cross: Array) -> Array:
+    """Both axes as one matrix, (2 m, 2 m)."""
+    return np.block([[blocks[0], cross], [cross.T, blocks[1]]])
 
 
 def marginal(given: Information, kept: int, nuisance_precision: Array) -> Information:
@@ -202,40 +217,48 @@ def marginal(given: Information, kept: int, nuisance_precision: Array) -> Inform
     Information
         What the samples say about the first weights alone.
     """
-    matrix, size = given.matrix, given.vector.shape[1]
-    joint = matrix[:, :, kept:, kept:].copy()
-    for axis in range(2):
-        joint[axis, axis].flat[:: size - kept + 1] += nuisance_precision[axis]
-    cross, vector = matrix[:, :, :kept, kept:], given.vector
-    if given.coupled:
-        joint, cross = _flat(joint), _flat(cross)
-        reached = _solved(joint, np.c_[cross.T, vector[:, kept:].ravel()])
-        lost = (cross @ reached).reshape(2, kept, -1)
-        new = matrix[:, :, :kept, :kept] - lost[:, :, :-1].reshape(2, kept, 2, kept).swapaxes(1, 2)
-        return Information(matrix=new, vector=vector[:, :kept] - lost[:, :, -1])
-    new = np.zeros((2, 2, kept, kept))
-    new_vector = np.empty((2, kept))
-    for axis in range(2):
-        block = cross[axis, axis]
-        reached = _solved(joint[axis, axis], np.c_[block.T, vector[axis, kept:]])
-        lost = block @ reached
-        new[axis, axis] = matrix[axis, axis, :kept, :kept] - lost[:, :-1]
-        new_vector[axis] = vector[axis, :kept] - lost[:, -1]
-    return Information(matrix=new, vector=new_vector)
+    if given.cross is not None:
+        return _marginal_together(given, given.cross, kept, nuisance_precision)
+    parts = [
+        _schur(block, vector, np.arange(len(vector)) < kept, precision)
+        for block, vector, precision in zip(
+            given.blocks, given.vector, nuisance_precision, strict=True
+        )
+    ]
+    return Information(
+        blocks=_owned(np.stack([matrix for matrix, _ in parts])),
+        vector=_owned(np.stack([vector for _, vector in parts])),
+    )
 
 
-def _flat(blocks: Array) -> Array:
-    """Blocks of axes (2, 2, i, j) as one matrix (2 i, 2 j)."""
-    _, _, rows, columns = blocks.shape
-    return blocks.transpose(0, 2, 1, 3).reshape(2 * rows, 2 * columns)
+def _marginal_together(
+    given: Information, cross: Array, kept: int, precision: Array
+) -> Information:
+    stays = np.tile(np.arange(given.vector.shape[1]) < kept, 2)
+    matrix, vector = _schur(
+        _joined(given.blocks, cross), given.vector.ravel(), stays, precision.ravel()
+    )
+    return Information(
+        blocks=np.stack([matrix[:kept, :kept], matrix[kept:, kept:]]),
+        vector=vector.reshape(2, kept),
+        cross=matrix[:kept, kept:],
+    )
 
 
-def _solved(matrix: Array, right: Array) -> Array:
-    _, solution, failed = lapack.dposv(matrix, right, lower=1)
+def _schur(
+    matrix: Array, vector: Array, stays: npt.NDArray[np.bool_], precision: Array
+) -> tuple[Array, Array]:
+    """Integrate the weights that do not stay out of ``exp(-w M w / 2 + v w)``."""
+    first, last = np.flatnonzero(stays), np.flatnonzero(~stays)
+    own = matrix[np.ix_(last, last)]
+    own.flat[:: len(last) + 1] += precision
+    cross = matrix[np.ix_(first, last)]
+    factor, failed = lapack.dpotrf(own, lower=1)
     if failed:
         raise np.linalg.LinAlgError("the information of the weights is not positive")
-    result: Array = solution
-    return result
+    reached = solve_triangular(factor, np.c_[cross.T, vector[last]], lower=True)
+    reach, mean = reached[:, :-1], reached[:, -1]
+    return matrix[np.ix_(first, first)] - reach.T @ reach, vector[first] - reach.T @ mean
 
 
 def negative_log_evidence(gram: Array, vector: Array, variances: Array) -> tuple[float, Array]:
@@ -328,9 +351,10 @@ def joint_negative_log_evidence(
 def _own_slope(factor: Array, cross: Array, mean: Array, inverse: Array, weights: Array) -> Array:
     """Differentiate by the variances of one frame's own weights, the shared ones integrated out."""
     back = solve_triangular(factor, np.c_[np.eye(len(factor)), cross, mean], lower=True, trans=1)
-    unit, reach, own = np.split(back, [len(factor), back.shape[1] - 1], axis=1)
+    size = len(factor)
+    unit, reach, own = back[:, :size], back[:, size:-1], back[:, -1]
     spread = (unit**2).sum(axis=1) + np.einsum("ij,jk,ik->i", reach, inverse, reach, optimize=True)
-    posterior = own[:, 0] - reach @ weights
+    posterior = own - reach @ weights
     result: Array = 0.5 * (1.0 - spread - posterior**2)
     return result
 
@@ -350,8 +374,12 @@ def padded(given: Information, known: Information) -> Information:
     Information
         The sum.
     """
-    matrix, vector = given.matrix.copy(), given.vector.copy()
-    kept = known.vector.shape[1]
-    matrix[:, :, :kept, :kept] += known.matrix
+    size, kept = given.vector.shape[1], known.vector.shape[1]
+    blocks, vector = given.blocks.copy(), given.vector.copy()
+    blocks[:, :kept, :kept] += known.blocks
     vector[:, :kept] += known.vector
-    return Information(matrix=matrix, vector=vector)
+    cross = given.cross
+    if known.cross is not None:
+        cross = np.zeros((size, size)) if cross is None else cross.copy()
+        cross[:kept, :kept] += known.cross
+    return Information(blocks=_owned(blocks), vector=_owned(vector), cross=cross)
