@@ -149,9 +149,10 @@ class _Learning:
         self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
 
     def settle(self) -> None:
-        """Begin a run: its first frame is not adopted, and the drift so far is unknown."""
+        """Begin a run: its first frame is not adopted, drift and components begin anew."""
         self.is_settling = True
         self.drift_nm.clear()
+        self.components = None
 
     def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
         """Return a frame held back that agrees with this one, or hold this one back too."""

@@ -46,6 +46,7 @@ class Worker(Generic[Item]):
         self._waiting: list[Item] = []
         self._closed = False
         self._dropped = 0
+        self._failure = ""
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -114,7 +115,10 @@ class Worker(Generic[Item]):
         try:
             step()
         except Exception as error:
-            _log.exception("An item could not be processed; the next one is awaited")
+            # the same failure at every frame is one line in the log, not twenty a second
+            if repr(error) != self._failure:
+                _log.exception("An item could not be processed; the next one is awaited")
+            self._failure = repr(error)
             self._tell(error)
 
     def _tell(self, error: Exception) -> None:

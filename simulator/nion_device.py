@@ -54,7 +54,7 @@ LATE_S = 0.2
 CHANNELS = ("HAADF", "MAADF", "BF")
 """The detectors; the first is on."""
 
-TRUTHS_KEPT = 400
+TRUTHS_KEPT = 100
 """Frames whose truth can still be asked for."""
 
 Properties = dict[str, Any]
@@ -238,6 +238,8 @@ class _ScannedFrame:
         self.begun_s = time.perf_counter()
 
     def scan_to(self, row: int) -> None:
+        if row == self.rows:  # aborted before the next line was done
+            return
         for channel, exposure in self.channels.items():
             self.images[channel][self.rows : row] = exposure.rows(self.rows, row)
         self.rows = row
@@ -677,7 +679,7 @@ class TruthLog:
 
     def close(self) -> None:
         """Stop listening."""
-        self._listener.close()
+        del self._listener
 
     def _updated(self, args: HardwareSource.DataChannelEventArgs, xdata: Any) -> None:
         # on the acquisition thread, before the device can begin another frame

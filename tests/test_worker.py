@@ -85,6 +85,23 @@ def test_exception_is_logged_with_traceback_told_and_survived(
     assert "KeyError" in caplog.text
 
 
+def test_failure_that_repeats_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    told = threading.Semaphore(0)
+
+    def work(item: str) -> None:
+        raise RuntimeError(item)
+
+    worker = Worker(work, failed=lambda _: told.release())
+    for item in ("one", "one", "two"):
+        worker.submit(item)
+        assert told.acquire(timeout=PATIENCE_S)
+    assert worker.close()
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+        "one",
+        "two",
+    ]
+
+
 def test_prepare_and_finish_run_on_the_workers_thread_and_may_fail() -> None:
     order: list[object] = []
     done = threading.Event()

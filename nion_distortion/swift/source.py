@@ -238,10 +238,8 @@ class FrameTap:
         )
 
     def close(self) -> None:
-        """Stop listening; a scan in hand is still handed on by the acquisition thread."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = ()
+        """Stop listening; a callback that has begun on the acquisition thread still ends."""
+        self._listeners = ()  # who drops his listener is no longer called
 
     def _updated(
         self, args: HardwareSource.DataChannelEventArgs, xdata: DataAndMetadata.DataAndMetadata
@@ -294,7 +292,8 @@ class FrameTap:
             _log.exception("A scan could not be handed on")
 
     def _analysed_first(self, frames: list[Frame]) -> tuple[Frame, ...]:
-        return tuple(sorted(frames, key=lambda frame: frame.channel != self._channel))
+        # the host calls the channel of a sub-scan "HAADF Subscan"
+        return tuple(sorted(frames, key=lambda one: not one.channel.startswith(self._channel)))
 
     def _say(self, reason: str) -> None:
         self._frames = []
