@@ -429,17 +429,35 @@ def _page(
     title: str, paragraphs: Sequence[str], values: Mapping[str, Any], pictures: Mapping[str, bytes]
 ) -> str:
     text = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
-    rows = "\n".join(
+    single = "\n".join(
         f"<tr><td>{html.escape(name)}</td>{_cell(value)}<td>{unit}</td></tr>"
         for name, value, unit in _rows(values)
+    )
+    tables = "\n".join(
+        f"<h2>{html.escape(name)}</h2>\n{_table(rows)}"
+        for name, rows in values.items()
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
     )
     images = "\n".join(_picture(caption, content) for caption, content in pictures.items())
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body>\n<h1>{html.escape(title)}</h1>\n{text}\n"
-        f"<h2>Numbers</h2>\n<table>\n{rows}\n</table>\n{images}\n</body>\n</html>\n"
+        f"<body>\n<h1>{html.escape(title)}</h1>\n{text}\n<h2>numbers</h2>\n"
+        f"<table>\n{single}\n</table>\n{images}\n{tables}\n</body>\n</html>\n"
     )
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out one row for each entry, with a column for each name that any of them has."""
+    walked = [{(name, unit): value for name, value, unit in _rows(entry)} for entry in entries]
+    names = list(dict.fromkeys(key for row in walked for key in row))
+    head = "".join(
+        f"<th>{html.escape(name)}{f' ({unit})' if unit else ''}</th>" for name, unit in names
+    )
+    body = "\n".join(
+        "<tr>" + "".join(_cell(row.get(name, "")) for name in names) + "</tr>" for row in walked
+    )
+    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
 
 
 def _picture(caption: str, content: bytes) -> str:
@@ -459,14 +477,16 @@ def _cell(value: Any) -> str:
     return f'<td class="number">{shown}</td>'
 
 
-def _rows(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Walk through the single values; sequences are shown in the pictures."""
+def _rows(
+    values: Mapping[str, Any], above: str = "", unit: str = ""
+) -> Iterator[tuple[str, Any, str]]:
+    """Walk through the single values with their units; a part inherits the unit of the whole."""
     for key, value in values.items():
+        words, own = _without_unit(key)
         if isinstance(value, Mapping):
-            yield from _rows(value, f"{above}{key.replace('_', ' ')}: ")
+            yield from _rows(value, f"{above}{words}: ", own or unit)
         elif not isinstance(value, list):
-            words, unit = _without_unit(key)
-            yield above + words, value, unit
+            yield above + words, value, own or unit
 
 
 def _without_unit(key: str) -> tuple[str, str]:

@@ -172,6 +172,8 @@ def test_every_number_that_a_report_shows_is_in_its_json(tmp_path: Path) -> None
         "frames": 20,
         "simulated": True,
         "corrected": {"value_pm": np.float32(3.5), "std_pm": None, "p95_pm": np.nan},
+        "off_pm": {"p95": 7.5},
+        "frames_one_by_one": [{"frame": 0, "left_pm": 2.5}, {"frame": 1, "reason": "dark"}],
         "residual_pm": np.array([3.0, 4.0]),
     }
     page = write_report(tmp_path, numbers, {}, title="t").read_text(encoding="utf-8")
@@ -181,6 +183,8 @@ def test_every_number_that_a_report_shows_is_in_its_json(tmp_path: Path) -> None
         "frames": 20,
         "simulated": True,
         "corrected": {"value_pm": 3.5, "std_pm": None, "p95_pm": None},
+        "off_pm": {"p95": 7.5},
+        "frames_one_by_one": [{"frame": 0, "left_pm": 2.5}, {"frame": 1, "reason": "dark"}],
         "residual_pm": [3.0, 4.0],
     }
     rows = re.findall(r"<tr><td>(.*?)</td><td.*?>(.*?)</td><td>(.*?)</td></tr>", page)
@@ -189,6 +193,10 @@ def test_every_number_that_a_report_shows_is_in_its_json(tmp_path: Path) -> None
     assert ("simulated", "yes", "") in rows
     assert ("corrected: value", "3.5", "pm") in rows
     assert ("corrected: p95", "not known", "pm") in rows
+    assert ("off: p95", "7.5", "pm") in rows
+    assert re.findall("<th>(.*?)</th>", page) == ["frame", "left (pm)", "reason"]
+    assert '<td class="number">2.5</td>' in page
+    assert "<td>dark</td>" in page
 
 
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""``nion-distortion correct FILE``: a file from disk, its sample taken as the reference."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from nion_distortion.cli.summary import Run
+from nion_distortion.figures import residual_figure, write_report
+from nion_distortion.files import ALTERED, read_frames, write_corrected
+from nion_distortion.frame import Frame
+from nion_distortion.options import TERMS, Options
+from nion_distortion.pipeline import process_frame
+
+__all__ = ["run"]
+
+REFERENCE = (
+    "The sample was treated as a reference: its best affine lattice counts as undistorted, so "
+    "that real displacements longer than about two cells are removed as well."
+)
+SEED = 0
+"""Of the one draw of columns that ``--held-out`` makes."""
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Correct every frame of a file and write the report.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        With ``file``, ``fov_nm``, ``out`` and ``held_out``.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read or the results cannot be written, or no frame can be measured.
+    """
+    frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
+    options, paragraphs = _options(frames[0])
+    folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
+    done = _corrected(frames, options, folder)
+    if done.last is None:
+        raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
+    numbers = _numbers(chosen.file, frames[0], done)
+    if chosen.held_out:
+        numbers["held_out"] = _held_out(frames[0], options)
+    drawn = done.figures()
+    if len(frames) > 1:
+        courses = {"as scanned": "off_by_pm", "corrected (expected)": "corrected_pm"}
+        drawn["Distortion of each frame"] = residual_figure(
+            {label: done.series(name) for label, name in courses.items()}
+        )
+    page = write_report(
+        folder,
+        numbers,
+        drawn,
+        title=f"Scan distortion of {chosen.file.name}",
+        paragraphs=paragraphs,
+    )
+    sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, f"Report: {page}", ""]))
+
+
+def _options(frame: Frame) -> tuple[Options, list[str]]:
+    """Leave out what begins with a line where the image's lines are not the scan's."""
+    why = frame.provenance.get(ALTERED)
+    if why is None:
+        return Options(), [REFERENCE]
+    options = Options(terms=TERMS - {"line_flyback", "frame_flyback"})
+    return options, [
+        REFERENCE,
+        f"The image is not the scan as it was made ({why}), so that no line is known to start "
+        "at its left edge: the fly-back was not fitted.",
+    ]
+
+
+def _corrected(frames: Sequence[Frame], options: Options, folder: Path) -> Run:
+    done, model = Run(), None
+    for frame in _with_progress(frames):
+        report = process_frame(frame, model=model, options=options)
+        model = report.model
+        done.add(frame, report)
+        if report.corrected is not None:
+            _make(folder)
+            name = f"{Path(frame.provenance['file']).stem}_corrected_{frame.index:04d}.hspy"
+            write_corrected(folder / name, report.corrected, overwrite=True)
+    return done
+
+
+def _with_progress(frames: Sequence[Frame]) -> Iterator[Frame]:
+    numbers = range(len(frames))
+    for index in tqdm(numbers, unit="frame", disable=len(frames) == 1):
+        yield frames[index]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
+
+
+def _numbers(file: Path, frame: Frame, done: Run) -> dict[str, Any]:
+    settings = frame.settings
+    return {
+        "file": file.name,
+        "lines": settings.shape_px[0],
+        "pixels": settings.shape_px[1],
+        "field_of_view_nm": settings.field_of_view_nm,
+        "pixel_size_nm": settings.pixel_size_nm,
+        "dwell_time_us": settings.dwell_time_us,
+        "line_time_us": settings.line_time_us,
+        "flyback_time_us": settings.flyback_time_us,
+        "high_tension_v": settings.high_tension_v,
+        "frames": done.numbers,
+    }
+
+
+def _held_out(frame: Frame, options: Options) -> dict[str, Any]:
+    held_out = importlib.import_module("nion_distortion.held_out")
+    found = held_out.held_out_residual(frame, rng=np.random.default_rng(SEED), options=options)
+    pairs = {"raw": found.raw_pm, "corrected": found.corrected_pm, "fitted": found.fitted_pm}
+    return {"erased": found.erased, "found": found.found, "seed": SEED} | {
+        f"{name}_{axis}_pm": value
+        for name, pair in pairs.items()
+        for axis, value in zip(("slow", "fast"), pair, strict=True)
+    }
+
+
+def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
+    before, after = np.array(done.series("off_by_pm")), np.array(done.series("corrected_pm"))
+    lines = [
+        f"{numbers['file']}: {len(before)} frame{'s' * (len(before) > 1)}, off by "
+        f"{_span(before)} pm, corrected to an expected {_span(after)} pm (rms)."
+    ]
+    lines += [
+        f"Frame {one['frame']} could not be measured: {one['unusable']}."
+        for one in numbers["frames"]
+        if one["unusable"]
+    ]
+    if "held_out" in numbers:
+        part = numbers["held_out"]
+        lines.append(
+            f"Columns erased before the fit ({part['found']} of {part['erased']} found again), "
+            f"slow/fast: {part['raw_slow_pm']:.1f}/{part['raw_fast_pm']:.1f} pm -> "
+            f"{part['corrected_slow_pm']:.1f}/{part['corrected_fast_pm']:.1f} pm; "
+            f"fitted columns: {part['fitted_slow_pm']:.1f}/{part['fitted_fast_pm']:.1f} pm."
+        )
+    return lines
+
+
+def _span(values: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
+    low, high = np.nanmin(values), np.nanmax(values)
+    return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"

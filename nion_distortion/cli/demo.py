@@ -1,0 +1,248 @@
+"""``nion-distortion demo``: a live scan of the simulated microscope, learnt and corrected."""
+
+import argparse
+import dataclasses
+import importlib
+import queue
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from nion_distortion.cli.summary import Run
+from nion_distortion.figures import (
+    displacement_figure,
+    pair_figure,
+    residual_figure,
+    uncertainty_figure,
+    write_report,
+)
+from nion_distortion.files import write_corrected
+from nion_distortion.options import Options
+from nion_distortion.session import LiveReport, Session
+
+if TYPE_CHECKING:
+    from nion_distortion.gaussian_process import DistortionModel
+    from simulator.microscope import Truth
+    from simulator.nion_device import Host
+
+__all__ = ["run"]
+
+FRAMES = 20
+SHAPE_PX, DWELL_US, FIELD_NM = (512, 512), 1.0, 16.0
+ROTATION_RAD, SEED = 0.07, 3
+DRIFT_NM_S, WALK_NM, JITTER_NM = (0.012, 0.018), 0.004, 0.002
+TIME_SCALE = 1.0
+"""The simulated beam takes its real time."""
+
+PATIENCE_S = 120.0
+"""A report that takes longer than this is not coming; compiling at a first start takes its time."""
+
+Receive = Callable[[], LiveReport]
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Scan, learn, correct, change the sample, correct by what was learnt; write the report.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        With ``out``.
+
+    Raises
+    ------
+    ValueError
+        If the results cannot be written, or the simulated microscope gives no frames.
+    """
+    folder = chosen.out
+    _make(folder)
+    nion_device = importlib.import_module("simulator.nion_device")
+    specimen = importlib.import_module("simulator.specimen").make_specimen
+    parameters = nion_device.profile_parameters(SHAPE_PX, DWELL_US, FIELD_NM)
+    microscope = _microscope(specimen, nion_device.scan_settings(parameters))
+    with nion_device.start_host(microscope, time_scale=TIME_SCALE) as host:
+        host.scan(parameters)
+        live, model = _learn(host, folder)
+        host.device.specimen = specimen("pto_sto", rotation_rad=ROTATION_RAD, seed=SEED)
+        other = _apply(host, model, folder)
+    numbers = _numbers(live, other)
+    page = write_report(
+        folder,
+        numbers,
+        live.figures() | _course(live) | _figures_of_other(other),
+        title="A live scan of the simulated microscope",
+        paragraphs=PARAGRAPHS,
+    )
+    sys.stdout.write("\n".join([*_summary(numbers), f"Report: {page}", ""]))
+
+
+PARAGRAPHS = (
+    "The microscope is simulated, so that its true distortion is known; what is called true below "
+    "is compared with it, with the best affine map of each frame left out. Nothing of the truth "
+    "reaches the correction.",
+    "SrTiO3 was scanned live, and treated as a reference: its best affine lattice counts as "
+    "undistorted, so that real displacements longer than about two cells would be removed as "
+    "well. Each frame was corrected by its own distortion; the first frames were held back until "
+    "they agreed.",
+    "Then the sample was changed to PbTiO3/SrTiO3 under the same scan settings. Only the "
+    "stationary distortion that SrTiO3 had taught was taken out: what this sample does itself "
+    "stays in the picture.",
+)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
+
+
+def _microscope(specimen: Any, settings: Any) -> Any:
+    """SrTiO3 under a beam with strong fly-back, drift, and a little that no frame repeats."""
+    scan = importlib.import_module("simulator.scan")
+    errors = dataclasses.replace(
+        scan.strong_flyback(settings, sign=1, seed=SEED),
+        drift_nm_s=DRIFT_NM_S,
+        walk_nm=WALK_NM,
+        line_jitter_nm=JITTER_NM,
+    )
+    sto = specimen("sto_001", rotation_rad=ROTATION_RAD, seed=SEED)
+    return importlib.import_module("simulator.microscope").Microscope(sto, errors=errors, seed=SEED)
+
+
+@contextmanager
+def _reports(host: "Host", session: Session) -> Iterator[Receive]:
+    """Run a session on the live scan, and hand out its reports one after the other."""
+    source = importlib.import_module("nion_distortion.swift.source")
+    waiting: queue.SimpleQueue[LiveReport] = queue.SimpleQueue()
+    session.subscribe(waiting.put)
+    tap = source.FrameTap(host.hardware_source, session.submit)
+
+    def receive() -> LiveReport:
+        try:
+            live = waiting.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            raise ValueError("the simulated microscope gave no frame that was processed") from None
+        if live.report is None:
+            raise ValueError(live.reason)
+        return live
+
+    try:
+        yield receive
+    finally:
+        tap.close()
+        session.close()
+
+
+def _learn(host: "Host", folder: Path) -> "tuple[Run, DistortionModel]":
+    live, session = Run(), Session()
+    with _reports(host, session) as receive:
+        for number in tqdm(range(FRAMES), unit="frame", desc="SrTiO3, live"):
+            report = receive()
+            _add(live, report, host.truth[report.scan[0].frame_id], number)
+        model = session.model
+    if model is None or live.last is None or live.last[1].corrected is None:
+        raise ValueError("no two frames of the simulated microscope agreed")
+    _write(folder, "sto_live", live)
+    return live, model
+
+
+def _apply(host: "Host", model: "DistortionModel", folder: Path) -> Run:
+    """Correct the first frame that shows the other sample, by what was learnt."""
+    other = Run()
+    session = Session(options=Options(sample="unknown"), model=model)
+    with _reports(host, session) as receive:
+        while other.last is None:
+            report = receive()
+            truth = host.truth[report.scan[0].frame_id]
+            if truth.specimen.name == "pto_sto":
+                _add(other, report, truth, 0)
+    _write(folder, "pto_sto", other)
+    return other
+
+
+def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> None:
+    """Note what the frame's report says, and what it should have said."""
+    frame, report = live.scan[0], live.report
+    if report is None or report.field is None:
+        return
+    displacement, valid = report.field.displacement_px, report.field.valid
+    pm = 1e3 * frame.settings.pixel_size_nm
+    left_over_px = importlib.import_module("simulator.judgement").left_over_px
+    before = left_over_px(truth, np.zeros_like(displacement), np.ones_like(valid))
+    after = left_over_px(truth, displacement, valid)
+    run_so_far.add(
+        dataclasses.replace(frame, index=number),
+        report,
+        true_off_by_pm=pm * _rms_length(before),
+        true_corrected_pm=pm * _rms_length(after),
+    )
+
+
+def _rms_length(vectors: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    return float(np.sqrt((vectors**2).sum(axis=1).mean()))
+
+
+def _write(folder: Path, name: str, done: Run) -> None:
+    if done.last is not None and done.last[1].corrected is not None:
+        write_corrected(folder / f"{name}_corrected.hspy", done.last[1].corrected, overwrite=True)
+
+
+def _numbers(live: Run, other: Run) -> dict[str, Any]:
+    frames = live.numbers
+    return {
+        "simulated": True,
+        "lines": SHAPE_PX[0],
+        "pixels": SHAPE_PX[1],
+        "field_of_view_nm": FIELD_NM,
+        "dwell_time_us": DWELL_US,
+        "sto_live": {
+            "frames": len(frames),
+            "last_true_off_by_pm": frames[-1]["true_off_by_pm"],
+            "last_true_corrected_pm": frames[-1]["true_corrected_pm"],
+            "last_off_by_pm": frames[-1]["off_by_pm"],
+            "last_corrected_pm": frames[-1]["corrected_pm"],
+        },
+        "pto_sto": other.numbers[-1],
+        "frames": frames,
+    }
+
+
+def _course(live: Run) -> dict[str, Any]:
+    names = {
+        "as scanned (true)": "true_off_by_pm",
+        "corrected (true)": "true_corrected_pm",
+        "as scanned (measured)": "off_by_pm",
+        "corrected (expected)": "corrected_pm",
+    }
+    courses = {label: live.series(name) for label, name in names.items()}
+    return {"Distortion of each frame against the truth": residual_figure(courses)}
+
+
+def _figures_of_other(other: Run) -> dict[str, Any]:
+    if other.last is None:
+        return {}
+    frame, report = other.last
+    if report.field is None or report.corrected is None:
+        return {}
+    return {
+        "Another sample: as scanned and corrected": pair_figure(frame, report.corrected),
+        "Another sample: what was taken out": displacement_figure(report.field),
+        "Another sample: uncertainty": uncertainty_figure(report.corrected),
+    }
+
+
+def _summary(numbers: dict[str, Any]) -> list[str]:
+    live, other = numbers["sto_live"], numbers["pto_sto"]
+    return [
+        f"SrTiO3, frame {live['frames']} of the live scan: {live['last_true_off_by_pm']:.1f} pm "
+        f"off as scanned, {live['last_true_corrected_pm']:.1f} pm after correction "
+        f"(expected {live['last_corrected_pm']['value']:.1f} pm).",
+        f"PbTiO3/SrTiO3, same settings, corrected with what SrTiO3 taught: "
+        f"{other['true_off_by_pm']:.1f} pm off as scanned, {other['true_corrected_pm']:.1f} pm "
+        f"after correction (expected {other['corrected_pm']['value']:.1f} pm).",
+    ]

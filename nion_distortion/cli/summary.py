@@ -1,0 +1,151 @@
+"""What both commands show of a run: numbers by name, pictures by caption."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nion_distortion import figures
+from nion_distortion.principal_components import LiveComponents
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nion_distortion.diagnostics import Estimate
+    from nion_distortion.frame import Frame
+    from nion_distortion.pipeline import FrameReport
+
+__all__ = ["Run", "estimate_numbers", "frame_numbers"]
+
+LEAST_FRAMES = 3
+"""Under which neither drift nor components are worth a picture."""
+
+
+def estimate_numbers(estimate: "Estimate | None") -> dict[str, float | None]:
+    """Name the parts of an estimate.
+
+    Parameters
+    ----------
+    estimate : Estimate or None
+        None gives an empty mapping.
+
+    Returns
+    -------
+    dict
+        Value, std and p95.
+    """
+    return {} if estimate is None else dict(estimate._asdict())
+
+
+def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
+    """Collect the numbers of one frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        The frame.
+    report : FrameReport
+        What was found in it.
+
+    Returns
+    -------
+    dict
+        By the names of `FrameReport`.
+    """
+    drift_nm = (None, None) if report.drift_nm is None else tuple(map(float, report.drift_nm))
+    return {
+        "frame": frame.index,
+        "unusable": report.unusable,
+        "columns": None if report.columns is None else len(report.columns),
+        "indexed": None if report.indexed is None else len(report.indexed.columns),
+        "off_by_pm": estimate_numbers(report.off_by_pm),
+        "corrected_pm": estimate_numbers(report.corrected_pm),
+        "effective_counts": estimate_numbers(report.effective_counts),
+        "drift_y_nm": drift_nm[0],
+        "drift_x_nm": drift_nm[1],
+        "drift_ambiguous": report.drift_ambiguous,
+    }
+
+
+@dataclass(slots=True)
+class Run:
+    """The frames of a run so far; of their pictures only the last is kept.
+
+    Parameters
+    ----------
+    numbers : list of dict
+        One entry for each frame.
+    components : LiveComponents
+        Coarse distortion fields of the last 100 usable frames.
+    last : tuple of Frame and FrameReport, optional
+        The last frame that was corrected.
+    """
+
+    numbers: list[dict[str, Any]] = field(default_factory=list)
+    components: LiveComponents = field(default_factory=LiveComponents)
+    last: "tuple[Frame, FrameReport] | None" = None
+
+    def add(self, frame: "Frame", report: "FrameReport", **more: float) -> None:
+        """Take one more frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            The frame.
+        report : FrameReport
+            What was found in it.
+        **more : float
+            Further numbers of this frame, by name.
+        """
+        self.numbers.append(frame_numbers(frame, report) | more)
+        if report.corrected is not None:
+            self.last = (frame, report)
+        if report.unusable is None and report.field is not None:
+            self.components = self.components.added(report.field.displacement_px)
+
+    def figures(self) -> "dict[str, Figure]":
+        """Draw the last frame, and the course of all where there are enough.
+
+        Returns
+        -------
+        dict of str to Figure
+            By caption.
+        """
+        if self.last is None:
+            return {}
+        frame, report = self.last
+        if report.field is None or report.corrected is None:
+            return {}
+        drawn = {
+            "As scanned and corrected": figures.pair_figure(frame, report.corrected),
+            "Displacement taken out": figures.displacement_figure(report.field),
+            "Uncertainty of the corrected picture": figures.uncertainty_figure(report.corrected),
+        }
+        if len(self.components) >= LEAST_FRAMES:
+            drawn["Drift of the sample"] = figures.drift_figure(self._drift_nm())
+            drawn["Principal components of the distortion"] = figures.components_figure(
+                self.components.components(), self.components.grid, frame.settings
+            )
+        return drawn
+
+    def _drift_nm(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        ways = [(one["drift_y_nm"], one["drift_x_nm"]) for one in self.numbers]
+        return np.array([way for way in ways if None not in way], dtype=np.float64)
+
+    def series(self, name: str) -> list[float]:
+        """Return one number of every frame, not a number where there is none.
+
+        Parameters
+        ----------
+        name : str
+            A key of ``numbers``.
+
+        Returns
+        -------
+        list of float
+            One value for each frame.
+        """
+        found = (one.get(name) for one in self.numbers)
+        values = (one.get("value") if isinstance(one, Mapping) else one for one in found)
+        return [float("nan") if value is None else float(value) for value in values]
