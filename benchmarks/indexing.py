@@ -175,8 +175,8 @@ def judge(truth: tuple[Array, Array, Array], motif: Array, indexed: IndexedColum
         values, counts = np.unique(offsets[mine & (sublattice == s)], axis=0, return_counts=True)
         right += int(counts.max())
         names.append(int(values[counts.argmax(), 0]))
-    same_count = len(indexed.lattice.motif) == len(motif)
-    if turn is None or not same_count or len(set(names)) < len(names):
+    too_many = len(indexed.lattice.motif) > len(motif)
+    if turn is None or too_many or len(set(names)) < len(names):
         right = 0
     return Verdict(
         cell_found=right > 0,

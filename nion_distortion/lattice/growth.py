@@ -18,6 +18,9 @@ TOLERANCES = (0.2, 0.3, 0.42)
 """How far from its proposed place a column may be, in distances of nearest sites: first every
 column that is easily reached, so that the hard ones are proposed by more neighbours."""
 
+LEAST_NEIGHBOURS = 3
+"""Indexed neighbours that have to agree on a column: those of a corner of the crystal."""
+
 CALM = 0.7
 """Weight of the neighbours' mean vectors against what the new column says of them."""
 
@@ -186,7 +189,7 @@ def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArr
     Returns
     -------
     ndarray of bool, shape (n,)
-        The part of ``keep`` that holds ``start``.
+        The part of ``keep`` that holds ``start``, less what has too few neighbours.
     """
     steps = growth.steps
     table = (steps.target, steps.cells, steps.count)
@@ -387,8 +390,18 @@ def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-
 
 
 @numba.njit(cache=True, nogil=True)
+def _crowd(site, held, target, count, half):  # type: ignore[no-untyped-def]
+    """How many of the sites around one are held."""
+    i, j, s = site[0] + half, site[1] + half, site[2]
+    crowd = 0
+    for k in range(count[s]):
+        crowd += held[i + target[s, k, 0], j + target[s, k, 1], target[s, k, 2]] >= 0
+    return crowd
+
+
+@numba.njit(cache=True, nogil=True)
 def _connected(sites, keep, start, steps, half):  # type: ignore[no-untyped-def]
-    """Columns that are joined to the first one by steps between columns that are kept."""
+    """Columns joined to the first by steps between kept columns, each with several neighbours."""
     target, _, count = steps
     held = _held(sites, np.flatnonzero(keep), half, len(target))
     joined = np.zeros(len(keep), np.bool_)
@@ -401,7 +414,9 @@ def _connected(sites, keep, start, steps, half):  # type: ignore[no-untyped-def]
         i, j, s = sites[c, 0] + half, sites[c, 1] + half, sites[c, 2]
         for k in range(count[s]):
             other = held[i + target[s, k, 0], j + target[s, k, 1], target[s, k, 2]]
-            if other >= 0 and not joined[other]:
+            if other < 0 or joined[other]:
+                continue
+            if _crowd(sites[other], held, target, count, half) >= LEAST_NEIGHBOURS:
                 joined[other] = True
                 queue[end] = other
                 end += 1

@@ -12,7 +12,6 @@ from nion_distortion.frame import UnusableFrameError
 from nion_distortion.lattice.basis import (
     basis_from_fourier,
     basis_from_neighbours,
-    column_spacing_px,
     fold_motif,
     primitive,
     same_lattice,
@@ -24,7 +23,7 @@ from nion_distortion.lattice.cells import (
     cell_like,
     split_by_brightness,
 )
-from nion_distortion.lattice.growth import Growth, grow, joined
+from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
 from nion_distortion.lattice.refinement import fit_motif
 
@@ -43,17 +42,23 @@ LEAST_COLUMNS = 25
 MOST_SUBLATTICES = 8
 
 LEAST_CONFIDENCE = 0.9
-"""What stands out of the noise by less than 3.3 standard deviations is too often noise."""
+"""What stands out of the noise by less than 3.3 standard deviations is too often noise: it may
+show the lattice, but takes no index."""
+
+MOSTLY_SURE = 0.9
+"""With a smaller share of such columns the lattice is looked for without the others as well."""
 
 LEAST_PATCH = 0.3
 """A lattice holds at least this share of a frame's columns."""
 
-WHOLE = 0.8
-"""Where the patch around the centre holds this share of the columns, no other is looked for."""
+WHOLE = 0.5
+"""Score, as a share of the columns, of a patch that no larger one can be beside."""
 
-SLOW_SHEAR = (0.12, 0.2)
-"""Turn or stretch along the slow axis, against the seed's lattice, that shows another grain; the
-larger where it is common."""
+TURN, SLOW_SHEAR = 0.1, 0.25
+"""Turn of the local lattice, and its change along the slow axis, that show another grain."""
+
+RIM = 0.5
+"""Columns without an index around one, against those with, that show another grain's."""
 
 OUTLIER = 4.5
 """Standard deviations from where its neighbours put it that cost a column its index."""
@@ -68,7 +73,7 @@ class _Patch:
 
     @property
     def score(self) -> float:
-        return float(self.keep.sum()) * self.filled
+        return float(self.keep.sum()) * self.filled**2
 
 
 def index_columns(
@@ -108,18 +113,11 @@ def index_columns(
     places = columns.positions_px
     if undistorted_px is not None:
         places = as_array("undistorted_px", undistorted_px, places.shape)
-    sure = columns.confidence >= LEAST_CONFIDENCE
-    if sure.sum() < LEAST_COLUMNS:
-        raise UnusableFrameError(
-            f"no lattice was found: only {sure.sum()} columns are certain, and {LEAST_COLUMNS} are"
-            " needed"
-        )
-    places, certain = places[sure], columns.subset(sure)
-    variance = 0.5 * np.trace(certain.covariance_px2, axis1=1, axis2=2)
-    patch = _largest_patch(places, variance, shape_px)
-    keep, sites = _crystal(patch, places, certain.amplitude, shape_px, previous)
-    mine, kept = places[keep], certain.subset(keep)
-    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, _weights(variance[keep]))
+    pool, patch = _best_pool(columns, places, shape_px)
+    places, columns = places[pool], columns.subset(pool)
+    keep, sites = _crystal(patch, places, columns, shape_px, previous)
+    mine, kept = places[keep], columns.subset(keep)
+    origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, _weights(kept))
     correction = mine - patch.growth.propagated_px[keep]
     return IndexedColumns(
         columns=kept,
@@ -128,12 +126,37 @@ def index_columns(
         lattice=Lattice(origin_px=origin, basis_px=basis, motif=motif),
         propagated_px=kept.positions_px - correction,
         correction_px=correction,
-        unindexed=len(sure) - int(keep.sum()),
+        unindexed=len(pool) - int(keep.sum()),
     )
+
+
+def _best_pool(
+    columns: "AtomColumns", places: Array, shape: tuple[int, int]
+) -> tuple[Booleans, _Patch]:
+    """Index all columns, and where many are doubtful only the others; what gives the better patch.
+
+    At few counts a weak sublattice is mostly doubtful, but so is noise.
+    """
+    sure = columns.confidence >= LEAST_CONFIDENCE
+    pools = [np.ones(len(sure), bool)] + [sure] * bool(sure.mean() < MOSTLY_SURE)
+    variance = _variance(columns)
+    found, reason = [], "no lattice was found"
+    for pool in pools:
+        try:
+            found.append((pool, _largest_patch(places[pool], variance[pool], shape)))
+        except UnusableFrameError as error:
+            reason = str(error)
+    if not found:
+        raise UnusableFrameError(reason)
+    return max(found, key=lambda item: item[1].score)
 
 
 def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _Patch:
     """The patch around the centre where it holds most columns, else the largest of several."""
+    if len(places) < LEAST_COLUMNS:
+        raise UnusableFrameError(
+            f"no lattice was found: only {len(places)} columns, and {LEAST_COLUMNS} are needed"
+        )
     best: _Patch | None = None
     share = 0.0
     for centre in _centres(places, shape):
@@ -141,7 +164,7 @@ def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _P
         share = max(share, here)
         if found is not None and (best is None or found.score > 1.1 * best.score):
             best = found
-        if best is not None and best.keep.sum() >= WHOLE * len(places):
+        if best is not None and best.score >= WHOLE * len(places):
             break
     if best is None:
         raise UnusableFrameError(
@@ -214,7 +237,7 @@ def _consistent(
     places: Array, variance: Array, growth: Growth, basis: Array, seed: int
 ) -> Booleans:
     """Columns that several indexed neighbours put where they are, joined to the seed."""
-    keep = np.asarray((growth.sites[:, 2] >= 0) & (growth.neighbours >= 3))
+    keep = np.asarray((growth.sites[:, 2] >= 0) & (growth.neighbours >= LEAST_NEIGHBOURS))
     if not keep[seed]:
         return np.zeros_like(keep)
     nearest = float(np.hypot(*basis.T).min() * growth.steps.nearest.min())
@@ -222,45 +245,50 @@ def _consistent(
     common = np.median(growth.error_px[keep] ** 2 / (2 * np.log(2)) - variance[keep])
     spread = np.sqrt(variance + max(float(common), 0.0))
     keep &= growth.error_px <= np.clip(OUTLIER * spread, 0.06 * nearest, 0.3 * nearest)
-    shear = _slow_shear(growth, basis)
-    keep &= shear <= np.clip(3 * np.median(shear[keep]), *SLOW_SHEAR)
-    keep = _without_rim(places, keep)
+    keep &= ~_other_grain(growth, basis)
+    lengths = np.hypot(*basis.T)
+    keep = _without_rim(places, keep, max(1.5 * lengths.min(), 1.2 * lengths.max()))
     if not keep[seed]:
         return np.zeros_like(keep)
     return joined(growth, keep, seed)
 
 
-def _slow_shear(growth: Growth, basis: Array) -> Array:
-    """How much the local lattice differs from the seed's along the slow axis.
+def _other_grain(growth: Growth, basis: Array) -> Booleans:
+    """Where the local lattice is turned against the seed's, or differs along the slow axis.
 
-    A scan stretches and shears along the fast axis (fly-back), but what it does from line to line
-    is a few per cent; where a lattice is turned there as well, it is another grain's.
+    A scan stretches and shears along the fast axis (fly-back), and from line to line by a few per
+    cent (walk), but never turns: that is y moving along x as much as x along -y.
     """
-    local = np.linalg.inv(basis)[0] @ growth.vectors_px
-    return np.asarray(np.hypot(local[:, 0] - 1, local[:, 1]))
+    gradient = np.linalg.inv(basis) @ growth.vectors_px
+    turn_square = -gradient[:, 0, 1] * gradient[:, 1, 0]
+    slow = np.hypot(gradient[:, 0, 0] - 1, gradient[:, 0, 1])
+    return np.asarray((turn_square > TURN**2) | (slow > SLOW_SHEAR))
 
 
-def _without_rim(places: Array, keep: Booleans) -> Booleans:
-    """Drop columns that stand among several without an index: another grain begins there."""
-    strangers = places[~keep]
-    if len(strangers) < 2 or not keep.any():
-        return keep
-    spacing = column_spacing_px(places[keep])
-    around = cKDTree(strangers).query_ball_point(places[keep], 1.5 * spacing, return_length=True)
-    keep = keep.copy()
-    keep[np.flatnonzero(keep)[np.asarray(around) >= 2]] = False
+def _without_rim(places: Array, keep: Booleans, reach: float) -> Booleans:
+    """Drop columns that stand among others without an index: another grain begins there."""
+    strangers = np.zeros(len(places))
+    if (~keep).sum() >= 2 and keep.any():
+        tree = cKDTree(places[~keep])
+        strangers[keep] = tree.query_ball_point(places[keep], reach, return_length=True)
+    doubtful = np.flatnonzero(keep & (strangers >= 2))
+    if len(doubtful):
+        tree = cKDTree(places[keep])
+        friends = tree.query_ball_point(places[doubtful], reach, return_length=True) - 1
+        keep = keep.copy()
+        keep[doubtful[strangers[doubtful] >= RIM * np.asarray(friends)]] = False
     return keep
 
 
 def _crystal(
     patch: _Patch,
     places: Array,
-    amplitude: Array,
+    columns: "AtomColumns",
     shape: tuple[int, int],
     previous: Lattice | None,
 ) -> tuple[Booleans, Integers]:
     """Columns that stay, and their sites (i, j, sublattice) in the chosen cell."""
-    mine, bright = places[patch.keep], amplitude[patch.keep]
+    mine, bright = places[patch.keep], columns.amplitude[patch.keep]
     _, sites = split_by_brightness(patch.growth.sites[patch.keep], bright)
     sites = _only_used(sites)
     weights = np.ones(len(sites))
@@ -274,9 +302,10 @@ def _crystal(
     order = _sublattice_order(motif, basis, sites[:, 2], bright, previous)
     sites, motif = _relabelled(sites, motif, order)
     like_others = bright_enough(sites, bright)
+    like_others &= columns.confidence[patch.keep] >= LEAST_CONFIDENCE
     keep = patch.keep.copy()
     keep[keep] = like_others
-    sites, mine = sites[like_others], mine[like_others]
+    sites, mine = _only_used(sites[like_others]), mine[like_others]
     centre = (np.array(shape) - 1) / 2
     first = np.flatnonzero(sites[:, 2] == 0)
     middle = first[np.argmin(((mine[first] - centre) ** 2).sum(1))]
@@ -343,6 +372,13 @@ def _order_like(motif: Array, level: Array, wanted: Array) -> Integers:
     return best
 
 
-def _weights(variance: Array) -> Array:
+def _variance(columns: "AtomColumns") -> Array:
+    """Of each column's place, for each axis; the covariances are nearly isotropic."""
+    covariance = columns.covariance_px2
+    return np.asarray(0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1]))
+
+
+def _weights(columns: "AtomColumns") -> Array:
     """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
+    variance = _variance(columns)
     return np.asarray(1 / (variance + np.median(variance)))
