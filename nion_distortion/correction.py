@@ -352,20 +352,35 @@ def _prefilter_rows(
     .. [1] M. Unser, Splines: a perfect fit for signal and image processing, IEEE Signal
        Processing Magazine 16 (6), 22 (1999), box 2.
     """
-    ny, nx = image.shape
-    pole, gain = np.float32(POLE), np.float32(GAIN)
-    for first in range(0, ny, 4):
-        last = min(first + 4, ny)
-        for i in range(first, last):
-            out[i, 0] = gain * _before_first(image[i])
-        for j in range(1, nx):
-            for i in range(first, last):
-                out[i, j] = gain * image[i, j] + pole * out[i, j - 1]
-        for i in range(first, last):
-            out[i, nx - 1] = _after_last(out[i, nx - 2], out[i, nx - 1])
-        for j in range(nx - 2, -1, -1):
-            for i in range(first, last):
-                out[i, j] = pole * (out[i, j + 1] - out[i, j])
+    for start in range(0, len(image), 4):
+        i = min(start, len(image) - 4)  # the last four may be filtered twice: the same numbers
+        _prefilter_four(
+            (image[i], image[i + 1], image[i + 2], image[i + 3]),
+            (out[i], out[i + 1], out[i + 2], out[i + 3]),
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefilter_four(
+    rows: tuple[npt.NDArray[np.float32], ...], out: tuple[npt.NDArray[np.float32], ...]
+) -> None:  # pragma: no cover
+    """Causal, then anticausal filter; the running values stay in registers."""
+    (r0, r1, r2, r3), (c0, c1, c2, c3) = rows, out
+    pole, gain, last = np.float32(POLE), np.float32(GAIN), len(r0) - 1
+    v0, v1 = gain * _before_first(r0), gain * _before_first(r1)
+    v2, v3 = gain * _before_first(r2), gain * _before_first(r3)
+    c0[0], c1[0], c2[0], c3[0] = v0, v1, v2, v3
+    for j in range(1, last + 1):
+        v0, v1 = gain * r0[j] + pole * v0, gain * r1[j] + pole * v1
+        v2, v3 = gain * r2[j] + pole * v2, gain * r3[j] + pole * v3
+        c0[j], c1[j], c2[j], c3[j] = v0, v1, v2, v3
+    v0, v1 = _after_last(c0[last - 1], v0), _after_last(c1[last - 1], v1)
+    v2, v3 = _after_last(c2[last - 1], v2), _after_last(c3[last - 1], v3)
+    c0[last], c1[last], c2[last], c3[last] = v0, v1, v2, v3
+    for j in range(last - 1, -1, -1):
+        v0, v1 = pole * (v0 - c0[j]), pole * (v1 - c1[j])
+        v2, v3 = pole * (v2 - c2[j]), pole * (v3 - c3[j])
+        c0[j], c1[j], c2[j], c3[j] = v0, v1, v2, v3
 
 
 @numba.njit(cache=True, nogil=True)
@@ -405,29 +420,29 @@ def _prefilter_columns(out: npt.NDArray[np.float32]) -> None:  # pragma: no cove
 
 
 @numba.njit(cache=True, nogil=True)
-def _split_row(
-    moved_px: npt.NDArray[np.float32],
-    row: int,
-    shape: tuple[int, int],
-    out: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]],
+def _split(
+    wanted: npt.NDArray[np.float32],
+    place: tuple[int, int, int],
+    whole: npt.NDArray[np.int32],
+    fraction: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
 ) -> None:  # pragma: no cover
-    """Split the displacements of one row, (y, x), into whole pixels and fractions.
+    """Split one axis' displacements in a row into whole pixels and fractions.
 
-    A source outside the outermost pixel centres is moved onto them, and ``inside`` cleared where
-    that is more than rounding.
+    ``place`` is the row's first pixel on this axis, the step from pixel to pixel, and the length
+    of the axis. A source outside the outermost pixel centres is moved onto them, and ``inside``
+    cleared where that is more than rounding.
     """
-    whole, fraction, inside = out
-    for axis in range(2):
-        for j in range(shape[1]):
-            low = np.float32(-j if axis else -row)
-            high = low + np.float32(shape[axis] - 1)
-            wanted = moved_px[axis, j]
-            kept = wanted if wanted > low else low  # not a number: low
-            kept = kept if kept < high else high
-            shift = np.floor(kept)
-            whole[axis, j] = np.int32(shift)
-            fraction[axis, j] = kept - shift
-            inside[j] &= abs(kept - wanted) <= np.float32(TOLERANCE_PX)
+    first, step, last = np.float32(place[0]), np.float32(place[1]), np.float32(place[2] - 1)
+    for j in range(len(wanted)):
+        low = -first - step * np.float32(np.int32(j))
+        high = low + last
+        kept = wanted[j] if wanted[j] > low else low  # not a number: low
+        kept = kept if kept < high else high
+        shift = np.floor(kept)
+        whole[j] = np.int32(shift)
+        fraction[j] = kept - shift
+        inside[j] &= abs(kept - wanted[j]) <= np.float32(TOLERANCE_PX)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -440,11 +455,12 @@ def _nearest_rows(
 ) -> None:  # pragma: no cover
     """Equivalent to `scipy.ndimage.map_coordinates` with ``order=0``."""
     corrected, valid = out
-    nx = image.shape[1]
+    ny, nx = image.shape
     whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
     for i in range(rows[0], rows[1]):
         valid[i] = seen[i]
-        _split_row(displacement_px[:, i], i, image.shape, (whole, fraction, valid[i]))
+        _split(displacement_px[0, i], (i, 0, ny), whole[0], fraction[0], valid[i])
+        _split(displacement_px[1, i], (0, 1, nx), whole[1], fraction[1], valid[i])
         for j in range(nx):
             y = i + whole[0, j] + (fraction[0, j] >= 0.5)
             x = j + whole[1, j] + (fraction[1, j] >= 0.5)
@@ -466,11 +482,12 @@ def _spline_rows(
     """
     image, c = images
     corrected, valid = out
-    nx = image.shape[1]
+    ny, nx = image.shape
     whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
     for i in range(rows[0], rows[1]):
         valid[i] = seen[i]
-        _split_row(displacement_px[:, i], i, image.shape, (whole, fraction, valid[i]))
+        _split(displacement_px[0, i], (i, 0, ny), whole[0], fraction[0], valid[i])
+        _split(displacement_px[1, i], (0, 1, nx), whole[1], fraction[1], valid[i])
         a = 0
         while a < nx:
             b = _end_of_run(whole, a)
