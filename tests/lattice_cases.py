@@ -53,6 +53,7 @@ class FakeColumns:
     covariance_px2: Array
     amplitude: Array
     confidence: Array
+    sigma_px: Array
 
     def subset(self, keep: Array) -> "FakeColumns":
         return FakeColumns(
@@ -60,6 +61,7 @@ class FakeColumns:
             covariance_px2=self.covariance_px2[keep],
             amplitude=self.amplitude[keep],
             confidence=self.confidence[keep],
+            sigma_px=self.sigma_px[keep],
         )
 
 
@@ -226,6 +228,7 @@ def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed:
             ),
             amplitude=np.maximum(np.concatenate([amplitude, weak])[order], 1e-3),
             confidence=np.ones(n),
+            sigma_px=np.full(n, 1.5),
         ),
         shape_px=shape,
         cell=np.concatenate([cell, np.zeros((len(false), 2), int)])[order],

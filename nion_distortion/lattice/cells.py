@@ -7,7 +7,7 @@ import numpy.typing as npt
 from nion_distortion.lattice.basis import reduced
 from nion_distortion.lattice.indexed import Lattice
 
-__all__ = ["bright_enough", "canonical_cell", "cell_like", "split_by_brightness"]
+__all__ = ["canonical_cell", "cell_like", "not_less", "split_by_brightness"]
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -16,8 +16,8 @@ LEAST_CONTRAST, LEAST_SIGNIFICANCE = 0.06, 8.0
 """Alternating brightness that makes two sublattices of one: its size, and in standard errors."""
 
 DIM = (0.45, 0.8)
-"""A column with less than this share of its neighbours' brightness is noise in an empty place; the
-smaller where brightness scatters."""
+"""A column with less than this share of its neighbours' brightness is noise in an empty place, with
+less than this share of their narrowness two columns in one; the smaller where these scatter."""
 
 LOWEST_FRACTION = -0.15
 """Fractions of a motif run from here to 0.85: noise moves none of the usual ones over the edge."""
@@ -51,31 +51,31 @@ def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, In
     return rows, np.column_stack([whole, sublattice])
 
 
-def bright_enough(sites: Integers, amplitude: Array) -> npt.NDArray[np.bool_]:
-    """Tell columns from noise that was found where a column is missing.
+def not_less(sites: Integers, size: Array) -> npt.NDArray[np.bool_]:
+    """Tell columns from what only stands in their place: noise (dim) or two in one (broad).
 
     Parameters
     ----------
     sites : ndarray, shape (n, 3)
         Site of each, (i, j, sublattice).
-    amplitude : ndarray, shape (n,)
-        Brightness of each.
+    size : ndarray, shape (n,)
+        Brightness of each, or one over its width.
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        False where a column is much dimmer than most of those next to it on its own sublattice.
+        False where a column has much less than most of those next to it on its own sublattice.
     """
-    scatter = _relative_scatter(sites, amplitude)
-    return np.asarray(_not_dim(sites, amplitude, np.clip(1 - 3 * scatter, *DIM)))
+    scatter = _relative_scatter(sites, size)
+    return np.asarray(_not_less(sites, size, np.clip(1 - 3 * scatter, *DIM)))
 
 
-def _relative_scatter(sites: Integers, amplitude: Array) -> Array:
-    """Robust relative standard deviation of brightness from cell to cell, for each sublattice."""
+def _relative_scatter(sites: Integers, size: Array) -> Array:
+    """Robust relative standard deviation from cell to cell, for each sublattice."""
     order = np.lexsort((sites[:, 1], sites[:, 0], sites[:, 2]))
     step = np.diff(sites[order], axis=0)
     pair = np.flatnonzero((step[:, 2] == 0) & (step[:, 0] == 0) & (step[:, 1] == 1))
-    one, two = amplitude[order[pair]], amplitude[order[pair + 1]]
+    one, two = size[order[pair]], size[order[pair + 1]]
     off = np.abs(one - two) / (one + two)
     mine = sites[order[pair], 2]
     count = int(sites[:, 2].max()) + 1
@@ -85,24 +85,24 @@ def _relative_scatter(sites: Integers, amplitude: Array) -> Array:
 
 
 @numba.njit(cache=True, nogil=True)
-def _not_dim(sites, amplitude, share):  # type: ignore[no-untyped-def]
+def _not_less(sites, size, share):  # type: ignore[no-untyped-def]
     """Compare each column with the eight around it on its sublattice."""
     top, left = sites[:, 0].min() - 1, sites[:, 1].min() - 1
-    size = (sites[:, 0].max() - top + 2, sites[:, 1].max() - left + 2, len(share))
-    bright = np.zeros(size)
+    height, width = sites[:, 0].max() - top + 2, sites[:, 1].max() - left + 2
+    held = np.zeros((height, width, len(share)))
     for n in range(len(sites)):
-        bright[sites[n, 0] - top, sites[n, 1] - left, sites[n, 2]] = amplitude[n]
+        held[sites[n, 0] - top, sites[n, 1] - left, sites[n, 2]] = size[n]
     keep = np.ones(len(sites), np.bool_)
     for n in range(len(sites)):
         i, j, s = sites[n, 0] - top, sites[n, 1] - left, sites[n, 2]
-        around, dimmer = 0, 0
+        around, larger = 0, 0
         for di in range(-1, 2):
             for dj in range(-1, 2):
-                other = bright[i + di, j + dj, s]
+                other = held[i + di, j + dj, s]
                 if other > 0.0 and (di != 0 or dj != 0):
                     around += 1
-                    dimmer += amplitude[n] < share[s] * other
-        keep[n] = around < 2 or dimmer < 0.7 * around
+                    larger += size[n] < share[s] * other
+        keep[n] = around < 2 or larger < 0.7 * around
     return keep
 
 

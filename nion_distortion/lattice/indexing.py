@@ -17,10 +17,10 @@ from nion_distortion.lattice.basis import (
     same_lattice,
 )
 from nion_distortion.lattice.cells import (
-    bright_enough,
     LOWEST_FRACTION,
     canonical_cell,
     cell_like,
+    not_less,
     split_by_brightness,
 )
 from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
@@ -301,7 +301,7 @@ def _crystal(
     sites = np.column_stack([np.rint(sites[:, :2] @ to_cell).astype(np.int64), sites[:, 2]])
     order = _sublattice_order(motif, basis, sites[:, 2], bright, previous)
     sites, motif = _relabelled(sites, motif, order)
-    like_others = bright_enough(sites, bright)
+    like_others = not_less(sites, bright) & not_less(sites, 1 / columns.sigma_px[patch.keep])
     like_others &= columns.confidence[patch.keep] >= LEAST_CONFIDENCE
     keep = patch.keep.copy()
     keep[keep] = like_others
