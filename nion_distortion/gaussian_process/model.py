@@ -35,6 +35,9 @@ MOST_SAMPLES = 20
 
 FEWEST_COLUMNS = 20
 
+ROWS_PER_SPACING = 1.5
+"""A turned lattice, or a second sublattice, has rows closer together than its columns."""
+
 Array = npt.NDArray[np.float64]
 
 
@@ -276,7 +279,7 @@ def _centre(settings: ScanSettings) -> Array:
 
 
 def _rows_of_columns(samples: DistortionSamples) -> float:
-    """Rows that n columns make in the lines that they span, at their mean spacing."""
+    """Rows that the columns make in the frame, at their mean spacing."""
     span = np.ptp(samples.observed_px, axis=0)
     spacing = np.sqrt(max(span.prod(), 1.0) / len(samples))
-    return float(samples.settings.shape_px[0] / spacing)
+    return ROWS_PER_SPACING * float(samples.settings.shape_px[0] / spacing)
