@@ -37,6 +37,11 @@ LEAST_OCCUPANCY = 0.25
 """A sublattice has at least this share of the fullest one's columns."""
 
 
+REPEATED = 0.3
+"""How far from a whole number of cells, in column spacings, a step twice over may lead so that both
+its ends are one sublattice: columns that alternate by a tenth (a zigzag) are one."""
+
+
 def column_spacing_px(positions_px: Array, nearest: int = 8) -> float:
     """Square root of the area of one column, from the distance to the eighth neighbour.
 
@@ -380,7 +385,7 @@ def primitive(basis_px: Array, motif: Array) -> tuple[Array, Array]:
     motif : ndarray, shape (k, 2)
         Those sublattices that are not repetitions of earlier ones.
     """
-    limit = 0.15 * np.sqrt(abs(np.linalg.det(basis_px)) / len(motif))
+    limit = REPEATED * np.sqrt(abs(np.linalg.det(basis_px)) / len(motif))
     steps = [t for t in motif[1:] - motif[0] if _farthest(motif + t, motif, basis_px) < limit]
     if not steps:
         return basis_px, motif
