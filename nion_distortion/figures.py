@@ -48,8 +48,8 @@ SERIES = ("#D55E00", "#0072B2", "#E69F00", "#56B4E9")
 NOT_VALID = "#F0E442"
 """Colour of the pixels that are not valid."""
 
-VECTORS, LENGTHS = "RdBu_r", "viridis"
-"""Colour maps of what has a sign and of what has none."""
+VECTORS, LENGTHS, TIME = "RdBu_r", "PuBuGn", "viridis"
+"""Colour maps of what has a sign, of what has none, and of the order in time."""
 
 AXIS_NAMES = ("slow scan axis (y)", "fast scan axis (x)")
 UNITS = {"pm": "pm", "nm": "nm", "px": "px", "s": "s", "ms": "ms", "us": "\u00b5s", "v": "V"}
@@ -129,7 +129,10 @@ def uncertainty_figure(corrected: "CorrectedFrame") -> Figure:
         Axes in nm, one colour scale in pm.
     """
     pm = _masked(corrected.std_px * (1e3 * corrected.pixel_size_nm), corrected.valid)
-    return _two_maps(pm, corrected.settings, (LENGTHS, 0.0, _limit(pm)), "standard deviation (pm)")
+    high = _limit(pm)
+    # An even map stays even: differences of a tenth do not fill the whole scale.
+    low = min(0.7 * high, float(np.percentile(pm.compressed(), 0.5))) if pm.count() else 0.0
+    return _two_maps(pm, corrected.settings, (LENGTHS, low, high), "standard deviation (pm)")
 
 
 def _two_maps(
@@ -173,14 +176,14 @@ def drift_figure(drift_nm: npt.ArrayLike, times_s: npt.ArrayLike | None = None) 
     figure = _figure(11.0, 4.4)
     path, course = figure.subplots(1, 2)
     path.plot(way[:, 1], way[:, 0], color=GREY, linewidth=0.8, zorder=1)
-    dots = path.scatter(way[:, 1], way[:, 0], c=when, cmap=LENGTHS, s=26, zorder=2)
+    dots = path.scatter(way[:, 1], way[:, 0], c=when, cmap=TIME, s=26, zorder=2)
     path.set_aspect("equal", adjustable="datalim")
     path.invert_yaxis()
     _in_nm(path, "path of the sample")
     _colour_bar(figure, dots, [path], label)
     for name, colour, part in zip(AXIS_NAMES, (SLOW, FAST), way.T, strict=True):
         course.plot(when, part, "o-", color=colour, label=name, markersize=3.5)
-    _labelled(course, label, "drift (nm)", "drift since the first frame")
+    _labelled(course, label, "drift (nm)", "motion of the sample in the image")
     course.xaxis.set_major_locator(MaxNLocator(integer=times_s is None))
     return figure
 
@@ -421,6 +424,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 figure { margin: 0; } img { width: 100%; height: auto; }
 table { border-collapse: collapse; }
 td, th { padding: .18rem 1.2rem .18rem 0; text-align: left; border-bottom: 1px solid #e4e4e4; }
+div { overflow-x: auto; } th { font-weight: 600; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
@@ -457,7 +461,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> str:
     body = "\n".join(
         "<tr>" + "".join(_cell(row.get(name, "")) for name in names) + "</tr>" for row in walked
     )
-    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>"
+    return f"<div><table>\n<tr>{head}</tr>\n{body}\n</table></div>"
 
 
 def _picture(caption: str, content: bytes) -> str:

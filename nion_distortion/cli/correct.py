@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nion_distortion.cli.summary import Run
+from nion_distortion.cli.summary import Run, make_folder
 from nion_distortion.figures import residual_figure, write_report
 from nion_distortion.files import ALTERED, read_frames, write_corrected
 from nion_distortion.frame import Frame
@@ -43,6 +43,8 @@ def run(chosen: argparse.Namespace) -> None:
     frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
     options, paragraphs = _options(frames[0])
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
+    if folder.exists() and not folder.is_dir():  # said before the work, not after it
+        make_folder(folder)
     done = _corrected(frames, options, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
@@ -85,7 +87,7 @@ def _corrected(frames: Sequence[Frame], options: Options, folder: Path) -> Run:
         model = report.model
         done.add(frame, report)
         if report.corrected is not None:
-            _make(folder)
+            make_folder(folder)
             name = f"{Path(frame.provenance['file']).stem}_corrected_{frame.index:04d}.hspy"
             write_corrected(folder / name, report.corrected, overwrite=True)
     return done
@@ -95,13 +97,6 @@ def _with_progress(frames: Sequence[Frame]) -> Iterator[Frame]:
     numbers = range(len(frames))
     for index in tqdm(numbers, unit="frame", disable=len(frames) == 1):
         yield frames[index]
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
 def _numbers(file: Path, frame: Frame, done: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from nion_distortion.cli.summary import Run
+from nion_distortion.cli.summary import Run, make_folder
 from nion_distortion.figures import (
     displacement_figure,
     pair_figure,
@@ -59,7 +59,7 @@ def run(chosen: argparse.Namespace) -> None:
         If the results cannot be written, or the simulated microscope gives no frames.
     """
     folder = chosen.out
-    _make(folder)
+    make_folder(folder)
     nion_device = importlib.import_module("simulator.nion_device")
     specimen = importlib.import_module("simulator.specimen").make_specimen
     parameters = nion_device.profile_parameters(SHAPE_PX, DWELL_US, FIELD_NM)
@@ -92,13 +92,6 @@ PARAGRAPHS = (
     "stationary distortion that SrTiO3 had taught was taken out: what this sample does itself "
     "stays in the picture.",
 )
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
 def _microscope(specimen: Any, settings: Any) -> Any:
@@ -144,10 +137,10 @@ def _learn(host: "Host", folder: Path) -> "tuple[Run, DistortionModel]":
         for number in tqdm(range(FRAMES), unit="frame", desc="SrTiO3, live"):
             report = receive()
             _add(live, report, host.truth[report.scan[0].frame_id], number)
+            _write(folder, f"sto_live_{number:04d}", live)
         model = session.model
-    if model is None or live.last is None or live.last[1].corrected is None:
+    if model is None:
         raise ValueError("no two frames of the simulated microscope agreed")
-    _write(folder, "sto_live", live)
     return live, model
 
 
@@ -173,13 +166,17 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> None
     displacement, valid = report.field.displacement_px, report.field.valid
     pm = 1e3 * frame.settings.pixel_size_nm
     left_over_px = importlib.import_module("simulator.judgement").left_over_px
-    before = left_over_px(truth, np.zeros_like(displacement), np.ones_like(valid))
+    before = left_over_px(truth, np.zeros_like(displacement), valid)
     after = left_over_px(truth, displacement, valid)
+    # A frame that is held back has nothing yet from which the sample could have moved.
+    undefined = {} if live.accepted else {"drift_y_nm": None, "drift_x_nm": None}
     run_so_far.add(
         dataclasses.replace(frame, index=number),
         report,
+        accepted=live.accepted,
         true_off_by_pm=pm * _rms_length(before),
         true_corrected_pm=pm * _rms_length(after),
+        **undefined,
     )
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from nion_distortion import figures
 from nion_distortion.principal_components import LiveComponents
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from nion_distortion.frame import Frame
     from nion_distortion.pipeline import FrameReport
 
-__all__ = ["Run", "estimate_numbers", "frame_numbers"]
+__all__ = ["Run", "estimate_numbers", "frame_numbers", "make_folder"]
 
 LEAST_FRAMES = 3
 """Under which neither drift nor components are worth a picture."""
@@ -56,6 +55,7 @@ def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
     drift_nm = (None, None) if report.drift_nm is None else tuple(map(float, report.drift_nm))
     return {
         "frame": frame.index,
+        "time_s": frame.time_s,
         "unusable": report.unusable,
         "columns": None if report.columns is None else len(report.columns),
         "indexed": None if report.indexed is None else len(report.indexed.columns),
@@ -66,6 +66,25 @@ def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
         "drift_x_nm": drift_nm[1],
         "drift_ambiguous": report.drift_ambiguous,
     }
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those it stands in.
+
+    Parameters
+    ----------
+    folder : path
+        May exist already.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
 @dataclass(slots=True)
@@ -86,7 +105,7 @@ class Run:
     components: LiveComponents = field(default_factory=LiveComponents)
     last: "tuple[Frame, FrameReport] | None" = None
 
-    def add(self, frame: "Frame", report: "FrameReport", **more: float) -> None:
+    def add(self, frame: "Frame", report: "FrameReport", **more: float | None) -> None:
         """Take one more frame.
 
         Parameters
@@ -95,8 +114,8 @@ class Run:
             The frame.
         report : FrameReport
             What was found in it.
-        **more : float
-            Further numbers of this frame, by name.
+        **more : float or None
+            Further numbers of this frame, by name; they replace the report's own.
         """
         self.numbers.append(frame_numbers(frame, report) | more)
         if report.corrected is not None:
@@ -123,15 +142,18 @@ class Run:
             "Uncertainty of the corrected picture": figures.uncertainty_figure(report.corrected),
         }
         if len(self.components) >= LEAST_FRAMES:
-            drawn["Drift of the sample"] = figures.drift_figure(self._drift_nm())
+            drawn["Drift of the sample"] = self._drift_figure()
             drawn["Principal components of the distortion"] = figures.components_figure(
                 self.components.components(), self.components.grid, frame.settings
             )
         return drawn
 
-    def _drift_nm(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        ways = [(one["drift_y_nm"], one["drift_x_nm"]) for one in self.numbers]
-        return np.array([way for way in ways if None not in way], dtype=np.float64)
+    def _drift_figure(self) -> "Figure":
+        known = [one for one in self.numbers if one["drift_y_nm"] is not None]
+        way = [(one["drift_y_nm"], one["drift_x_nm"]) for one in known]
+        times = [one["time_s"] for one in known]
+        since_s = None if None in times else [time - times[0] for time in times]
+        return figures.drift_figure(way, since_s)
 
     def series(self, name: str) -> list[float]:
         """Return one number of every frame, not a number where there is none.

@@ -1,0 +1,179 @@
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rsciio import hspy
+
+from nion_distortion.cli import demo, main
+from nion_distortion.files import read_frames
+from nion_distortion.frame import ScanSettings
+from nion_distortion.pipeline import process_frame
+from simulator.detector import Detector
+from simulator.microscope import Microscope
+from simulator.scan import strong_flyback
+from simulator.specimen import make_specimen
+
+SETTINGS = ScanSettings(
+    shape_px=(192, 192), field_of_view_nm=6.0, dwell_time_us=1.0, flyback_time_us=30.0
+)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Write a simulated stack of three frames with its settings beside it."""
+    microscope = Microscope(
+        make_specimen("sto_001", rotation_rad=0.05),
+        errors=strong_flyback(SETTINGS, sign=1, seed=2),
+        detector=Detector(counts_at_peak=100.0),
+    )
+    path = tmp_path / "sto.npy"
+    np.save(path, np.stack([microscope.shot(SETTINGS, k).frame.image for k in range(3)]))
+    path.with_suffix(".json").write_text(json.dumps(asdict(SETTINGS)))
+    return path
+
+
+def numbers_in(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def test_correct_reports_what_process_frame_finds(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = stack.read_bytes()
+    out = tmp_path / "new" / "folder"
+    assert main(["correct", str(stack), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "real displacements longer than about two cells are removed as well" in said
+    assert stack.read_bytes() == before
+    numbers, model = numbers_in(out), None
+    assert numbers["pixel_size_nm"] == pytest.approx(6.0 / 192)
+    assert len(numbers["frames"]) == 3
+    for frame, shown in zip(read_frames(stack), numbers["frames"], strict=True):
+        report = process_frame(frame, model=model)
+        model = report.model
+        assert report.off_by_pm is not None
+        assert report.corrected_pm is not None
+        assert report.corrected is not None
+        assert shown["off_by_pm"]["value"] == pytest.approx(report.off_by_pm.value, rel=1e-6)
+        assert shown["corrected_pm"]["p95"] == pytest.approx(report.corrected_pm.p95, rel=1e-6)
+        (stored,) = hspy.file_reader(str(out / f"sto_corrected_{frame.index:04d}.hspy"))
+        np.testing.assert_allclose(stored["data"], report.corrected.image, rtol=1e-5)
+        assert stored["axes"][0]["scale"] == pytest.approx(6.0 / 192)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    last = numbers["frames"][-1]["off_by_pm"]["value"]
+    assert f"{last:.4g}" in page
+
+
+def test_a_single_image_needs_no_settings_but_the_field_of_view(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one.npy"
+    np.save(one, np.load(stack)[0])
+    assert main(["correct", str(one), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    sentence = "one.npy has no pixel size; give the field of view (--fov-nm)"
+    assert said.err == f"nion-distortion: {sentence}\n"
+    assert not (tmp_path / "out").exists()
+    assert main(["correct", str(one), "--fov-nm", "6", "--out", str(tmp_path / "out")]) == 0
+    assert numbers_in(tmp_path / "out")["dwell_time_us"] is None
+
+
+def test_an_image_without_columns_is_refused_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "flat.npy", np.full((128, 128), 7.0))
+    out = tmp_path / "out"
+    assert main(["correct", str(tmp_path / "flat.npy"), "--fov-nm", "4", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("nion-distortion: flat.npy: ")
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_cut_out_image_is_fitted_without_fly_back_and_says_so(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "one.npy", np.load(stack)[0])
+    assert (
+        main(["correct", str(tmp_path / "one.npy"), "--fov-nm", "6", "--out", str(tmp_path)]) == 0
+    )
+    (result,) = tmp_path.glob("one_corrected_*.hspy")
+    aligned = tmp_path / "aligned.hspy"
+    (signal,) = hspy.file_reader(str(result))
+    signal["metadata"]["General"]["title"] = "Aligned average"
+    del signal["metadata"]["nion_distortion"]
+    signal |= {"learning_results": {}, "models": {}, "tmp_parameters": {}, "package_info": {}}
+    hspy.file_writer(str(aligned), signal | {"attributes": {"_lazy": False}})
+    capsys.readouterr()
+    assert main(["correct", str(aligned), "--out", str(tmp_path / "out")]) == 0
+    assert "the fly-back was not fitted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["correct", "missing.dm3"], "missing.dm3 does not exist"),
+        (["correct", "FILE", "--fov-nm", "-3"], "field_of_view_nm must be positive, not -3"),
+        (["correct", "FILE", "--out", "FILE"], "sto.npy cannot be written to: File exists"),
+        (["demo", "--out", "FILE"], "sto.npy cannot be written to: File exists"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_2(
+    stack: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    filled = [str(stack) if word == "FILE" else word for word in arguments]
+    assert main(filled) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        main(["--debug", *filled])
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        main([*filled, "--debug"])
+
+
+def test_version_and_usage_answer_without_loading_anything_heavy() -> None:
+    code = (
+        "import sys; from nion_distortion.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit as end: print(end.code)\n"
+        "print(*[name for name in ('torch', 'numba', 'matplotlib', 'nion') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, exit_code, *loaded = done.stdout.split("\n")
+    assert version.startswith("nion-distortion ")
+    assert exit_code == "0"
+    assert loaded == ["", ""]
+
+
+def test_the_demo_learns_on_one_sample_and_corrects_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "FRAMES", 5)
+    monkeypatch.setattr(demo, "TIME_SCALE", 0.0)
+    monkeypatch.setattr(demo, "SHAPE_PX", (256, 256))
+    monkeypatch.setattr(demo, "FIELD_NM", 8.0)
+    assert main(["--debug", "demo", "--out", str(tmp_path)]) == 0
+    numbers = numbers_in(tmp_path)
+    assert len(numbers["frames"]) == 5
+    for one in (*numbers["frames"], numbers["pto_sto"]):
+        assert one["true_off_by_pm"] > 25
+        assert one["true_corrected_pm"] < 0.25 * one["true_off_by_pm"]
+        assert one["off_by_pm"]["value"] == pytest.approx(one["true_off_by_pm"], rel=0.2)
+    assert numbers["pto_sto"]["columns"] is None  # the other sample is never measured
+    for name in ("sto_live_0004", "pto_sto"):
+        (stored,) = hspy.file_reader(str(tmp_path / f"{name}_corrected.hspy"))
+        kind = stored["metadata"]["nion_distortion"]["provenance"]["correction"]["kind"]
+        assert kind == ("stationary" if name == "pto_sto" else "frame")
+    said = capsys.readouterr().out
+    assert f"{numbers['pto_sto']['true_corrected_pm']:.1f} pm after correction" in said
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(list(tmp_path.glob("*.png"))) >= 8
