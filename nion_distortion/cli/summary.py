@@ -87,7 +87,7 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Run:
     """The frames of a run so far; of their pictures only the last is kept.
 
