@@ -276,7 +276,7 @@ def scan_places(
         rows = slice(start, stop)
         _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows])
 
-    for_chunks(part, len(solution), smallest=1024)
+    for_chunks(part, len(solution), smallest=4096)
     return solution, jacobian
 
 

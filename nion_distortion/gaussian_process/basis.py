@@ -199,21 +199,23 @@ class Basis:
         ny, nx = self.shape_px
         return np.clip(places[:, 0], -0.5, ny - 0.5), np.clip(places[:, 1], -0.5, nx - 0.5)
 
-    def design(self, places: Array) -> Array:
+    def design(self, places: Array, *, spare: int = 0) -> Array:
         """Evaluate every function of D and W_k.
 
         Parameters
         ----------
         places : ndarray, shape (n, 2)
             Places in the scan, px, (y, x); outside the scan the nearest edge counts.
+        spare : int, default: 0
+            Rows to leave at the end for the caller's own functions.
 
         Returns
         -------
-        ndarray, shape (size, n)
+        ndarray, shape (size + spare, n)
             One row for each function.
         """
         y, x = self._inside(places)
-        rows = np.empty((self.size, len(places)))
+        rows = np.empty((self.size + spare, len(places)))
         where, (iy, ix) = self.slices, self.smooth_modes
         along_x = cosines(self._unit_x(x), FAST_MODES)
         along_y = cosines(self._unit_y(y), SMOOTH_MODES)

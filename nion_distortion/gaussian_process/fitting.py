@@ -281,8 +281,8 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
     n = len(samples)
     crystal = np.c_[np.ones(n), samples.crystal_sites]
     seen = samples.observed_px
-    lattice = _robust_lattice(crystal, seen)
     if moving_px is None:
+        lattice = _robust_lattice(crystal, seen)
         places = crystal @ lattice.T
         jacobian = np.zeros((n, 2, 2))
         return _State(
@@ -292,11 +292,11 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
             jacobian=jacobian,
             robust=np.ones(n),
         )
-    for _ in range(3):
-        places = crystal @ lattice.T
-        predicted, jacobian = scan_places(moving_px, places, seen)
-        off = seen - predicted
-        lattice = _robust_lattice(crystal, places + off - np.einsum("nab,nb->na", jacobian, off))
+    predicted, jacobian = scan_places(moving_px, samples.sites_px, seen)
+    off = seen - predicted
+    lattice = _robust_lattice(
+        crystal, samples.sites_px + off - np.einsum("nab,nb->na", jacobian, off)
+    )
     predicted, jacobian = scan_places(moving_px, crystal @ lattice.T, predicted)
     return _State(
         crystal=crystal,
@@ -309,11 +309,15 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
 
 def _robust_lattice(crystal: Array, places: Array) -> Array:
     """Least squares over the columns that are calm: fly-back must not tilt the lattice."""
-    lattice = np.linalg.lstsq(crystal, places, rcond=None)[0]
-    rest = np.abs(places - crystal @ lattice).max(axis=1)
+    lattice = _least_squares(crystal, places)
+    rest = np.abs(places - crystal @ lattice.T).max(axis=1)
     calm = rest < 3 * np.median(rest) + 1.0
-    result: Array = np.linalg.lstsq(crystal[calm], places[calm], rcond=None)[0].T
-    return result
+    return _least_squares(crystal[calm], places[calm])
+
+
+def _least_squares(crystal: Array, places: Array) -> Array:
+    lattice: Array = np.linalg.solve(crystal.T @ crystal, crystal.T @ places).T
+    return lattice
 
 
 def _covariance(samples: DistortionSamples) -> Array:
@@ -327,9 +331,8 @@ def _linearise(
     off = samples.observed_px - state.predicted_px
     seen = samples.observed_px - np.einsum("nab,nb->na", state.jacobian, off)
     variance = _covariance(samples) + hyperparameters.floor_px**2
-    design = np.concatenate(
-        [basis.design(state.predicted_px), (state.crystal * state.scale).T], axis=0
-    )
+    design = basis.design(state.predicted_px, spare=3)
+    design[basis.size :] = (state.crystal * state.scale).T
     return Linearised(
         design=design,
         predicted_px=state.predicted_px,
