@@ -1,0 +1,78 @@
+"""Hypothesis strategies for the types that everything else is made of."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from nion_distortion.frame import ScanSettings
+
+few = settings(deadline=None, derandomize=True, max_examples=25)
+"""Enough to meet the corners, few enough to stay fast; the same ones at every run."""
+
+OPTIONAL = ("dwell_time_us", "flyback_time_us", "line_time_us", "high_tension_v")
+
+CHANGES: dict[str, Any] = {
+    "shape_px": (96, 80),
+    "field_of_view_nm": 8.1,
+    "dwell_time_us": 2.0,
+    "flyback_time_us": 121.0,
+    "line_time_us": 191.0,
+    "high_tension_v": 2e5,
+    "line_sync": False,
+    "frame_sync": True,
+    "rotation_rad": 0.1,
+    "device_id": "another",
+    "subscan_px": (256, 256, 3, 4),
+}
+"""For every field of `full_settings` but ``extra`` another value."""
+
+
+def full_settings(**changes: Any) -> ScanSettings:
+    """Settings in which the device reported everything."""
+    values: dict[str, Any] = {
+        "shape_px": (80, 96),
+        "field_of_view_nm": 8.0,
+        "dwell_time_us": 1.0,
+        "flyback_time_us": 120.0,
+        "line_time_us": 216.0,
+        "high_tension_v": 1e5,
+        "line_sync": True,
+        "frame_sync": False,
+        "rotation_rad": 0.2,
+        "device_id": "scan",
+        "subscan_px": (256, 256, 3, 9),
+        "extra": (("beam_lag_us", 1.5), ("mode", "fast")),
+    }
+    return ScanSettings(**values | changes)
+
+
+def scan_settings() -> st.SearchStrategy[ScanSettings]:
+    """Any settings that a device may report."""
+    maybe = {name: st.none() | st.floats(0.1, 1e6) for name in OPTIONAL}
+    syncs = {name: st.none() | st.booleans() for name in ("line_sync", "frame_sync")}
+    length = st.integers(8, 16384)
+    return st.builds(
+        ScanSettings,
+        shape_px=st.tuples(length, length),
+        field_of_view_nm=st.floats(0.1, 1e4),
+        rotation_rad=st.floats(-7, 7),
+        device_id=st.text(max_size=5),
+        subscan_px=st.none() | st.tuples(length, length, st.integers(0, 9), st.integers(0, 9)),
+        extra=st.just(()) | st.tuples(st.tuples(st.just("lag_us"), st.floats(0, 9))),
+        **maybe,
+        **syncs,
+    )
+
+
+def seeds() -> st.SearchStrategy[int]:
+    return st.integers(0, 2**32 - 1)
+
+
+def positive_matrix(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]:
+    """A symmetric positive matrix that is neither diagonal nor badly conditioned."""
+    root = rng.normal(size=(size, 2 * size))
+    matrix: npt.NDArray[np.float64] = root @ root.T
+    return matrix
