@@ -80,7 +80,10 @@ def _relative_scatter(sites: Integers, size: Array) -> Array:
     mine = sites[order[pair], 2]
     count = int(sites[:, 2].max()) + 1
     return np.array(
-        [1.4826 * 2**0.5 * np.median(off[mine == s]) if (mine == s).any() else 1.0 for s in range(count)]
+        [
+            1.4826 * 2**0.5 * np.median(off[mine == s]) if (mine == s).any() else 1.0
+            for s in range(count)
+        ]
     )
 
 

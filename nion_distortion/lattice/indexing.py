@@ -26,6 +26,7 @@ from nion_distortion.lattice.cells import (
 from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
 from nion_distortion.lattice.refinement import fit_motif
+from nion_distortion.lattice.rounding import rounded_sites
 
 if TYPE_CHECKING:
     from nion_distortion.atoms import AtomColumns
@@ -76,6 +77,15 @@ class _Patch:
         return float(self.keep.sum()) * self.filled**2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Found:
+    """For all n columns: which keep their site (i, j, sublattice), and seen minus proposed."""
+
+    keep: Booleans
+    sites: Integers
+    correction_px: Array
+
+
 def index_columns(
     columns: "AtomColumns",
     shape_px: tuple[int, int],
@@ -113,12 +123,15 @@ def index_columns(
     places = columns.positions_px
     if undistorted_px is not None:
         places = as_array("undistorted_px", undistorted_px, places.shape)
-    pool, patch = _best_pool(columns, places, shape_px)
-    places, columns = places[pool], columns.subset(pool)
-    keep, sites = _crystal(patch, places, columns, shape_px, previous)
-    mine, kept = places[keep], columns.subset(keep)
+    found = None
+    if undistorted_px is not None and previous is not None:
+        found = _by_rounding(columns, places, shape_px, previous)
+    if found is None:
+        found = _by_growing(columns, places, shape_px, previous)
+    mine, kept, sites = places[found.keep], columns.subset(found.keep), found.sites[found.keep]
+    sites = _only_used(_centred(sites, mine, shape_px))
     origin, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, _weights(kept))
-    correction = mine - patch.growth.propagated_px[keep]
+    correction = found.correction_px[found.keep]
     return IndexedColumns(
         columns=kept,
         indices=sites[:, :2],
@@ -126,8 +139,49 @@ def index_columns(
         lattice=Lattice(origin_px=origin, basis_px=basis, motif=motif),
         propagated_px=kept.positions_px - correction,
         correction_px=correction,
-        unindexed=len(pool) - int(keep.sum()),
+        unindexed=len(places) - len(mine),
     )
+
+
+def _by_rounding(
+    columns: "AtomColumns", places: Array, shape: tuple[int, int], previous: Lattice
+) -> _Found | None:
+    """Sites of the lattice before, None where the columns are not on them."""
+    rounded = rounded_sites(places, columns.amplitude, shape, previous)
+    if rounded is None:
+        return None
+    keep, sites, off = rounded
+    keep[keep] = _certain(columns.subset(keep), sites[keep])
+    return _Found(keep=keep, sites=sites, correction_px=off)
+
+
+def _by_growing(
+    columns: "AtomColumns", places: Array, shape: tuple[int, int], previous: Lattice | None
+) -> _Found:
+    """Sites of a lattice looked for from nothing."""
+    pool, patch = _best_pool(columns, places, shape)
+    chosen = np.flatnonzero(pool)[patch.keep]
+    mine, kept = places[chosen], columns.subset(chosen)
+    sites = np.zeros((len(places), 3), np.int64)
+    sites[chosen] = _crystal(patch.growth.sites[patch.keep], mine, kept.amplitude, previous)
+    keep = np.zeros(len(places), bool)
+    keep[chosen] = _certain(kept, sites[chosen])
+    correction = np.zeros((len(places), 2))
+    correction[chosen] = mine - patch.growth.propagated_px[patch.keep]
+    return _Found(keep=keep, sites=sites, correction_px=correction)
+
+
+def _certain(columns: "AtomColumns", sites: Integers) -> Booleans:
+    """Which of these are columns beyond doubt, and one each."""
+    alike = not_less(sites, columns.amplitude) & not_less(sites, 1 / columns.sigma_px)
+    return np.asarray(alike & (columns.confidence >= LEAST_CONFIDENCE))
+
+
+def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers:
+    """Count cells from the column of the first sublattice that is nearest the frame's centre."""
+    first = np.flatnonzero(sites[:, 2] == sites[:, 2].min())
+    square = ((places[first] - (np.array(shape) - 1) / 2) ** 2).sum(1)
+    return np.asarray(sites - [*sites[first[np.argmin(square)], :2], 0])
 
 
 def _best_pool(
@@ -197,7 +251,9 @@ def _patch_at(
     bases = [basis for basis in (by_neighbours, by_fourier) if basis is not None]
     if len(bases) == 2 and same_lattice(bases[1], bases[0]):
         bases.pop()
-    patches = [p for p in (_grown(places, variance, centre, b, shape) for b in bases) if p is not None]
+    patches = [
+        p for p in (_grown(places, variance, centre, b, shape) for b in bases) if p is not None
+    ]
     return max(patches, key=lambda p: p.score, default=None), share
 
 
@@ -280,37 +336,18 @@ def _without_rim(places: Array, keep: Booleans, reach: float) -> Booleans:
     return keep
 
 
-def _crystal(
-    patch: _Patch,
-    places: Array,
-    columns: "AtomColumns",
-    shape: tuple[int, int],
-    previous: Lattice | None,
-) -> tuple[Booleans, Integers]:
-    """Columns that stay, and their sites (i, j, sublattice) in the chosen cell."""
-    mine, bright = places[patch.keep], columns.amplitude[patch.keep]
-    _, sites = split_by_brightness(patch.growth.sites[patch.keep], bright)
+def _crystal(grown: Integers, places: Array, bright: Array, previous: Lattice | None) -> Integers:
+    """Sites (i, j, sublattice) in the cell that is chosen among the equivalent ones."""
+    _, sites = split_by_brightness(grown, bright)
     sites = _only_used(sites)
-    weights = np.ones(len(sites))
-    _, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, weights)
+    _, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], places, np.ones(len(sites)))
     cell = None if previous is None else cell_like(basis, previous)
     if cell is None:
         cell, previous = canonical_cell(basis), None
     to_cell = np.linalg.inv(cell)
     basis, motif = cell @ basis, motif @ to_cell
     sites = np.column_stack([np.rint(sites[:, :2] @ to_cell).astype(np.int64), sites[:, 2]])
-    order = _sublattice_order(motif, basis, sites[:, 2], bright, previous)
-    sites, motif = _relabelled(sites, motif, order)
-    like_others = not_less(sites, bright) & not_less(sites, 1 / columns.sigma_px[patch.keep])
-    like_others &= columns.confidence[patch.keep] >= LEAST_CONFIDENCE
-    keep = patch.keep.copy()
-    keep[keep] = like_others
-    sites, mine = _only_used(sites[like_others]), mine[like_others]
-    centre = (np.array(shape) - 1) / 2
-    first = np.flatnonzero(sites[:, 2] == 0)
-    middle = first[np.argmin(((mine[first] - centre) ** 2).sum(1))]
-    sites[:, :2] -= sites[middle, :2].copy()
-    return keep, sites
+    return _relabelled(sites, motif, _sublattice_order(motif, basis, sites[:, 2], bright, previous))
 
 
 def _only_used(sites: Integers) -> Integers:
@@ -319,12 +356,12 @@ def _only_used(sites: Integers) -> Integers:
     return np.column_stack([sites[:, :2], used])
 
 
-def _relabelled(sites: Integers, motif: Array, order: Integers) -> tuple[Integers, Array]:
+def _relabelled(sites: Integers, motif: Array, order: Integers) -> Integers:
     """Sublattices in this order, their fractions from the first one's place, near [0, 1)."""
     fractions = motif[order] - motif[order[0]]
     cells = np.floor(fractions - LOWEST_FRACTION).astype(np.int64)
     name = np.argsort(order)[sites[:, 2]]
-    return np.column_stack([sites[:, :2] + cells[name], name]), fractions - cells
+    return np.column_stack([sites[:, :2] + cells[name], name])
 
 
 def _sublattice_order(
