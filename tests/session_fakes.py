@@ -1,13 +1,14 @@
 """A stand-in for the pipeline: what a frame's brightness says is what it "measures"."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from nion_distortion.correction import correct_frame
+from nion_distortion.diagnostics import Estimate
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Options
@@ -102,6 +103,14 @@ def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -
         drift_nm=np.array([0.1, 0.2]) * frame.index,
         drift_ambiguous=False,
         effective_counts=50.0,
-        off_by_pm=SimpleNamespace(value=100.0, std=1.0, p95=200.0),
-        corrected_pm=SimpleNamespace(value=2.0, std=0.1, p95=4.0),
+        off_by_pm=Estimate(value=100.0, std=1.0, p95=200.0),
+        corrected_pm=Estimate(value=2.0, std=0.1, p95=4.0),
     )
+
+
+def with_level(frame: Frame, level: float) -> Frame:
+    """Return a real frame that the stand-in takes for one of this level."""
+    image = frame.image.copy()
+    image[0, 0] = level
+    provenance = dict(frame.provenance)
+    return replace(frame, image=image, provenance=provenance)

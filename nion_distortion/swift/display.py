@@ -128,8 +128,8 @@ def _settings_record(settings: ScanSettings) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON knows it; metadata must not hold anything else."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):  # a named tuple
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):

@@ -1,0 +1,288 @@
+"""The menu item in Nion Swift's headless test window, with the simulated scan."""
+
+import asyncio
+import importlib
+import json
+import pathlib
+import queue
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import session_fakes as fakes
+from nion.instrumentation.test import AcquisitionTestContext
+from nion.swift.model.PlugInManager import RequirementsException
+from nion.swift.test import TestContext
+
+from nion_distortion.session import LiveReport, Session
+from nion_distortion.swift import extension
+from nion_distortion.swift.display import KEY
+from nion_distortion.swift.extension import CorrectLiveScanMenuItem, current_scan
+from simulator.microscope import Microscope
+from simulator.nion_device import SimulatedMicroscope, profile_parameters
+from simulator.scan import ScanErrors
+from simulator.specimen import make_specimen
+
+pytestmark = pytest.mark.gui
+
+PATIENCE_S = 30.0
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Configuration:
+    """What the test context asks of a microscope; cameras that do not exist are fine."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        errors = ScanErrors(line_flyback_nm=(0.0, 0.1))
+        microscope = Microscope(specimen=make_specimen("sto_001"), errors=errors)
+        simulated = SimulatedMicroscope(microscope, time_scale=0.0)
+        self.configuration_location = folder
+        self.instrument, self.scan_module = simulated.instrument, simulated.scan_module
+        self.instrument_id = self.instrument.instrument_id
+        self.ronchigram_camera_device_id = self.eels_camera_device_id = "none"
+        self.run, self.stop = simulated.register, simulated.unregister
+
+
+class Window:
+    """A document window with the scan and our menu item."""
+
+    def __init__(self, context: Any) -> None:
+        self.context, self.window = context, context.document_controller
+        self.scan = context.scan_hardware_source
+        self.process = fakes.Process()
+        self.reports: queue.Queue[LiveReport] = queue.Queue()
+        self.menu_item = CorrectLiveScanMenuItem(self.make_session)
+        self.scan.set_current_frame_parameters(profile_parameters((96, 96), 1.0, 3.0))
+
+    def make_session(self) -> Session:
+        session = Session(process=self.measure, refit=fakes.refit)
+        session.subscribe(self.reports.put)
+        return session
+
+    def measure(self, frame: Any, *, model: Any, options: Any) -> Any:
+        # our own subscriber is the first: the item is shown just after a report was put here
+        return self.process(fakes.with_level(frame, self.level), model=model, options=options)
+
+    level = 0.0
+
+    def toggle(self) -> None:
+        self.menu_item.toggle(self.window)
+
+    def frames(self, count: int) -> list[LiveReport]:
+        self.scan.start_playing(sync_timeout=PATIENCE_S)
+        return [self.reports.get(timeout=PATIENCE_S) for _ in range(count)]
+
+    def tick_until(self, condition: Callable[[], bool]) -> None:
+        """Let the window have its ticks, as its own loop would, until something has come true."""
+        for _ in range(200):
+            self.window.periodic()
+            if condition():
+                return
+            self.reports.get(timeout=PATIENCE_S)
+        raise AssertionError("it did not come true")
+
+    @property
+    def item(self) -> Any:
+        return self.window.document_model.get_data_item_reference(KEY).data_item
+
+    def halt(self) -> None:
+        self.scan.abort_playing(sync_timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def window(tmp_path: pathlib.Path) -> Iterator[Window]:
+    case = unittest.TestCase()
+    AcquisitionTestContext.begin_leaks()
+    setup = TestContext.TestSetup()
+    with AcquisitionTestContext.test_context(Configuration(tmp_path)) as context:  # type: ignore[arg-type]
+        opened = Window(context)
+        yield opened
+        opened.halt()
+        opened.menu_item.close()
+        threads = [one for one in threading.enumerate() if one.name == "nion_distortion.session"]
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        del opened
+    del setup
+    AcquisitionTestContext.end_leaks(case)
+
+
+def shows_a_frame(window: Window) -> Callable[[], bool]:
+    return lambda: window.item.data_shape == (96, 96)
+
+
+def test_menu_item_shows_the_corrected_scan_in_one_live_item(window: Window) -> None:
+    window.toggle()
+    assert window.item.title.startswith("Corrected HAADF (the sample is taken as the reference)")
+    assert window.item.is_live
+    window.frames(2)
+    window.tick_until(shows_a_frame(window))
+    window.tick_until(lambda: not window.item.caption)
+    assert window.item.title == "Corrected HAADF (the sample is taken as the reference)"
+    assert [one.units for one in window.item.dimensional_calibrations] == ["nm", "nm"]
+    assert window.item.dimensional_calibrations[0].scale == pytest.approx(3.0 / 96)
+    assert "hardware_source" not in window.item.metadata
+    assert window.item.metadata["nion_distortion"]["settings"]["field_of_view_nm"] == 3.0
+
+
+def test_second_time_the_menu_item_stops_and_the_item_is_no_longer_live(window: Window) -> None:
+    before = window.scan.data_channel_updated_event.listener_count
+    window.toggle()
+    window.frames(2)
+    window.toggle()
+    assert not window.item.is_live
+    assert window.menu_item.running(window.window) is None
+    assert window.scan.data_channel_updated_event.listener_count == before
+
+
+def test_the_same_item_is_found_again(window: Window) -> None:
+    window.toggle()
+    first = window.item
+    window.toggle()
+    window.toggle()
+    assert window.item is first
+    items = window.window.document_model.data_items
+    assert len([item for item in items if item.title.startswith("Corrected")]) == 1
+
+
+def test_deleted_item_does_no_harm_and_comes_back_at_the_next_start(window: Window) -> None:
+    window.toggle()
+    window.frames(2)
+    window.window.document_model.remove_data_item(window.item)
+    window.frames(3)
+    window.window.periodic()
+    assert not window.item
+    window.toggle()
+    window.toggle()
+    assert window.item.is_live
+
+
+def test_unusable_frame_keeps_the_last_picture_and_the_item_says_why(window: Window) -> None:
+    window.toggle()
+    window.frames(2)
+    window.tick_until(shows_a_frame(window))
+    window.level = fakes.UNUSABLE
+    window.tick_until(lambda: window.item.caption == fakes.REASON)
+    assert window.item.title.endswith(": not updated")
+    assert window.item.data_shape == (96, 96)
+    window.level = 0.0
+    window.tick_until(lambda: not window.item.caption)
+    assert not window.item.title.endswith(": not updated")
+
+
+def test_refused_scan_is_told(window: Window) -> None:
+    parameters = profile_parameters((96, 96), 1.0, 3.0)
+    parameters.external_scan_mode = 1
+    window.scan.set_current_frame_parameters(parameters)
+    refused = threading.Event()
+    window.toggle()
+    running = window.menu_item.running(window.window)
+    assert running is not None
+    refuse = running.item.refuse
+
+    def told(reason: str) -> None:
+        refuse(reason)
+        refused.set()
+
+    running._tap._refuse = told
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    assert refused.wait(PATIENCE_S)
+    window.window.periodic()
+    assert "external_scan_mode is 1" in window.item.caption
+
+
+def test_change_of_settings_is_followed(window: Window) -> None:
+    window.toggle()
+    window.frames(3)
+    window.scan.set_current_frame_parameters(profile_parameters((64, 96), 1.0, 4.0))
+    window.tick_until(lambda: window.item.data_shape == (64, 96))
+    assert window.item.dimensional_calibrations[1].scale == pytest.approx(4.0 / 96)
+
+
+def test_failed_frame_is_told_and_the_next_one_is_shown(window: Window) -> None:
+    window.toggle()
+    window.frames(2)
+    window.level = fakes.BROKEN
+    window.tick_until(lambda: "the lattice fell apart" in window.item.caption)
+    window.level = 0.0
+    window.tick_until(lambda: not window.item.caption)
+
+
+def test_windows_own_on_close_is_still_called_after_ours(window: Window) -> None:
+    order: list[str] = []
+    item_was_live: list[bool] = []
+
+    def before() -> None:
+        order.append("theirs")
+        item_was_live.append(window.item.is_live)
+
+    window.window.on_close = before
+    window.toggle()
+    window.toggle()
+    window.toggle()
+    window.window.on_close()
+    assert order == ["theirs"]
+    assert item_was_live == [False]
+
+
+def test_running_scan_is_the_current_one(window: Window) -> None:
+    assert current_scan() is window.scan
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    playing = current_scan()
+    assert playing is window.scan
+
+
+def test_without_a_scan_the_user_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(extension, "current_scan", lambda: None)
+    monkeypatch.setattr(extension, "_notify", told.append)
+    window.toggle()
+    assert told == ["There is no scan to correct: no scan device is registered."]
+    assert window.item is None
+
+
+class Broker:
+    """Nion's api broker, as far as an extension needs it."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def get_api(self, **_: Any) -> "Broker":
+        return self
+
+    def create_menu_item(self, item: Any) -> Any:
+        self.items.append(item)
+        return item
+
+
+def test_extension_makes_one_menu_item_and_takes_it_back() -> None:
+    broker = Broker()
+    made = extension.DistortionExtension(broker)
+    assert [item.menu_item_name for item in broker.items] == ["Correct Live Scan"]
+    made.close()
+
+
+def test_plug_in_offers_its_extension_exactly_once() -> None:
+    package = importlib.import_module("nionswift_plugin.nion_distortion")
+    public = {name for name in vars(package) if name.endswith("Extension")}
+    modules = [value for value in vars(package).values() if isinstance(value, type(asyncio))]
+    assert public == {"DistortionExtension"}
+    assert not modules
+
+
+@pytest.mark.parametrize("name", ["nion_distortion", "nion_distortion_simulator"])
+def test_manifest_waits_for_the_instrumentation_kit(name: str) -> None:
+    path = REPOSITORY / "nionswift_plugin" / name / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["identifier"] == name
+    assert manifest["requires"] == ["nion.instrumentation-kit ~= 0.1"]
+
+
+def test_simulated_microscope_is_not_registered_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NION_DISTORTION_SIMULATOR", raising=False)
+    with pytest.raises(RequirementsException, match="only when NION_DISTORTION_SIMULATOR=1"):
+        importlib.import_module("nionswift_plugin.nion_distortion_simulator")
