@@ -1,0 +1,130 @@
+"""How well a distortion field does, by the truth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Score", "score_map"]
+
+Array = npt.NDArray[np.float64]
+
+BAND = 1.96
+"""Standard deviations that hold 95 % of normal errors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a field removes of the distortion, and what it leaves.
+
+    Parameters
+    ----------
+    share : float
+        Share of the distortion's power that is removed: ``1 - sum|e|^2 / sum|d|^2``.
+    rms_pm : tuple of float
+        What is left, rms for each axis (slow, fast).
+    worst_pm : float
+        The longest vector that is left.
+    before_pm : tuple of float
+        What there was, rms for each axis.
+    claimed_pm : tuple of float, optional
+        The field's own standard deviation, rms for each axis; None where it was not given.
+    z : float, optional
+        Rms of error over claimed standard deviation, both axes together.
+    coverage : float, optional
+        Share of the errors within 1.96 claimed standard deviations.
+    """
+
+    share: float
+    rms_pm: tuple[float, float]
+    worst_pm: float
+    before_pm: tuple[float, float]
+    claimed_pm: tuple[float, float] | None = None
+    z: float | None = None
+    coverage: float | None = None
+
+
+def score_map(
+    displacement_px: npt.NDArray[np.floating],
+    valid: npt.NDArray[np.bool_],
+    place: Callable[[Array], Array],
+    *,
+    pixel_size_nm: float,
+    std_px: npt.NDArray[np.floating] | None = None,
+    step_px: int = 1,
+) -> Score:
+    """Judge a field by the map that it implies: pixel -> place in the scan -> place on the sample.
+
+    Parameters
+    ----------
+    displacement_px : ndarray, shape (2, ny, nx)
+        ``corrected[u] = raw[u + displacement_px(u)]``.
+    valid : ndarray of bool, shape (ny, nx)
+        The pixels that the scan saw.
+    place : callable
+        True place on the sample of places in the scan, (n, 2) to (n, 2), px:
+        ``truth.stationary_place_px`` for a stationary field, ``truth.place_px`` for a frame's.
+    pixel_size_nm : float
+        Side of a pixel.
+    std_px : ndarray, shape (2, ny, nx), optional
+        Standard deviation that the field claims.
+    step_px : int, default: 1
+        Judge every so many lines and pixels.
+
+    Returns
+    -------
+    Score
+        Over the valid pixels.
+
+    Raises
+    ------
+    ValueError
+        If fewer than three pixels are valid.
+
+    Notes
+    -----
+    The best affine map is taken out of the places before and after: it is the gauge, which no
+    lattice of unknown constants can tell.
+    """
+    every = np.s_[::step_px, ::step_px]
+    y, x = np.nonzero(valid[every])
+    if len(y) < 3:
+        raise ValueError(f"valid must have at least 3 pixels, not {len(y)}")
+    pixels = step_px * np.stack([y, x], axis=1)
+    moved = displacement_px[:, pixels[:, 0], pixels[:, 1]].T.astype(np.float64)
+    error = _without_affine(pixels, place(pixels + moved))
+    before = _without_affine(pixels, place(pixels.astype(np.float64)))
+    pm = 1e3 * pixel_size_nm
+    claims = {}
+    if std_px is not None:
+        claims = _claims(error, std_px[:, pixels[:, 0], pixels[:, 1]].T.astype(np.float64), pm)
+    return Score(
+        share=float(1.0 - np.sum(error**2) / np.sum(before**2)) if np.any(before) else 0.0,
+        rms_pm=_rms(pm * error),
+        worst_pm=float(pm * np.sqrt(np.sum(error**2, axis=1).max())),
+        before_pm=_rms(pm * before),
+        **claims,
+    )
+
+
+def _without_affine(pixels: npt.NDArray[np.int64], places: Array) -> Array:
+    centred = pixels - pixels.mean(axis=0)
+    affine = np.column_stack([np.ones(len(pixels)), centred])
+    best = np.linalg.solve(affine.T @ affine, affine.T @ places)
+    return np.asarray(places - affine @ best)
+
+
+def _rms(error: Array) -> tuple[float, float]:
+    slow, fast = np.sqrt(np.mean(error**2, axis=0))
+    return float(slow), float(fast)
+
+
+def _claims(error: Array, std: Array, pm: float) -> dict[str, Any]:
+    z = error / std
+    return {
+        "claimed_pm": _rms(pm * std),
+        "z": float(np.sqrt(np.mean(z**2))),
+        "coverage": float(np.mean(np.abs(z) < BAND)),
+    }
