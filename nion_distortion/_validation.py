@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["as_array", "as_finite", "as_positive", "check_length", "frozen", "reduce_frozen"]
+__all__ = ["as_array", "as_finite", "as_positive", "check_length", "frozen", "owned", "reduce_frozen"]
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -28,6 +28,23 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     result = array.copy()
     result.flags.writeable = False
     return result
+
+
+def owned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Make an array read-only that nobody else holds: `frozen` without the copy.
+
+    Parameters
+    ----------
+    array : ndarray
+        An array that the caller has just made.
+
+    Returns
+    -------
+    ndarray
+        The same array, read-only.
+    """
+    array.flags.writeable = False
+    return array
 
 
 def as_array(

@@ -25,8 +25,8 @@ __all__ = [
 
 FieldKind = Literal["stationary", "frame"]
 
-RIM_PX, RIM_STEPS = 4, 2
-"""At the start of a line the slope changes fastest: so many pixels take so many more steps."""
+MOST_STEPS, SETTLED_PX = 30, 0.02
+"""After a Newton step shorter than this the place is right within 1e-4 px: most pixels need one."""
 
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances less than this much per pixel, the scan turns back."""
@@ -215,7 +215,9 @@ def _resize(image: npt.NDArray[Any], shape_px: tuple[int, int]) -> npt.NDArray[n
     """Resize the last two axes linearly; the edges of the field of view stay where they are."""
     if image.ndim == 3:
         return frozen(np.stack([_resize(layer, shape_px) for layer in image]))
-    resized = cv2.resize(image, (shape_px[1], shape_px[0]), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        np.ascontiguousarray(image), (shape_px[1], shape_px[0]), interpolation=cv2.INTER_LINEAR
+    )
     return np.asarray(resized, dtype=np.float32)
 
 
@@ -302,7 +304,7 @@ def scan_places_of_pixels(
     Notes
     -----
     Equal to `scan_places` at every pixel. Each pixel starts where its neighbour's solution and its
-    slope put it, so that one Newton step is enough.
+    slope put it, so that one Newton step is enough nearly everywhere.
     """
     _, ny, nx = moving_px.shape
     displacement = np.empty((2, ny, nx), np.float32)
@@ -313,7 +315,28 @@ def scan_places_of_pixels(
         _solve_rows(moving_px, gauge, start, stop, displacement, valid)
 
     for_chunks(part, ny, smallest=16)
+    _refuse_folds(moving_px, gauge, valid)
     return displacement, valid
+
+
+def _refuse_folds(
+    moving_px: npt.NDArray[np.float32],
+    gauge: npt.NDArray[np.float64],
+    valid: npt.NDArray[np.bool_],
+) -> None:
+    """Mark pixels whose place the beam passed more than once, forwards and backwards."""
+    advance = moving_px[1, :, 1:] - moving_px[1, :, :-1]
+    y, x = np.nonzero(advance > 1 - LEAST_MAGNIFICATION)
+    if not y.size:
+        return
+    ends = np.stack([np.stack([y, x]), np.stack([y, x + 1])], axis=-1)  # (2, steps, 2)
+    places = ends - moving_px[:, ends[0], ends[1]] - gauge[:, :1, None]
+    pixels = np.einsum("ab,bnk->ank", np.linalg.inv(gauge[:, 1:]), places)
+    rows = np.rint(pixels[0].mean(axis=1)).clip(0, valid.shape[0] - 1).astype(int)
+    first = np.floor(pixels[1].min(axis=1)).clip(0).astype(int)
+    last = np.ceil(pixels[1].max(axis=1)).clip(0).astype(int)
+    for row, start, stop in zip(rows, first, last, strict=True):  # rare, and of different lengths
+        valid[row, start : stop + 1] = False
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -434,15 +457,18 @@ def _solve_rows(moving, gauge, first, last, displacement, valid):  # type: ignor
         for column in range(nx):
             py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
             px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
-            for _ in range(30 if column == 0 else RIM_STEPS if column < RIM_PX else 0):
-                y, x = _step(py, px, y, x, _cubic(moving, y, x))
-            e = _cubic(moving, y, x)
-            y, x = _step(py, px, y, x, e)
+            for _ in range(MOST_STEPS):
+                e = _cubic(moving, y, x)
+                new_y, new_x = _step(py, px, y, x, e)
+                moved = abs(new_y - y) + abs(new_x - x)
+                y, x = new_y, new_x
+                if moved < SETTLED_PX:
+                    break
             displacement[0, row, column], displacement[1, row, column] = y - row, x - column
             forward = (1 - e[2]) * (1 - e[5]) - e[3] * e[4]
             inside = y >= 0.0 and y <= ny - 1.0 and x >= 0.0 and x <= nx - 1.0
             forwards = forward > LEAST_MAGNIFICATION and 1 - e[5] > LEAST_MAGNIFICATION
-            valid[row, column] = inside and forwards
+            valid[row, column] = inside and forwards and moved < SETTLED_PX
             if forwards:  # the neighbour's place, to first order
                 y += (gauge[0, 2] * (1 - e[5]) + gauge[1, 2] * e[3]) / forward
                 x += (gauge[1, 2] * (1 - e[2]) + gauge[0, 2] * e[4]) / forward

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
 
 __all__ = ["Basis", "cosines"]
@@ -251,7 +251,7 @@ class Basis:
         profiles = self._profiles(y, weights).astype(np.float32)
         table = self._fast_table(x).astype(np.float32)
         result: npt.NDArray[np.float32] = np.matmul(profiles, table)
-        return result
+        return owned(result)
 
     def _fast_table(self, x: Array) -> Array:
         """Functions of x: cosines, line fly-back (2), first lines, nodes of the walk."""

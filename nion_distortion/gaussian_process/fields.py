@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.interpolate import make_interp_spline
 
 from nion_distortion._chunks import for_chunks
+from nion_distortion._validation import owned
 from nion_distortion.distortion import (
     DistortionField,
     FieldKind,
@@ -85,10 +86,10 @@ def estimate_field(
     std = np.sqrt(_quadratic_form(design[:size], covariance).clip(0.0))
     unremoved = np.sqrt(_unremoved_variance(basis, hyperparameters, design[size:]))
     field = DistortionField(
-        displacement_px=displacement,
+        displacement_px=owned(displacement),
         std_px=nodes.spread(std),
         unremoved_std_px=nodes.spread(unremoved),
-        valid=valid,
+        valid=owned(valid),
         kind=kind,
         settings=settings,
         reference="free",
@@ -191,11 +192,13 @@ class _Nodes(NamedTuple):
 
     def spread(self, values: Array) -> npt.NDArray[np.float32]:
         """Interpolate values (2, nodes) to all pixels."""
+        if np.ptp(values, axis=1).max() == 0.0:
+            return np.broadcast_to(values[:, :1, None].astype(np.float32), (2, *self.shape_px))
         to_y = _spline_matrix(self.y, self.shape_px[0])
         to_x = _spline_matrix(self.x, self.shape_px[1])
         grid = values.reshape(2, len(self.y), len(self.x)).astype(np.float32)
         result: npt.NDArray[np.float32] = np.matmul(np.matmul(to_y, grid), to_x.T)
-        return np.maximum(result, 0.0, out=result)
+        return owned(np.maximum(result, 0.0, out=result))
 
     def rms_std(self, design: Array, covariance: Array) -> float:
         """Propagate the weights' covariance to the rms length of the displacement, px."""

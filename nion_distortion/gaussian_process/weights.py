@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.linalg import lapack, solve_triangular
 
 from nion_distortion._chunks import for_chunks
-from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion._validation import as_array, owned, reduce_frozen
 
 __all__ = [
     "Information",
@@ -59,16 +59,10 @@ class Information:
     def __add__(self, other: "Information") -> "Information":
         crosses = [one.cross for one in (self, other) if one.cross is not None]
         return Information(
-            blocks=_owned(self.blocks + other.blocks),
-            vector=_owned(self.vector + other.vector),
-            cross=_owned(np.sum(crosses, axis=0)) if crosses else None,
+            blocks=owned(self.blocks + other.blocks),
+            vector=owned(self.vector + other.vector),
+            cross=owned(np.sum(crosses, axis=0)) if crosses else None,
         )
-
-
-def _owned(array: Array) -> Array:
-    """Freeze an array that nobody else holds, so that it is not copied."""
-    array.flags.writeable = False
-    return array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,7 +121,7 @@ def information(design: Array, targets: Array, weights: Array) -> Information:
     both = np.flatnonzero(weights[:, 0, 1])
     cross = _signed_gram(design[:, both], weights[both, 0, 1]) if both.size else None
     vector = np.einsum("nab,nb->an", weights, targets) @ design.T
-    return Information(blocks=_owned(blocks), vector=_owned(vector), cross=cross)
+    return Information(blocks=owned(blocks), vector=owned(vector), cross=cross)
 
 
 def _signed_gram(design: Array, weights: Array) -> Array:
@@ -192,7 +186,7 @@ def solve(given: Information, precision: Array) -> Posterior:
     else:
         covariance = np.stack([_inverse(block) for block in blocks])
         mean = np.einsum("aij,aj->ai", covariance, vector)
-    return Posterior(mean=_owned(mean), covariance=_owned(covariance))
+    return Posterior(mean=owned(mean), covariance=owned(covariance))
 
 
 def _joined(blocks: Array, cross: Array) -> Array:
@@ -226,8 +220,8 @@ def marginal(given: Information, kept: int, nuisance_precision: Array) -> Inform
         )
     ]
     return Information(
-        blocks=_owned(np.stack([matrix for matrix, _ in parts])),
-        vector=_owned(np.stack([vector for _, vector in parts])),
+        blocks=owned(np.stack([matrix for matrix, _ in parts])),
+        vector=owned(np.stack([vector for _, vector in parts])),
     )
 
 
@@ -382,4 +376,4 @@ def padded(given: Information, known: Information) -> Information:
     if known.cross is not None:
         cross = np.zeros((size, size)) if cross is None else cross.copy()
         cross[:kept, :kept] += known.cross
-    return Information(blocks=_owned(blocks), vector=_owned(vector), cross=cross)
+    return Information(blocks=owned(blocks), vector=owned(vector), cross=cross)
