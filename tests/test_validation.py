@@ -55,19 +55,19 @@ def test_another_shape_is_refused_by_name(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("value", [None, "wide", [1.0, 2.0], object()])
 def test_what_is_no_number_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="^width must be a number, not "):
+    with pytest.raises(ValueError, match=r"^width must be a number, not "):
         as_finite("width", value)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_number_that_is_not_finite_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="^width must be finite, not "):
+    with pytest.raises(ValueError, match=r"^width must be finite, not "):
         as_finite("width", value)
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-300, -5])
 def test_a_number_that_is_not_positive_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="^width must be positive, not "):
+    with pytest.raises(ValueError, match=r"^width must be positive, not "):
         as_positive("width", value)
 
 
