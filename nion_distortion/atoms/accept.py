@@ -163,8 +163,9 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
         return clear
     positions, height = parameters[clear, :2], parameters[:, AMPLITUDE]
     tree = cKDTree(positions)
-    spacing = np.median(tree.query(positions[:: 1 + len(positions) // PROBED], k=2)[0][:, 1])
-    third = tree.query(parameters[weak, :2], k=3)[0][:, 2]
+    nearest, _ = tree.query(positions[:: 1 + len(positions) // PROBED], k=[2])
+    spacing = np.median(nearest)
+    third, _ = tree.query(parameters[weak, :2], k=[3])
     high = height[weak] > LOWEST * np.median(height[clear])
-    clear[weak[(third < NEIGHBOURHOOD * spacing) & high]] = True
+    clear[weak[(np.ravel(third) < NEIGHBOURHOOD * spacing) & high]] = True
     return clear

@@ -133,7 +133,10 @@ def _settle(view: View, fits: Fits, model: npt.NDArray[np.float32], window: Wind
         moving = fits.active.copy()
         before = fits.parameters[moving]
         improve(view.image, model, fits, window)
-        redraw(model, before, fits.parameters[moving])
+        if 2 * len(before) > len(moving):
+            model[:] = render(fits.parameters, view.image.shape)
+        else:
+            redraw(model, before, fits.parameters[moving])
         if not fits.active.any():
             break
 

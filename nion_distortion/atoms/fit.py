@@ -206,10 +206,10 @@ def redraw(image: Image, before: Floats, after: Floats) -> None:
 def _draw(image: Image, parameters: Floats) -> None:
     """Add Gaussians: each thread to rows of its own, always in the same order of columns."""
 
-    def rows(start: int, stop: int) -> None:
+    def _chunk(start: int, stop: int) -> None:
         _draw_rows(image, parameters, start, stop)
 
-    for_chunks(rows, len(image), smallest=64)
+    for_chunks(_chunk, len(image), smallest=64)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -257,17 +257,17 @@ def improve(
     method on the quasi-likelihood with its expected curvature. Weights belong to the model, never
     to the data, whose own noise would bias amplitudes.
     """
-    drawn = np.empty((0, 0), np.float32) if model is None else model
-    offsets = disc(window.radius_px)
+    drawn = image[:1] if model is None else model
+    halves = disc(window.radius_px)
 
-    def rows(start: int, stop: int) -> None:
-        _improve_rows(image, drawn, fits.rows(slice(start, stop)), window, offsets)
+    def _chunk(start: int, stop: int) -> None:
+        _improve_rows(image, drawn, fits.rows(slice(start, stop)), window, halves)
 
-    for_chunks(rows, len(fits.chi2), smallest=SMALLEST_CHUNK)
+    for_chunks(_chunk, len(fits.chi2), smallest=SMALLEST_CHUNK)
 
 
 def disc(radius_px: float) -> Places:
-    """List the pixels of a window.
+    """List the rows of a window.
 
     Parameters
     ----------
@@ -276,33 +276,31 @@ def disc(radius_px: float) -> Places:
 
     Returns
     -------
-    ndarray, shape (n, 2)
-        Offsets (y, x) from its middle.
+    ndarray, shape (rows,)
+        How many pixels each row reaches to either side of the middle.
     """
     reach = int(radius_px)
-    side = np.arange(-reach, reach + 1)
-    y, x = np.meshgrid(side, side, indexing="ij")
-    inside = y**2 + x**2 <= radius_px**2
-    return np.stack([y[inside], x[inside]], axis=1)
+    halves = np.sqrt(radius_px**2 - np.arange(-reach, reach + 1) ** 2)
+    return np.asarray(halves, dtype=np.int64)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _improve_rows(image: Image, drawn: Image, fits: Fits, window: Window, offsets: Places) -> None:
-    normal, right = np.zeros((5, 5)), np.empty(5)
-    pixels = np.empty((6, len(offsets)))
+def _improve_rows(image: Image, drawn: Image, fits: Fits, window: Window, halves: Places) -> None:
+    normal, right, step = np.zeros((5, 5)), np.empty(5), np.empty(5)
+    patch, along = np.empty((5, np.sum(2 * halves + 1))), np.empty((2, len(halves)))
     for n in range(len(fits.chi2)):
         if not fits.active[n]:
             continue
         now = fits.parameters[n]
-        fits.pixels[n] = _gather(image, drawn, now, fits.middle[n], (offsets, pixels))
-        fits.chi2[n] = _sums(pixels, now, window, normal, right)
+        fits.pixels[n] = _copied((image, drawn), now, fits.middle[n], halves, (patch, along))
+        fits.chi2[n] = _sums(patch, fits.pixels[n], now, window, (normal, right))
         normal[LOG_SIGMA, LOG_SIGMA] += window.precision
         right[LOG_SIGMA] += window.precision * (window.log_sigma - now[LOG_SIGMA])
         if fits.pixels[n] < FEWEST_PIXELS or not _factorised(normal):
             _give_up(fits, n)
             continue
         _inverse(normal, fits.covariance[n])
-        length = _moved(now, fits.covariance[n], right, fits.last[n])
+        length = _moved(now, fits.covariance[n], right, fits.last[n], step)
         fits.active[n] = length > max(TOLERANCE_PX, TOLERANCE * np.sqrt(fits.covariance[n, Y, Y]))
         if _is_away(now, fits.middle[n], window):
             _give_up(fits, n)
@@ -314,27 +312,37 @@ def _give_up(fits: Fits, n: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _gather(
-    image: Image, drawn: Image, now: Floats, middle: Places, into: tuple[Places, Floats]
+def _copied(
+    images: tuple[Image, Image],
+    now: Floats,
+    middle: Places,
+    halves: Places,
+    into: tuple[Floats, Floats],
 ) -> int:
-    """Copy a window: value, expected without background, e, dy, dx, and whether it exists."""
-    offsets, pixels = into
-    reach = -offsets[0, 0]
-    along_y, along_x = np.empty(2 * reach + 1), np.empty(2 * reach + 1)
-    _gaussian(along_y, middle[0] - reach - now[Y], now[LOG_SIGMA])
-    _gaussian(along_x, middle[1] - reach - now[X], now[LOG_SIGMA])
-    count, alone = 0, drawn.shape[0] == 0
-    for k in range(len(offsets)):
-        oy, ox = offsets[k]
-        i, j = middle[0] + oy, middle[1] + ox
-        shape = along_y[oy + reach] * along_x[ox + reach]
-        pixels[2, k], pixels[3, k], pixels[4, k] = shape, i - now[Y], j - now[X]
-        if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]:
-            pixels[0, k], pixels[5, k] = image[i, j], 1.0
-            pixels[1, k] = now[AMPLITUDE] * shape if alone else drawn[i, j]
-            count += 1
-        else:
-            pixels[0, k], pixels[1, k], pixels[5, k] = 0.0, 0.0, 0.0
+    """Copy what lies of a window in the image: value, expected without background, e, dy, dx."""
+    image, drawn = images
+    patch, along = into
+    reach, alone, count = len(halves) // 2, len(drawn) == 1, 0
+    _gaussian(along[0], middle[0] - reach - now[Y], now[LOG_SIGMA])
+    _gaussian(along[1], middle[1] - reach - now[X], now[LOG_SIGMA])
+    for row in range(len(halves)):
+        i, half = middle[0] - reach + row, halves[row]
+        first, stop = max(0, middle[1] - half), min(image.shape[1], middle[1] + half + 1)
+        if i < 0 or i >= image.shape[0] or stop <= first:
+            continue
+        # Slices start at zero: a loop over them is known to stay inside, and takes several at once.
+        end = count + stop - first
+        values, expected = image[i, first:stop], drawn[0 if alone else i, first:stop]
+        value_to, expected_to = patch[0, count:end], patch[1, count:end]
+        e_to, dy_to, dx_to = patch[2, count:end], patch[3, count:end], patch[4, count:end]
+        e, height = along[1, first - middle[1] + reach :], along[0, row]
+        dy, dx = i - now[Y], first - now[X]
+        for k in range(stop - first):
+            shape = height * e[k]
+            value_to[k] = values[k]
+            expected_to[k] = now[AMPLITUDE] * shape if alone else expected[k]
+            e_to[k], dy_to[k], dx_to[k] = shape, dy, dx + k
+        count = end
     return count
 
 
@@ -353,17 +361,18 @@ def _gaussian(values: Floats, first: float, log_sigma: float) -> None:
 # Sums may be taken in any order (always the same one): only so can they be taken several at once.
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def _sums(  # noqa: PLR0915 - one statement for each sum
-    pixels: Floats, now: Floats, window: Window, normal: Floats, right: Floats
+    patch: Floats, count: int, now: Floats, window: Window, into: tuple[Floats, Floats]
 ) -> float:
     """Sum J^T J / v (lower triangle), J^T r / v and r^2 / v, which is returned."""
+    normal, right = into
     yy = xy = xx = ay = ax = aa = sy = sx = sa = ss = by = bx = ba = bs = bb = 0.0
     ry = rx = ra = rs = rb = chi2 = 0.0
     gain, floor = window.gain, window.floor
     offset = window.offset + gain * now[BACKGROUND]
-    for k in range(pixels.shape[1]):
-        e, dy, dx = pixels[2, k], pixels[3, k], pixels[4, k]
-        weight = pixels[5, k] / max(gain * pixels[1, k] + offset, floor)
-        residual = pixels[0, k] - pixels[1, k] - now[BACKGROUND]
+    for k in range(count):
+        e, dy, dx = patch[2, k], patch[3, k], patch[4, k]
+        weight = 1.0 / max(gain * patch[1, k] + offset, floor)
+        residual = patch[0, k] - patch[1, k] - now[BACKGROUND]
         away = dy * dy + dx * dx
         we, wr = weight * e, weight * residual
         wee, wre = we * e, wr * e
@@ -452,14 +461,14 @@ def _is_away(now: Floats, middle: Places, window: Window) -> bool:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _moved(now: Floats, covariance: Floats, right: Floats, last: Floats) -> float:
+def _moved(now: Floats, covariance: Floats, right: Floats, last: Floats, step: Floats) -> float:
     """Take the step, at its own length where neighbours alternate; return its length in px.
 
     Fits of overlapping columns take turns in the same pixels. Aitken's factor, from the last two
     steps of each, stops them from swinging.
     """
-    step = np.zeros(5)
     for i in range(5):
+        step[i] = 0.0
         for j in range(5):
             step[i] += covariance[i, j] * right[j]
     change_y, change_x = step[Y] - last[Y], step[X] - last[X]
@@ -474,7 +483,7 @@ def _moved(now: Floats, covariance: Floats, right: Floats, last: Floats) -> floa
     share = min(share, LONGEST_LOG_STEP / max(abs(step[LOG_SIGMA]), 1e-30))
     for i in range(5):
         now[i] += share * step[i]
-    return length
+    return float(length)
 
 
 def hottest(image: Image, model: Image, fits: Fits, window: Window) -> Floats:
@@ -495,13 +504,13 @@ def hottest(image: Image, model: Image, fits: Fits, window: Window) -> Floats:
         From 0 to 1; near 1 for a single hot pixel.
     """
     share = np.empty(len(fits.chi2))
-    offsets = disc(window.radius_px)
+    halves = disc(window.radius_px)
 
-    def rows(start: int, stop: int) -> None:
+    def _chunk(start: int, stop: int) -> None:
         part = slice(start, stop)
-        _hottest_rows(image, model, fits.rows(part), window, (offsets, share[part]))
+        _hottest_rows(image, model, fits.rows(part), window, (halves, share[part]))
 
-    for_chunks(rows, len(share), smallest=SMALLEST_CHUNK)
+    for_chunks(_chunk, len(share), smallest=SMALLEST_CHUNK)
     return share
 
 
@@ -509,12 +518,14 @@ def hottest(image: Image, model: Image, fits: Fits, window: Window) -> Floats:
 def _hottest_rows(
     image: Image, drawn: Image, fits: Fits, window: Window, into: tuple[Places, Floats]
 ) -> None:
-    offsets, share = into
+    halves, share = into
+    reach = len(halves) // 2
     for n in range(len(share)):
         background, worst, total = fits.parameters[n, BACKGROUND], 0.0, 0.0
-        for k in range(len(offsets)):
-            i, j = fits.middle[n, 0] + offsets[k, 0], fits.middle[n, 1] + offsets[k, 1]
-            if 0 <= i < image.shape[0] and 0 <= j < image.shape[1]:
+        y, x = fits.middle[n]
+        for i in range(max(0, y - reach), min(image.shape[0], y + reach + 1)):
+            half = halves[i - y + reach]
+            for j in range(max(0, x - half), min(image.shape[1], x + half + 1)):
                 expected = background + drawn[i, j]
                 variance = max(window.gain * expected + window.offset, window.floor)
                 term = (image[i, j] - expected) ** 2 / variance

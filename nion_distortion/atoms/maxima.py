@@ -104,7 +104,7 @@ def column_sigma_px(image: npt.NDArray[np.float32]) -> float:
     found = [width for width in widths if width is not None]
     if not found:
         raise UnusableFrameError("no columns stand out of the image's noise")
-    return max(SMALLEST_SIGMA_PX, min(found) / (2.0 * np.sqrt(np.log(2.0))))
+    return float(max(SMALLEST_SIGMA_PX, min(found) / (2.0 * np.sqrt(np.log(2.0)))))
 
 
 def _half_width_px(lines: npt.NDArray[np.float32]) -> float | None:
@@ -126,7 +126,8 @@ def _autocorrelation(lines: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     padded = scipy.fft.next_fast_len(length + lags, real=True)
     spectrum = scipy.fft.rfft(lines - lines.mean(axis=1, keepdims=True), padded, axis=1)
     power = np.sum(spectrum.real**2 + spectrum.imag**2, axis=0, dtype=np.float64)
-    slow = np.exp(-2.0 * (np.pi * SLOWEST_PX * np.arange(len(power)) / padded) ** 2)
+    frequency = np.arange(padded // 2 + 1) / padded
+    slow = np.exp(-2.0 * (np.pi * SLOWEST_PX * frequency) ** 2)
     correlation = scipy.fft.irfft(power * (1.0 - slow) ** 2, padded)[:lags]
     overlap = len(lines) * (length - np.arange(lags))
     return np.asarray(correlation / overlap, dtype=np.float64)
@@ -153,7 +154,7 @@ def band_passed(
     """
     narrow = cv2.GaussianBlur(image, (0, 0), NARROW * sigma_px, borderType=cv2.BORDER_REFLECT_101)
     wide = cv2.GaussianBlur(image, (0, 0), WIDE * sigma_px, borderType=cv2.BORDER_REFLECT_101)
-    return narrow - wide, narrow
+    return np.subtract(narrow, wide, dtype=np.float32), np.asarray(narrow, dtype=np.float32)
 
 
 def peaks(image: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.float64]:
@@ -173,15 +174,12 @@ def peaks(image: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.flo
     """
     reach = max(1, round(sigma_px))
     around = cv2.dilate(image, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    is_peak = cv2.bitwise_and(
-        cv2.compare(image, around, cv2.CMP_EQ), cv2.compare(image, 0.0, cv2.CMP_GT)
-    )
-    is_peak[[0, -1]] = 0
-    is_peak[:, [0, -1]] = 0
-    found = cv2.findNonZero(is_peak)
-    if found is None:
+    is_peak = (image >= around) & (image > 0)
+    is_peak[[0, -1]] = False
+    is_peak[:, [0, -1]] = False
+    if not is_peak.any():
         return np.empty((0, 2))
-    x, y = found.reshape(-1, 2).T
+    x, y = np.reshape(cv2.findNonZero(is_peak.view(np.uint8)), (-1, 2)).T.astype(np.intp)
     shift = np.stack(
         [
             _parabola(image[y - 1, x], image[y, x], image[y + 1, x]),

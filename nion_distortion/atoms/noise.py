@@ -108,7 +108,10 @@ def _power_and_level(
     fine = cv2.sepFilter2D(residual, cv2.CV_32F, DIFFERENCE, DIFFERENCE)
     level = cv2.sepFilter2D(image, cv2.CV_32F, DIFFERENCE**2, DIFFERENCE**2)
     inner = (slice(2, -2, step), slice(2, -2, step))
-    return fine[inner] ** 2, level[inner]
+    return (
+        np.asarray(fine[inner] ** 2, dtype=np.float32),
+        np.asarray(level[inner], dtype=np.float32),
+    )
 
 
 def _binned(

@@ -96,11 +96,11 @@ def shared_covariance(
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = np.ascontiguousarray(both[np.lexsort(both.T[::-1])])
 
-    def owners(start: int, stop: int) -> None:
+    def _chunk(start: int, stop: int) -> None:
         first, last = np.searchsorted(both[:, 0], [start, stop])
         _add_pairs(model, fits, window, both[first:last], result)
 
-    for_chunks(owners, len(result), smallest=128)
+    for_chunks(_chunk, len(result), smallest=128)
     return result
 
 

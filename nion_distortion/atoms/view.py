@@ -153,7 +153,9 @@ def oriented(scaled: Normalised) -> View:
     if skewness > 0.0:
         return bright
     dark = bright.flipped()
-    return dark if skewness < CLEARLY_DARK else min((bright, dark), key=_probed_width_px)
+    if skewness < CLEARLY_DARK:
+        return dark
+    return bright if _probed_width_px(bright) <= _probed_width_px(dark) else dark
 
 
 def _skewness(view: View) -> float:
@@ -168,7 +170,8 @@ def _skewness(view: View) -> float:
 
 
 def _probed_width_px(view: View) -> float:
-    return _width_px(view, _begun(view, peaks(view.band, view.sigma_px)))
+    fits = _begun(view, peaks(view.band, view.sigma_px))
+    return _width_px(view, fits)
 
 
 def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
