@@ -145,13 +145,13 @@ def erase_columns(
     result = np.array(image, dtype=np.float64)
     disc, level = np.zeros(image.shape, dtype=bool), np.zeros(image.shape)
     for n in np.flatnonzero(~keep):
-        where, distance2 = _around(columns, n, image.shape)
+        where, distance2 = _around(columns, int(n), image.shape)
         inside = distance2 < REACH_SIGMA**2
         disc[where] |= inside
         level[where] = np.where(inside, columns.background[n], level[where])
     sign = 1.0 if columns.polarity == "bright" else -1.0
     for n in np.flatnonzero(keep):
-        where, distance2 = _around(columns, n, image.shape)
+        where, distance2 = _around(columns, int(n), image.shape)
         level[where] += sign * columns.amplitude[n] * np.exp(-0.5 * distance2)
     deviation = np.sqrt(np.maximum(noise.gain * level[disc] + noise.offset, 0.0))
     result[disc] = level[disc] + deviation * rng.normal(size=deviation.shape)
@@ -197,8 +197,8 @@ def _residual_px(indexed: IndexedColumns) -> Array:
 
 
 def _spacing_px(positions: Array) -> float:
-    distances, _ = KDTree(positions).query(positions, k=2)
-    return float(np.median(distances[:, 1]))
+    distances, _ = KDTree(positions).query(positions, k=[2])
+    return float(np.median(distances))
 
 
 def _nearest(positions: Array, wanted: Array, radius: float) -> npt.NDArray[np.intp]:

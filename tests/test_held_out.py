@@ -1,0 +1,89 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from held_out_cases import erase_columns, held_out_residual
+from scipy.spatial import KDTree
+
+from nion_distortion.atoms import find_columns
+from nion_distortion.files import read_frames
+from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
+from simulator.detector import Detector
+from simulator.microscope import Microscope
+from simulator.scan import ScanErrors, strong_flyback
+from simulator.specimen import make_specimen
+
+STO = Path(__file__).resolve().parents[2] / "shared/data/sto/16_STOimage_1.ser"
+SETTINGS = ScanSettings(
+    shape_px=(256, 256), field_of_view_nm=8.0, dwell_time_us=1.0, flyback_time_us=30.0
+)
+
+
+def frame_with(errors: ScanErrors, channel: str = "HAADF") -> Frame:
+    microscope = Microscope(
+        make_specimen("sto_001", rotation_rad=0.05),
+        errors=errors,
+        detector=Detector(counts_at_peak=100.0, gain=20.0, offset=300.0),
+    )
+    return microscope.shot(SETTINGS, channel=channel).frame
+
+
+def distances(positions: npt.NDArray[Any], to: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    found, _ = KDTree(to).query(positions)
+    return np.asarray(found)
+
+
+def test_erased_columns_are_gone_and_the_others_stay() -> None:
+    image = frame_with(ScanErrors()).image
+    columns = find_columns(image)
+    keep = np.random.default_rng(0).random(len(columns)) > 0.2
+    erased = erase_columns(image, columns, keep, rng=np.random.default_rng(1))
+    off = distances(columns.positions_px, to=find_columns(erased).positions_px)
+    assert np.mean(off[~keep] < 3) < 0.02
+    assert np.mean(off[keep] < 0.5) > 0.99
+    pixels = np.moveaxis(np.indices(image.shape), 0, -1).reshape(-1, 2)
+    away = distances(pixels, to=columns.positions_px[~keep]).reshape(image.shape)
+    far = away > 4 * columns.sigma_px[~keep].max() + 1
+    assert far.any()
+    np.testing.assert_array_equal(erased[far], image[far])
+
+
+@pytest.mark.parametrize("channel", ["HAADF", "BF"])
+def test_what_replaces_a_column_is_the_background_with_its_noise(channel: str) -> None:
+    columns = find_columns(image := frame_with(ScanErrors(), channel).image)
+    none = np.zeros(len(columns), dtype=bool)
+    erased = erase_columns(image, columns, none, rng=np.random.default_rng(1))
+    inside = erased[20:-20, 20:-20]  # columns cut by the edge are not fitted, and stay
+    assert np.mean(inside) == pytest.approx(np.median(columns.background), rel=0.02)
+    electrons = (inside - 300.0) / 20.0
+    assert np.var(electrons) == pytest.approx(np.mean(electrons), rel=0.15)
+
+
+def test_the_residual_of_erased_columns_is_what_is_left_of_the_distortion() -> None:
+    frame = frame_with(strong_flyback(SETTINGS, sign=1, seed=4))
+    found = held_out_residual(frame, rng=np.random.default_rng(0))
+    assert found.found >= 0.9 * found.erased
+    assert found.refitted <= 0.01 * found.erased
+    assert min(found.raw_pm) > 10
+    # what is left is the error of the columns' own fits: 2 pm for Sr, 4 pm for Ti-O
+    for held_out, fitted in zip(found.corrected_pm, found.fitted_pm, strict=True):
+        assert held_out < 5
+        assert 0.5 < fitted / held_out < 1.1
+
+
+def test_a_frame_that_cannot_be_measured_says_why() -> None:
+    flat = Frame(image=np.full((256, 256), 7.0, np.float32), settings=SETTINGS)
+    with pytest.raises(UnusableFrameError, match="the same nearly everywhere"):
+        held_out_residual(flat, rng=np.random.default_rng(0))
+
+
+@pytest.mark.skipif(not STO.is_file(), reason="the real micrographs are not here")
+def test_columns_of_a_real_frame_that_were_never_fitted_come_to_rest() -> None:
+    found = held_out_residual(read_frames(STO)[0], rng=np.random.default_rng(0))
+    assert found.found >= 0.9 * found.erased
+    assert found.refitted == 0
+    assert found.raw_pm == pytest.approx((13.0, 9.2), abs=0.7)
+    assert found.corrected_pm[0] < 5.0
+    assert found.corrected_pm[1] < 0.5 * found.raw_pm[1]
