@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import math
 import queue
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 
 from nion_distortion.cli.summary import Run, make_folder
@@ -38,6 +38,9 @@ ROTATION_RAD, SEED = 0.07, 3
 DRIFT_NM_S, WALK_NM, JITTER_NM = (0.012, 0.018), 0.004, 0.002
 TIME_SCALE = 1.0
 """The simulated beam takes its real time."""
+
+JUDGED_PX = 4
+"""Every fourth line and pixel is compared with the truth."""
 
 PATIENCE_S = 120.0
 """A report that takes longer than this is not coming; compiling at a first start takes its time."""
@@ -163,25 +166,24 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> None
     frame, report = live.scan[0], live.report
     if report is None or report.field is None:
         return
-    displacement, valid = report.field.displacement_px, report.field.valid
-    pm = 1e3 * frame.settings.pixel_size_nm
-    left_over_px = importlib.import_module("simulator.judgement").left_over_px
-    before = left_over_px(truth, np.zeros_like(displacement), valid)
-    after = left_over_px(truth, displacement, valid)
+    score = importlib.import_module("simulator.scoring").score_map(
+        report.field.displacement_px,
+        report.field.valid,
+        truth.place_px,
+        pixel_size_nm=frame.settings.pixel_size_nm,
+        step_px=JUDGED_PX,
+    )
     # A frame that is held back has nothing yet from which the sample could have moved.
     undefined = {} if live.accepted else {"drift_y_nm": None, "drift_x_nm": None}
     run_so_far.add(
         dataclasses.replace(frame, index=number),
         report,
         accepted=live.accepted,
-        true_off_by_pm=pm * _rms_length(before),
-        true_corrected_pm=pm * _rms_length(after),
+        true_off_by_pm=math.hypot(*score.before_pm),
+        true_corrected_pm=math.hypot(*score.rms_pm),
+        true_share_removed_percent=100.0 * score.share,
         **undefined,
     )
-
-
-def _rms_length(vectors: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    return float(np.sqrt((vectors**2).sum(axis=1).mean()))
 
 
 def _write(folder: Path, name: str, done: Run) -> None:
@@ -201,6 +203,7 @@ def _numbers(live: Run, other: Run) -> dict[str, Any]:
             "frames": len(frames),
             "last_true_off_by_pm": frames[-1]["true_off_by_pm"],
             "last_true_corrected_pm": frames[-1]["true_corrected_pm"],
+            "last_true_share_removed_percent": frames[-1]["true_share_removed_percent"],
             "last_off_by_pm": frames[-1]["off_by_pm"],
             "last_corrected_pm": frames[-1]["corrected_pm"],
         },
