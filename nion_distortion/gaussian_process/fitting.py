@@ -14,7 +14,6 @@ from nion_distortion.gaussian_process.learning import Linearised, learn
 from nion_distortion.gaussian_process.weights import (
     Information,
     Posterior,
-    information,
     marginal,
     padded,
     solve,
@@ -168,7 +167,7 @@ def fit_frame_and_hyperparameters(
     hyperparameters = Hyperparameters.typical(pixel_size_nm)
     state = _start(samples, None)
     for number in range(MOST_PASSES):
-        linearised = _linearise(samples, state, basis, hyperparameters)
+        linearised = _linearise(samples, state, hyperparameters)
         basis, hyperparameters = learn(linearised, basis, hyperparameters, pixel_size_nm)
         fit, linearised = _solve_frame(samples, state, basis, hyperparameters, None)
         renewed = _renewed(samples, state, fit, linearised, guard=number < 2)
@@ -205,8 +204,8 @@ def frame_information(
         About the weights of D and W_k, without any prior of theirs.
     """
     state = _start(samples, moving_px)
-    linearised = _linearise(samples, state, basis, hyperparameters)
-    given = information(linearised.design, linearised.targets, linearised.weights)
+    linearised = _linearise(samples, state, hyperparameters)
+    given = linearised.information(basis)
     return marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
 
 
@@ -309,9 +308,9 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
 
 def _robust_lattice(crystal: Array, places: Array) -> Array:
     """Least squares over the columns that are calm: fly-back must not tilt the lattice."""
-    lattice = _least_squares(crystal, places)
-    rest = np.abs(places - crystal @ lattice.T).max(axis=1)
-    calm = rest < 3 * np.median(rest) + 1.0
+    whole: Array = _least_squares(crystal, places)
+    rest = np.abs(places - crystal @ whole.T).max(axis=1)
+    calm = rest < 3 * float(np.median(rest)) + 1.0
     return _least_squares(crystal[calm], places[calm])
 
 
@@ -326,16 +325,14 @@ def _covariance(samples: DistortionSamples) -> Array:
 
 
 def _linearise(
-    samples: DistortionSamples, state: _State, basis: Basis, hyperparameters: Hyperparameters
+    samples: DistortionSamples, state: _State, hyperparameters: Hyperparameters
 ) -> Linearised:
     off = samples.observed_px - state.predicted_px
     seen = samples.observed_px - np.einsum("nab,nb->na", state.jacobian, off)
     variance = _covariance(samples) + hyperparameters.floor_px**2
-    design = basis.design(state.predicted_px, spare=3)
-    design[basis.size :] = (state.crystal * state.scale).T
     return Linearised(
-        design=design,
         predicted_px=state.predicted_px,
+        crystal=(state.crystal * state.scale).T,
         targets=seen - state.places_px,
         weights=_weights(variance, state.jacobian) * state.robust[:, None, None],
         lattice_precision=LATTICE_PRIOR_PX**-2,
@@ -362,15 +359,13 @@ def _solve_frame(
     hyperparameters: Hyperparameters,
     known: Information | None,
 ) -> tuple[FrameFit, Linearised]:
-    linearised = _linearise(samples, state, basis, hyperparameters)
-    given = information(linearised.design, linearised.targets, linearised.weights)
+    linearised = _linearise(samples, state, hyperparameters)
+    given = linearised.information(basis)
     precision = np.full((2, given.vector.shape[1]), linearised.lattice_precision)
     precision[:, : basis.size] = 1.0 / _variances(basis, hyperparameters)
     kept = basis.stationary_size
     posterior = solve(padded(given, known) if known else given, precision)
     change = posterior.mean[:, basis.size :] * state.scale
-    residual = linearised.targets - (posterior.mean @ linearised.design).T
-    squares = np.einsum("na,nab,nb->n", residual, linearised.weights, residual)
     fit = FrameFit(
         basis=basis,
         hyperparameters=hyperparameters,
@@ -379,16 +374,28 @@ def _solve_frame(
         lattice_px=state.lattice_px + change,
         predicted_px=state.predicted_px,
         robust=state.robust,
-        chi2=float(squares.sum() / max(_freedom(linearised, posterior, precision), 1.0)),
+        chi2=_squares(linearised, given, posterior)
+        / max(_freedom(linearised, posterior, precision), 1.0),
     )
     return fit, linearised
+
+
+def _squares(linearised: Linearised, given: Information, posterior: Posterior) -> float:
+    """Weighted squared residual by the normal equations: no second look at the samples."""
+    targets, mean = linearised.targets, posterior.mean
+    total = np.einsum("na,nab,nb->", targets, linearised.weights, targets)
+    total -= 2 * (given.vector * mean).sum()
+    total += np.einsum("ai,aij,aj->", mean, given.blocks, mean, optimize=True)
+    if given.cross is not None:
+        total += 2 * mean[0] @ given.cross @ mean[1]
+    return float(total)
 
 
 def _freedom(linearised: Linearised, posterior: Posterior, precision: Array) -> float:
     """Observations less the weights that they determined."""
     diagonal = np.stack([np.diag(block) for block in posterior.covariance])
     determined = float((1.0 - precision * diagonal).clip(0.0, 1.0).sum())
-    return 2.0 * float(linearised.robust_count) - determined
+    return 2.0 * np.count_nonzero(linearised.weights[:, 0, 0]) - determined
 
 
 def _renewed(
@@ -404,7 +411,7 @@ def _renewed(
     if guard:
         seen = samples.observed_px
         predicted = np.clip(predicted, seen - GUARD_PX, seen + GUARD_PX)
-    residual = linearised.targets - (fit.posterior.mean @ linearised.design).T
+    residual = linearised.residual_px(fit.basis, fit.posterior.mean)
     variance = _covariance(samples) + fit.hyperparameters.floor_px**2
     full = _weights(variance, state.jacobian)
     off = np.sqrt(np.einsum("na,nab,nb->n", residual, full, residual))
@@ -425,7 +432,7 @@ def _floor(
     linearised: Linearised, fit: FrameFit, variance: Array, hyperparameters: Hyperparameters
 ) -> float:
     """Find the extra standard deviation that brings chi^2 to the degrees of freedom."""
-    residual = linearised.targets - (fit.posterior.mean @ linearised.design).T
+    residual = linearised.residual_px(fit.basis, fit.posterior.mean)
     claimed = variance + hyperparameters.floor_px**2
     squares = np.einsum("na,nab,nb->n", residual, linearised.weights, residual) * claimed
     freedom = float((squares / claimed).sum()) / fit.chi2

@@ -38,10 +38,10 @@ class Linearised:
 
     Parameters
     ----------
-    design : ndarray, shape (m + 3, n)
-        Functions of D and W_k, then those of a change of the lattice.
     predicted_px : ndarray, shape (n, 2)
-        The places at which they were evaluated.
+        The places at which the functions are evaluated.
+    crystal : ndarray, shape (3, n)
+        Functions of a change of the lattice.
     targets : ndarray, shape (n, 2)
         Linearised observations less the ideal sites, px.
     weights : ndarray, shape (n, 2, 2)
@@ -50,16 +50,63 @@ class Linearised:
         Inverse prior variance of the change of the lattice, px^-2.
     """
 
-    design: Array
     predicted_px: Array
+    crystal: Array
     targets: Array
     weights: Array
     lattice_precision: float
 
-    @property
-    def robust_count(self) -> int:
-        """How many columns count at all."""
-        return int(np.count_nonzero(self.weights[:, 0, 0]))
+    def design(self, basis: Basis, some: slice = slice(None)) -> Array:
+        """Evaluate the functions of D and W_k, then those of a change of the lattice.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions of D and W_k.
+        some : slice
+            Which of the samples.
+
+        Returns
+        -------
+        ndarray, shape (m + 3, some)
+            One row for each function.
+        """
+        rows = basis.design(self.predicted_px[some], spare=len(self.crystal))
+        rows[basis.size :] = self.crystal[:, some]
+        return rows
+
+    def information(self, basis: Basis) -> Information:
+        """Gather what the samples say about all weights.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions of D and W_k.
+
+        Returns
+        -------
+        Information
+            Without any prior.
+        """
+        return information(lambda some: self.design(basis, some), self.targets, self.weights)
+
+    def residual_px(self, basis: Basis, mean: Array) -> Array:
+        """Compare the targets with what the weights predict.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions of D and W_k.
+        mean : ndarray, shape (2, m + 3)
+            The weights.
+
+        Returns
+        -------
+        ndarray, shape (n, 2)
+            Targets less prediction.
+        """
+        residual: Array = self.targets - (mean @ self.design(basis)).T
+        return residual
 
 
 def learn(
@@ -98,14 +145,12 @@ def learn(
     .. [1] C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning,
        MIT Press (2006), sections 2.7 and 5.4.
     """
-    design = linearised.design
     if "line_flyback" in basis.terms:
         scores = _score_decays(linearised, basis, hyperparameters)
         basis = basis.with_decay(float(DECAYS[np.argmin(scores)]))
-        design = design.copy()
-        design[_line_rows(basis)] = basis.line_functions(linearised.predicted_px)
-    given = information(design, linearised.targets, linearised.weights)
-    given = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+    given = marginal(
+        linearised.information(basis), basis.size, np.full((2, 3), linearised.lattice_precision)
+    )
     return basis, learn_amplitudes([given], basis, hyperparameters, pixel_size_nm)
 
 
@@ -183,7 +228,7 @@ def _score_decays(linearised: Linearised, basis: Basis, hyperparameters: Hyperpa
     trials = np.concatenate(
         [basis.with_decay(float(d)).line_functions(linearised.predicted_px) for d in DECAYS]
     )
-    others = np.delete(linearised.design, _line_rows(basis), axis=0)
+    others = np.delete(linearised.design(basis), _line_rows(basis), axis=0)
     scores = np.zeros(len(DECAYS))
     for axis, logs in enumerate(hyperparameters.logs):
         variances, _ = prior_variances(basis, logs)
