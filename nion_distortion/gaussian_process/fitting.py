@@ -308,15 +308,15 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
 
 def _robust_lattice(crystal: Array, places: Array) -> Array:
     """Least squares over the columns that are calm: fly-back must not tilt the lattice."""
-    whole: Array = _least_squares(crystal, places)
+    whole = _least_squares(crystal, places)
     rest = np.abs(places - crystal @ whole.T).max(axis=1)
     calm = rest < 3 * float(np.median(rest)) + 1.0
     return _least_squares(crystal[calm], places[calm])
 
 
 def _least_squares(crystal: Array, places: Array) -> Array:
-    lattice: Array = np.linalg.solve(crystal.T @ crystal, crystal.T @ places).T
-    return lattice
+    solution = np.linalg.solve(crystal.T @ crystal, crystal.T @ places)
+    return np.asarray(solution.T, dtype=np.float64)
 
 
 def _covariance(samples: DistortionSamples) -> Array:
