@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from held_out_cases import erase_columns, held_out_residual
+from nion_distortion.held_out import erase_columns, held_out_residual
 from scipy.spatial import KDTree
 
 from nion_distortion.atoms import find_columns
