@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from nion_distortion.held_out import erase_columns, held_out_residual
 from scipy.spatial import KDTree
 
 from nion_distortion.atoms import find_columns
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
+from nion_distortion.held_out import erase_columns, held_out_residual
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.scan import ScanErrors, strong_flyback
