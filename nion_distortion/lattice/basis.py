@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
 
 __all__ = [
     "basis_from_fourier",
@@ -22,6 +21,9 @@ Array = npt.NDArray[np.float64]
 
 PATCH = (100, 420)
 """Columns of the neighbourhood that the basis is taken from: a quarter of all, within these."""
+
+SAMPLE = 60
+"""Columns whose neighbours give the spacing."""
 
 REACH = 3.0
 """How far neighbours are looked at, in column spacings: every crystal here repeats within two."""
@@ -42,23 +44,23 @@ REPEATED = 0.3
 its ends are one sublattice: columns that alternate by a tenth (a zigzag) are one."""
 
 
-def column_spacing_px(positions_px: Array, nearest: int = 8) -> float:
+def column_spacing_px(positions_px: Array) -> float:
     """Square root of the area of one column, from the distance to the eighth neighbour.
 
     Parameters
     ----------
     positions_px : ndarray, shape (n, 2)
         The columns, at least ten.
-    nearest : int, default: 8
-        Which neighbour.
 
     Returns
     -------
     float
         The spacing in px; half empty frames do not widen it.
     """
-    distance = cKDTree(positions_px).query(positions_px, [nearest + 1])[0]
-    return float(np.median(distance) * np.sqrt(np.pi / (nearest + 0.5)))
+    some = positions_px[:: max(1, len(positions_px) // SAMPLE)]
+    square = ((some[:, None] - positions_px) ** 2).sum(2)
+    eighth = np.partition(square, 8, axis=1)[:, 8]
+    return float(np.sqrt(np.median(eighth) * np.pi / 8.5))
 
 
 def reduced(basis_px: Array) -> Array:
@@ -160,10 +162,10 @@ def _neighbour_vectors(
 ) -> tuple[npt.NDArray[np.int64], Array]:
     """From columns whose whole surroundings are in the patch: (their number, the vector)."""
     starts = patch[np.hypot(*(patch - centre).T) <= inner]
-    pairs = cKDTree(starts).sparse_distance_matrix(cKDTree(patch), reach, output_type="ndarray")
-    pairs = pairs[pairs["v"] > 1e-9]
-    pairs = pairs[np.lexsort((pairs["j"], pairs["i"]))]
-    return pairs["i"].astype(np.int64), patch[pairs["j"]] - starts[pairs["i"]]
+    step = patch - starts[:, None]
+    square = step[..., 0] ** 2 + step[..., 1] ** 2
+    start, end = np.nonzero((square <= reach**2) & (square > 1e-18))
+    return start, step[start, end]
 
 
 def _vector_clusters(steps: Array, reach: float, spacing: float) -> Array:
@@ -233,11 +235,11 @@ def _span(vectors: Array) -> Array | None:
     return reduced(np.linalg.lstsq(whole[near], vectors[near], rcond=None)[0])
 
 
-FOURIER_SIZE = 256
-"""Side of the grid for the structure factor."""
+FOURIER_SIZE, FOURIER_PIXEL = 128, 0.2
+"""Side of the grid for the structure factor, and its pixel in column spacings."""
 
-FOURIER_PEAKS = 24
-"""Strongest peaks that the reciprocal basis has to explain."""
+FOURIER_PEAKS, WEAKEST = 24, 0.1
+"""Most peaks that the reciprocal basis has to explain, and the weakest against the strongest."""
 
 
 def basis_from_fourier(positions_px: Array, centre_px: Array) -> Array | None:
@@ -260,7 +262,7 @@ def basis_from_fourier(positions_px: Array, centre_px: Array) -> Array | None:
     if len(patch) < 10:
         return None
     spacing = column_spacing_px(patch)
-    pixel = spacing / 5
+    pixel = FOURIER_PIXEL * spacing
     power = _structure_factor((patch - centre_px) / pixel, radius / pixel)
     peaks = _reciprocal_peaks(power)
     reciprocal = _reciprocal_basis(peaks)
@@ -288,50 +290,53 @@ def _structure_factor(places: Array, radius: float) -> npt.NDArray[np.float32]:
 def _reciprocal_peaks(power: npt.NDArray[np.float32]) -> Array:
     """Strongest maxima, one of each pair k and -k, to a fraction of a pixel; shape (k, 2)."""
     half = FOURIER_SIZE // 2
-    power = power.copy()
     rows, columns = np.ogrid[-half:half, : half + 1]
     # the window's own peak; and one side of the axis holds what the other does
-    power[np.hypot(rows, columns) < 8] = 0
-    power[:half, 0] = 0
-    highest = (power >= cv2.dilate(power, np.ones((7, 7), np.uint8))) & (power > 0)
-    highest[[0, -1], :] = False
-    highest[:, -1] = False
+    searched = np.where(rows**2 + columns**2 < 36, np.float32(0), power)
+    searched[:half, 0] = 0
+    highest = searched >= cv2.dilate(searched, np.ones((5, 5), np.uint8))
+    highest &= searched > WEAKEST * searched.max()
+    highest[:2], highest[-2:], highest[:, -2:] = False, False, False
     places = np.argwhere(highest)
-    heights = power[highest]
-    places = places[np.argsort(-heights, kind="stable")[:FOURIER_PEAKS]]
-    strong = power[places[:, 0], places[:, 1]] > 0.04 * power.max()
-    return np.array([_summit(power, *place) for place in places[strong]]) - [half, 0]
-
-
-def _summit(power: npt.NDArray[np.float32], row: int, column: int) -> Array:
-    left = max(column - 2, 0)
-    part = power[max(row - 2, 0) : row + 3, left : column + 3].astype(float)
-    y, x = np.indices(part.shape)
-    return np.array(
-        [(part * y).sum() / part.sum() + max(row - 2, 0), (part * x).sum() / part.sum() + left]
+    order = np.argsort(-searched[highest], kind="stable")[:FOURIER_PEAKS]
+    row, column = places[order].T
+    above, here, below = power[row - 1, column], power[row, column], power[row + 1, column]
+    left, right = power[row, np.abs(column - 1)], power[row, column + 1]
+    # a Gaussian through three points; at column 0 the power is that of the row on the other side
+    return np.column_stack(
+        [row - half + _summit(above, here, below), column + _summit(left, here, right)]
     )
 
 
+def _summit(
+    before: npt.NDArray[np.float32], here: npt.NDArray[np.float32], after: npt.NDArray[np.float32]
+) -> Array:
+    logs = np.log(np.stack([before, here, after]).astype(float) + 1e-30)
+    bend = 2 * logs[1] - logs[0] - logs[2]
+    return np.asarray(np.clip(0.5 * (logs[2] - logs[0]) / np.maximum(bend, 1e-9), -0.5, 0.5))
+
+
 def _reciprocal_basis(peaks: Array) -> Array | None:
-    """The coarsest basis of which at least four in five strong peaks are whole multiples."""
-    if len(peaks) < 3:
+    """Find the coarsest basis of which at least four in five strong peaks are whole multiples."""
+    if len(peaks) < 2:
         return None
-    best, best_score = None, 0.0
-    short = peaks[np.argsort((peaks**2).sum(1), kind="stable")][:10]
-    for a in range(len(short)):
-        for b in range(a + 1, len(short)):
-            pair = short[[a, b]]
-            area = abs(np.linalg.det(pair))
-            if area < 0.3 * max((pair**2).sum(1)):
-                continue
-            step = peaks @ np.linalg.inv(pair)
-            fits = np.abs(step - np.rint(step)).max(1) < 0.12
-            score = fits.mean() * area**0.05
-            if fits.mean() >= 0.8 and score > best_score:
-                whole = np.rint(step[fits])
-                best = np.linalg.lstsq(whole, peaks[fits], rcond=None)[0]
-                best_score = score
-    return best
+    short = peaks[np.argsort((peaks**2).sum(1), kind="stable")][:8]
+    first, second = np.triu_indices(len(short), 1)
+    pairs = np.stack([short[first], short[second]], 1)
+    area = np.abs(np.linalg.det(pairs))
+    pairs = pairs[area > 0.3 * (pairs**2).sum(2).max(1)]
+    if not len(pairs):
+        return None
+    step = peaks @ np.linalg.inv(pairs)
+    fits = np.abs(step - np.rint(step)).max(2) < 0.15
+    share = fits.mean(1)
+    score = np.where(share >= 0.8, share * np.abs(np.linalg.det(pairs)) ** 0.05, 0)
+    best = int(score.argmax())
+    if score[best] == 0:
+        return None
+    whole = np.rint(step[best][fits[best]])
+    basis, _, rank, _ = np.linalg.lstsq(whole, peaks[fits[best]], rcond=None)
+    return np.asarray(basis) if rank == 2 else None
 
 
 def fold_motif(positions_px: Array, centre_px: Array, basis_px: Array) -> tuple[Array, Array]:

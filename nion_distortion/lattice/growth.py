@@ -1,18 +1,23 @@
 """Indexing outward from one column: every column reached corrects the running lattice vectors."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Growth", "Steps", "grow", "joined", "neighbour_steps"]
+__all__ = ["LEAST_NEIGHBOURS", "Growth", "grow", "joined"]
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-STEP = 1.45
-"""Steps up to this many times the longer basis vector are tried: past a missing column as well."""
+NEAR, FAR = 1.45, 2.6
+"""Steps up to this many times the longer basis vector are taken; the far ones, over a missing row,
+where nothing else leads on."""
+
+ISLAND = 0.02
+"""Share of columns out of reach for which far steps are tried."""
 
 TOLERANCES = (0.2, 0.3, 0.42)
 """How far from its proposed place a column may be, in distances of nearest sites: first every
@@ -21,30 +26,25 @@ column that is easily reached, so that the hard ones are proposed by more neighb
 LEAST_NEIGHBOURS = 3
 """Indexed neighbours that have to agree on a column: those of a corner of the crystal."""
 
+MOST_CELLS = 4000
+"""Largest i and j from the seed."""
+
 CALM = 0.7
 """Weight of the neighbours' mean vectors against what the new column says of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Steps:
-    """Steps from a site to the sites around it, for each sublattice the short ones first.
+class Steps(NamedTuple):
+    """Steps to the sites around one, for each of m sublattices the shortest first.
 
-    Parameters
-    ----------
-    target : ndarray, shape (m, k, 3)
-        Change of i and j, and the sublattice reached.
-    cells : ndarray, shape (m, k, 2)
-        The step in cells.
-    count : ndarray, shape (m,)
-        How many of the k there are.
-    nearest : ndarray, shape (m,)
-        Shortest step as a share of the shorter basis vector.
+    ``target`` (m, k, 3) is the change of i and j and the sublattice reached, ``cells`` (m, k, 2)
+    the step in cells, ``count`` (m,) how many of the k there are, ``offset`` (m, k) the way in the
+    flat table of sites.
     """
 
     target: Integers
     cells: Array
     count: Integers
-    nearest: Array
+    offset: Integers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,10 +63,14 @@ class Growth:
         Distance from the place that all indexed neighbours together give it afterwards.
     neighbours : ndarray, shape (n,)
         How many those are.
-    steps : Steps
-        The steps that were tried.
-    half : int
-        Largest i and j that were allowed.
+    nearest_px : float
+        Shortest distance between two sites.
+    near, far : Steps
+        The steps that were taken.
+    flat : ndarray, shape (n,)
+        Place of each column's site in a flat table of sites with room for ``size`` of them.
+    size : int
+        Length of that table.
     """
 
     sites: Integers
@@ -74,43 +78,11 @@ class Growth:
     vectors_px: Array
     error_px: Array
     neighbours: Integers
-    steps: Steps
-    half: int
-
-
-def neighbour_steps(basis_px: Array, motif: Array) -> Steps:
-    """List the steps that growing takes from each sublattice.
-
-    Parameters
-    ----------
-    basis_px : ndarray, shape (2, 2)
-        Rows are the reduced basis vectors.
-    motif : ndarray, shape (m, 2)
-        Fractional places of the sublattices.
-
-    Returns
-    -------
-    Steps
-        All steps up to `STEP` longer basis vectors.
-    """
-    lengths = np.hypot(*basis_px.T)
-    i, j, to = np.meshgrid(*[np.arange(-3, 4)] * 2, np.arange(len(motif)), indexing="ij")
-    target = np.stack([i, j, to], -1).reshape(-1, 3)
-    lists = []
-    for place in motif:
-        cells = target[:, :2] + motif[target[:, 2]] - place
-        length = np.hypot(*(cells @ basis_px).T)
-        order = np.argsort(length, kind="stable")
-        order = order[(length[order] > 0.05 * lengths[0]) & (length[order] <= STEP * lengths[1])]
-        lists.append((target[order], cells[order], float(length[order[0]])))
-    most = max(len(item[0]) for item in lists)
-    pad = [((0, most - len(item[0])), (0, 0)) for item in lists]
-    return Steps(
-        target=np.array([np.pad(a[0], p) for a, p in zip(lists, pad, strict=True)], np.int64),
-        cells=np.array([np.pad(a[1], p) for a, p in zip(lists, pad, strict=True)]),
-        count=np.array([len(item[0]) for item in lists], np.int64),
-        nearest=np.array([item[2] for item in lists]) / lengths[0],
-    )
+    nearest_px: float
+    near: Steps
+    far: Steps
+    flat: Integers
+    size: int
 
 
 def grow(
@@ -118,7 +90,6 @@ def grow(
     seed: tuple[int, int],
     basis_px: Array,
     motif: Array,
-    shape_px: tuple[int, int],
 ) -> Growth:
     """Index columns outward from one of them, breadth first.
 
@@ -129,11 +100,9 @@ def grow(
     seed : tuple of int
         The column to start from, and its sublattice; it becomes cell (0, 0).
     basis_px : ndarray, shape (2, 2)
-        Basis vectors around the seed.
+        Reduced basis vectors around the seed.
     motif : ndarray, shape (m, 2)
         Fractional places of the sublattices.
-    shape_px : tuple of int
-        The frame.
 
     Returns
     -------
@@ -147,35 +116,62 @@ def grow(
     its vectors are those of the neighbours corrected by least squares with the steps to it
     (the paper's running correction, for two vectors at once).
     """
-    steps = neighbour_steps(basis_px, motif)
-    nearest = float(np.hypot(*basis_px.T).min() * steps.nearest.min())
-    first, order, cell_px = _cell_grid(positions_px, shape_px, nearest)
-    half = int(0.9 * np.hypot(*shape_px) / np.sqrt(abs(np.linalg.det(basis_px)))) + 8
-    half = min(half * 2, 4000)
-    sites, propagated, vectors, reached = _grow(
-        np.ascontiguousarray(positions_px),
-        (np.int64(seed[0]), np.int64(seed[1])),
-        np.ascontiguousarray(basis_px),
-        (steps.target, steps.cells, steps.count, steps.nearest),
-        (first, order, cell_px),
-        (np.int64(half), np.array(TOLERANCES), CALM),
+    places = np.array(positions_px, order="C")  # kernels are compiled for writeable arrays only
+    basis = np.array(basis_px, order="C")
+    half = _half_width(places, basis)
+    near = _steps(basis, motif, NEAR, half)
+    far = _steps(basis, motif, FAR, half)
+    nearest = np.hypot(*(near.cells[:, 0] @ basis).T)
+    grid = _cell_grid(places, float(nearest.min()))
+    start = (np.int64(seed[0]), np.int64(seed[1]), np.int64(half))
+    shares = nearest / np.hypot(*basis.T).min()
+    sites, propagated, vectors, held, reached = _grow(
+        places, start, basis, tuple(near), tuple(far), shares, grid
     )
-    error, neighbours, vectors = _check(
-        positions_px, sites, vectors, reached, (steps.target, steps.cells, steps.count), half
-    )
+    flat = ((sites[:, 0] + half) * (2 * half + 1) + sites[:, 1] + half) * len(motif) + sites[:, 2]
+    error, neighbours, smooth = _check(places, flat, sites, vectors, held, reached, tuple(near))
     return Growth(
         sites=sites,
         propagated_px=propagated,
-        vectors_px=vectors,
+        vectors_px=smooth.reshape(-1, 2, 2),
         error_px=error,
         neighbours=neighbours,
-        steps=steps,
-        half=half,
+        nearest_px=float(nearest.min()),
+        near=near,
+        far=far,
+        flat=flat,
+        size=len(held),
+    )
+
+
+def _half_width(places: Array, basis: Array) -> int:
+    """Largest i and j that can occur, with some room for columns that are pushed together."""
+    extent = float(np.hypot(*np.ptp(places, axis=0)))
+    height = abs(np.linalg.det(basis)) / np.hypot(*basis.T).max()
+    return min(int(1.15 * extent / height) + 16, MOST_CELLS)
+
+
+def _steps(basis: Array, motif: Array, reach: float, half: int) -> Steps:
+    limits = 0.05 * np.hypot(*basis.T).min(), reach * np.hypot(*basis.T).max()
+    i, j, to = np.meshgrid(*[np.arange(-4, 5)] * 2, np.arange(len(motif)), indexing="ij")
+    target = np.stack([i, j, to], -1).reshape(-1, 3)
+    cells = target[:, :2] + motif[target[:, 2]] - motif[:, None]
+    length = np.sqrt(((cells @ basis) ** 2).sum(2))
+    length[(length < limits[0]) | (length > limits[1])] = np.inf
+    count = np.isfinite(length).sum(1)
+    order = np.argsort(length, axis=1, kind="stable")[:, : count.max()]
+    target = target[order]
+    to = target[..., 2] - np.arange(len(motif))[:, None]
+    return Steps(
+        target=target,
+        cells=np.take_along_axis(cells, order[..., None], 1),
+        count=count,
+        offset=(target[..., 0] * (2 * half + 1) + target[..., 1]) * len(motif) + to,
     )
 
 
 def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArray[np.bool_]:
-    """Keep the columns that are joined to one of them by steps between kept columns.
+    """Keep the columns that steps between kept columns join to one of them.
 
     Parameters
     ----------
@@ -191,37 +187,64 @@ def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArr
     ndarray of bool, shape (n,)
         The part of ``keep`` that holds ``start``, less what has too few neighbours.
     """
-    steps = growth.steps
-    table = (steps.target, steps.cells, steps.count)
-    return np.asarray(_connected(growth.sites, keep, np.int64(start), table, np.int64(growth.half)))
+    tables = tuple(growth.near), tuple(growth.far)
+    return np.asarray(_joined(growth.sites, growth.flat, keep, np.int64(start), tables, growth.size))
 
 
-def _cell_grid(
-    positions: Array, shape: tuple[int, int], cell_px: float
-) -> tuple[Integers, Integers, float]:
-    """Sort the columns into square cells: (start of each cell's run, columns by cell, side)."""
-    cell_px = max(cell_px, 2.0)
-    rows, across = (int(length / cell_px) + 3 for length in shape)
-    row = np.clip((positions[:, 0] / cell_px).astype(np.int64) + 1, 1, rows - 2)
-    place = np.clip((positions[:, 1] / cell_px).astype(np.int64) + 1, 1, across - 2)
-    number = row * across + place
-    first = np.zeros((rows, across + 1), np.int64)
-    counts = np.bincount(number, minlength=rows * across)
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    first[:, :across] = starts[:-1].reshape(rows, across)
-    first[:, across] = starts[across::across]
-    return first, np.argsort(number, kind="stable"), cell_px
+@numba.njit(cache=True, nogil=True)
+def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-def]
+    """Flood from the start over columns that have several near neighbours."""
+    held = np.full(size, -1, np.int32)
+    for n in range(len(keep)):
+        if keep[n]:
+            held[flat[n]] = n
+    _, _, count, offset = tables[0]
+    solid = np.zeros(len(keep), np.bool_)
+    for n in range(len(keep)):
+        if keep[n]:
+            crowd, s = 0, sites[n, 2]
+            for k in range(count[s]):
+                crowd += held[flat[n] + offset[s, k]] >= 0
+            solid[n] = crowd >= LEAST_NEIGHBOURS
+    inside = np.zeros(len(keep), np.bool_)
+    queue, end, head = np.empty(len(keep), np.int64), 1, 0
+    queue[0] = start
+    inside[start] = True
+    _, _, count, offset = tables[1]
+    while head < end:
+        c = queue[head]
+        head += 1
+        s = sites[c, 2]
+        for k in range(count[s]):
+            other = held[flat[c] + offset[s, k]]
+            if other >= 0 and solid[other] and not inside[other]:
+                inside[other] = True
+                queue[end] = other
+                end += 1
+    return inside
+
+
+def _cell_grid(positions: Array, side_px: float) -> tuple[Integers, Integers, Array, float]:
+    """Sort the columns into square cells: where each cell begins, columns by cell, corner, side."""
+    side = max(side_px, 2.0)
+    corner = positions.min(0) - 1.5 * side
+    place = ((positions - corner) / side).astype(np.int64)
+    rows, across = place.max(0) + 2
+    number = place[:, 0] * (across + 1) + place[:, 1]
+    counts = np.bincount(number, minlength=rows * (across + 1))
+    first = np.concatenate([[0], np.cumsum(counts)])[:-1].reshape(rows, across + 1)
+    return first, np.argsort(number, kind="stable"), corner, side
 
 
 @numba.njit(cache=True, nogil=True)
 def _nearest(positions, grid, y, x, radius):  # type: ignore[no-untyped-def]
     """Nearest column within the radius, -1 without one."""
-    first, order, cell_px = grid
+    first, order, corner, side = grid
     best, best_square = -1, radius * radius
-    top = max(int(np.floor((y - radius) / cell_px)) + 1, 0)
-    bottom = min(int(np.floor((y + radius) / cell_px)) + 1, first.shape[0] - 1)
-    left = max(int(np.floor((x - radius) / cell_px)) + 1, 0)
-    right = min(int(np.floor((x + radius) / cell_px)) + 1, first.shape[1] - 2)
+    top = max(int(np.floor((y - radius - corner[0]) / side)), 0)
+    bottom = min(int(np.floor((y + radius - corner[0]) / side)), first.shape[0] - 1)
+    left = max(int(np.floor((x - radius - corner[1]) / side)), 0)
+    right = min(int(np.floor((x + radius - corner[1]) / side)), first.shape[1] - 2)
     if left > right:
         return -1
     for row in range(top, bottom + 1):
@@ -235,143 +258,151 @@ def _nearest(positions, grid, y, x, radius):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _propose(i, j, s, held, positions, vectors, steps, half, place, mean):  # type: ignore[no-untyped-def]
-    """Mean of what the indexed neighbours of a site say of its place and vectors; their weight."""
-    target, cells, count = steps[0], steps[1], steps[2]
-    place[:] = 0.0
-    mean[:] = 0.0
-    total = 0.0
+def _propose(site, s, held, positions, vectors, steps, out):  # type: ignore[no-untyped-def]
+    """Mean of what the indexed neighbours of a site say of its place and vectors; how many."""
+    _, cells, count, offset = steps
+    py, px, a, b, c, d, total = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    found = 0
     for k in range(count[s]):
-        n = held[i + target[s, k, 0] + half, j + target[s, k, 1] + half, target[s, k, 2]]
+        n = held[site + offset[s, k]]
         if n < 0:
             continue
         u, v = -cells[s, k, 0], -cells[s, k, 1]
-        dy = u * vectors[n, 0, 0] + v * vectors[n, 1, 0]
-        dx = u * vectors[n, 0, 1] + v * vectors[n, 1, 1]
+        dy = u * vectors[n, 0] + v * vectors[n, 2]
+        dx = u * vectors[n, 1] + v * vectors[n, 3]
         weight = 1.0 / (dy * dy + dx * dx)
-        place[0] += weight * (positions[n, 0] + dy)
-        place[1] += weight * (positions[n, 1] + dx)
-        for a in range(2):
-            for b in range(2):
-                mean[a, b] += weight * vectors[n, a, b]
+        py += weight * (positions[n, 0] + dy)
+        px += weight * (positions[n, 1] + dx)
+        a += weight * vectors[n, 0]
+        b += weight * vectors[n, 1]
+        c += weight * vectors[n, 2]
+        d += weight * vectors[n, 3]
         total += weight
-    if total > 0:
-        place /= total
-        mean /= total
-    return total
+        found += 1
+    if found:
+        out[0], out[1] = py / total, px / total
+        out[2], out[3], out[4], out[5] = a / total, b / total, c / total, d / total
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
-def _corrected(n, i, j, s, held, positions, mean, steps, half, calm, out):  # type: ignore[no-untyped-def]
+def _correct(n, site, s, held, positions, mean, steps, calm, vectors):  # type: ignore[no-untyped-def]
     """Vectors at column n: the mean ones, turned and stretched to fit its neighbours' places."""
-    target, cells, count = steps[0], steps[1], steps[2]
+    _, cells, count, offset = steps
     yy, yx, xx = calm, 0.0, calm
     ey, ex, fy, fx = 0.0, 0.0, 0.0, 0.0
     for k in range(count[s]):
-        other = held[i + target[s, k, 0] + half, j + target[s, k, 1] + half, target[s, k, 2]]
+        other = held[site + offset[s, k]]
         if other < 0:
             continue
         u, v = -cells[s, k, 0], -cells[s, k, 1]
-        dy = u * mean[0, 0] + v * mean[1, 0]
-        dx = u * mean[0, 1] + v * mean[1, 1]
+        dy = u * mean[2] + v * mean[4]
+        dx = u * mean[3] + v * mean[5]
         weight = 1.0 / (dy * dy + dx * dx)
-        ry = positions[n, 0] - positions[other, 0] - dy
-        rx = positions[n, 1] - positions[other, 1] - dx
+        ry = weight * (positions[n, 0] - positions[other, 0] - dy)
+        rx = weight * (positions[n, 1] - positions[other, 1] - dx)
         yy += weight * dy * dy
         yx += weight * dy * dx
         xx += weight * dx * dx
-        ey += weight * dy * ry
-        ex += weight * dy * rx
-        fy += weight * dx * ry
-        fx += weight * dx * rx
+        ey += dy * ry
+        ex += dy * rx
+        fy += dx * ry
+        fx += dx * rx
     det = yy * xx - yx * yx
     a00, a01 = (xx * ey - yx * fy) / det, (xx * ex - yx * fx) / det
     a10, a11 = (yy * fy - yx * ey) / det, (yy * fx - yx * ex) / det
-    for r in range(2):
-        out[r, 0] = mean[r, 0] + mean[r, 0] * a00 + mean[r, 1] * a10
-        out[r, 1] = mean[r, 1] + mean[r, 0] * a01 + mean[r, 1] * a11
+    for r in (0, 2):
+        vectors[n, r] = mean[2 + r] * (1 + a00) + mean[3 + r] * a10
+        vectors[n, r + 1] = mean[3 + r] * (1 + a11) + mean[2 + r] * a01
 
 
 @numba.njit(cache=True, nogil=True)
-def _grow(positions, seed, basis, steps, grid, settings):  # type: ignore[no-untyped-def]
-    half, tolerances, calm = settings
-    target, nearest = steps[0], steps[3]
+def _visit(c, end, tolerance, state, grid, steps, shares):  # type: ignore[no-untyped-def]
+    """Propose the empty sites around column c; the columns found there join the queue."""
+    positions, sites, propagated, vectors, held, queue, out, half = state
+    target, _, count, offset = steps
+    sublattices = len(count)
+    i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
+    if max(abs(i), abs(j)) > half - 10:
+        return end
+    here = ((i + half) * (2 * half + 1) + j + half) * sublattices + s
+    for k in range(count[s]):
+        site, to = here + offset[s, k], target[s, k, 2]
+        if held[site] >= 0:
+            continue
+        _propose(site, to, held, positions, vectors, steps, out)
+        short = min(out[2] * out[2] + out[3] * out[3], out[4] * out[4] + out[5] * out[5])
+        radius = tolerance * shares[to] * np.sqrt(short)
+        found = _nearest(positions, grid, out[0], out[1], radius)
+        if found < 0 or sites[found, 2] >= 0:
+            continue
+        sites[found, 0], sites[found, 1] = i + target[s, k, 0], j + target[s, k, 1]
+        sites[found, 2] = to
+        propagated[found, 0], propagated[found, 1] = out[0], out[1]
+        _correct(found, site, to, held, positions, out, steps, CALM, vectors)
+        held[site] = found
+        queue[end] = found
+        end += 1
+    return end
+
+
+@numba.njit(cache=True, nogil=True)
+def _grow(positions, start, basis, near, far, shares, grid):  # type: ignore[no-untyped-def]
+    seed, sublattice, half = start
     n, size = len(positions), 2 * half + 1
-    held = np.full((size, size, len(target)), -1, np.int32)
+    held = np.full(size * size * len(shares), -1, np.int32)
     sites = np.full((n, 3), -1, np.int64)
-    propagated, vectors = np.zeros((n, 2)), np.zeros((n, 2, 2))
-    queue, place, mean = np.empty(n, np.int64), np.empty(2), np.empty((2, 2))
-    sites[seed[0], 0], sites[seed[0], 1], sites[seed[0], 2] = 0, 0, seed[1]
-    propagated[seed[0]] = positions[seed[0]]
-    vectors[seed[0]] = basis
-    held[half, half, seed[1]] = seed[0]
-    queue[0], end = seed[0], 1
-    for tolerance in tolerances:
+    propagated, vectors = np.zeros((n, 2)), np.zeros((n, 4))
+    queue, out = np.empty(n, np.int64), np.empty(6)
+    sites[seed, 0], sites[seed, 1], sites[seed, 2] = 0, 0, sublattice
+    propagated[seed] = positions[seed]
+    vectors[seed] = basis.ravel()
+    held[(half * size + half) * len(shares) + sublattice] = seed
+    queue[0], end = seed, 1
+    state = (positions, sites, propagated, vectors, held, queue, out, half)
+    for tolerance in TOLERANCES:
         head = 0
         while head < end:
-            c = queue[head]
+            end = _visit(queue[head], end, tolerance, state, grid, near, shares)
             head += 1
-            s = sites[c, 2]
-            for k in range(steps[2][s]):
-                i, j = sites[c, 0] + target[s, k, 0], sites[c, 1] + target[s, k, 1]
-                to = target[s, k, 2]
-                if max(abs(i), abs(j)) > half - 4 or held[i + half, j + half, to] >= 0:
-                    continue
-                _propose(i, j, to, held, positions, vectors, steps, half, place, mean)
-                short = np.sqrt(
-                    min(mean[0, 0] ** 2 + mean[0, 1] ** 2, mean[1, 0] ** 2 + mean[1, 1] ** 2)
-                )
-                radius = tolerance * nearest[to] * short
-                found = _nearest(positions, grid, place[0], place[1], radius)
-                if found < 0 or sites[found, 2] >= 0:
-                    continue
-                sites[found, 0], sites[found, 1], sites[found, 2] = i, j, to
-                propagated[found] = place
-                _corrected(
-                    found, i, j, to, held, positions, mean, steps, half, calm, vectors[found]
-                )
-                held[i + half, j + half, to] = found
-                queue[end] = found
-                end += 1
-    return sites, propagated, vectors, queue[:end]
+    before = 0
+    while n - end > ISLAND * n and end > before:
+        before = end
+        for head in range(before):
+            end = _visit(queue[head], end, TOLERANCES[1], state, grid, far, shares)
+        head = before
+        while head < end:
+            end = _visit(queue[head], end, TOLERANCES[1], state, grid, near, shares)
+            head += 1
+    return sites, propagated, vectors, held, queue[:end]
 
 
 @numba.njit(cache=True, nogil=True)
-def _held(sites, reached, half, sublattices):  # type: ignore[no-untyped-def]
-    """Column at each site, -1 where there is none."""
-    held = np.full((2 * half + 1, 2 * half + 1, sublattices), -1, np.int32)
-    for c in reached:
-        held[sites[c, 0] + half, sites[c, 1] + half, sites[c, 2]] = c
-    return held
-
-
-@numba.njit(cache=True, nogil=True)
-def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-untyped-def]
+def _check(positions, flat, sites, vectors, held, reached, steps):  # type: ignore[no-untyped-def]
     """Compare each column with the place that its neighbours give by the mean of both ends' vectors.
 
     That is exact to second order. Also gives the number of neighbours, and vectors fitted from all
     sides and averaged over the neighbours and theirs.
     """
-    target, cells, count = steps
+    _, cells, count, offset = steps
     n = len(positions)
-    held = _held(sites, reached, half, len(target))
-    around, mean, place = np.zeros((n, 2, 2)), np.empty((2, 2)), np.empty(2)
+    around, smooth, out = np.zeros((n, 4)), np.zeros((n, 4)), np.empty(6)
     for c in reached:
-        i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
-        _propose(i, j, s, held, positions, vectors, steps, half, place, mean)
-        _corrected(c, i, j, s, held, positions, mean, steps, half, 0.1, around[c])
+        s = sites[c, 2]
+        _propose(flat[c], s, held, positions, vectors, steps, out)
+        _correct(c, flat[c], s, held, positions, out, steps, 0.1, around)
     error, neighbours = np.full(n, np.inf), np.zeros(n, np.int64)
     for c in reached:
-        i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
-        total, ry, rx = 0.0, 0.0, 0.0
+        s, total, ry, rx = sites[c, 2], 0.0, 0.0, 0.0
+        one = around[c]
         for k in range(count[s]):
-            other = held[i + target[s, k, 0] + half, j + target[s, k, 1] + half, target[s, k, 2]]
+            other = held[flat[c] + offset[s, k]]
             if other < 0:
                 continue
             u, v = -0.5 * cells[s, k, 0], -0.5 * cells[s, k, 1]
-            one, two = around[c], around[other]
-            dy = u * (one[0, 0] + two[0, 0]) + v * (one[1, 0] + two[1, 0])
-            dx = u * (one[0, 1] + two[0, 1]) + v * (one[1, 1] + two[1, 1])
+            two = around[other]
+            dy = u * (one[0] + two[0]) + v * (one[2] + two[2])
+            dx = u * (one[1] + two[1]) + v * (one[3] + two[3])
             weight = 1.0 / (dy * dy + dx * dx)
             total += weight
             ry += weight * (positions[other, 0] + dy - positions[c, 0])
@@ -380,44 +411,8 @@ def _check(positions, sites, vectors, reached, steps, half):  # type: ignore[no-
         if total > 0:
             error[c] = np.sqrt(ry * ry + rx * rx) / total
     for _ in range(2):
-        smooth = around.copy()
         for c in reached:
-            i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
-            _propose(i, j, s, held, positions, around, steps, half, place, mean)
-            smooth[c] = 0.8 * mean + 0.2 * around[c]
-        around = smooth
+            if _propose(flat[c], sites[c, 2], held, positions, around, steps, out):
+                smooth[c] = 0.8 * out[2:] + 0.2 * around[c]
+        around, smooth = smooth, around
     return error, neighbours, around
-
-
-@numba.njit(cache=True, nogil=True)
-def _crowd(site, held, target, count, half):  # type: ignore[no-untyped-def]
-    """How many of the sites around one are held."""
-    i, j, s = site[0] + half, site[1] + half, site[2]
-    crowd = 0
-    for k in range(count[s]):
-        crowd += held[i + target[s, k, 0], j + target[s, k, 1], target[s, k, 2]] >= 0
-    return crowd
-
-
-@numba.njit(cache=True, nogil=True)
-def _connected(sites, keep, start, steps, half):  # type: ignore[no-untyped-def]
-    """Columns joined to the first by steps between kept columns, each with several neighbours."""
-    target, _, count = steps
-    held = _held(sites, np.flatnonzero(keep), half, len(target))
-    joined = np.zeros(len(keep), np.bool_)
-    queue, end, head = np.empty(len(keep), np.int64), 1, 0
-    queue[0] = start
-    joined[start] = True
-    while head < end:
-        c = queue[head]
-        head += 1
-        i, j, s = sites[c, 0] + half, sites[c, 1] + half, sites[c, 2]
-        for k in range(count[s]):
-            other = held[i + target[s, k, 0], j + target[s, k, 1], target[s, k, 2]]
-            if other < 0 or joined[other]:
-                continue
-            if _crowd(sites[other], held, target, count, half) >= LEAST_NEIGHBOURS:
-                joined[other] = True
-                queue[end] = other
-                end += 1
-    return joined

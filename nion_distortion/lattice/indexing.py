@@ -1,5 +1,6 @@
 """Columns -> indexed lattice sites: the stages in order, and why a frame is refused."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -214,7 +215,7 @@ def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _P
     best: _Patch | None = None
     share = 0.0
     for centre in _centres(places, shape):
-        found, here = _patch_at(places, variance, centre, shape)
+        found, here = _patch_at(places, variance, centre)
         share = max(share, here)
         if found is not None and (best is None or found.score > 1.1 * best.score):
             best = found
@@ -233,17 +234,17 @@ def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _P
     return best
 
 
-def _centres(places: Array, shape: tuple[int, int]) -> list[Array]:
+def _centres(places: Array, shape: tuple[int, int]) -> Iterator[Array]:
     """The column nearest the frame's centre first, then those nearest to eight places around."""
     steps = [(0.5, 0.5), (0.5, 0.75), (0.5, 0.25), (0.25, 0.5), (0.75, 0.5)]
     steps += [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)]
-    wanted = np.array(steps) * (np.array(shape) - 1)
-    nearest = np.argmin(((places[:, None] - wanted) ** 2).sum(2), axis=0)
-    return [places[n] for n in dict.fromkeys(nearest.tolist())]
+    for step in steps:
+        away = places - np.array(step) * (np.array(shape) - 1)
+        yield places[np.argmin(away[:, 0] ** 2 + away[:, 1] ** 2)]
 
 
 def _patch_at(
-    places: Array, variance: Array, centre: Array, shape: tuple[int, int]
+    places: Array, variance: Array, centre: Array
 ) -> tuple[_Patch | None, float]:
     """Best of what the two ways to find the basis give here, and the share of neighbours."""
     by_neighbours, share = basis_from_neighbours(places, centre)
@@ -252,13 +253,13 @@ def _patch_at(
     if len(bases) == 2 and same_lattice(bases[1], bases[0]):
         bases.pop()
     patches = [
-        p for p in (_grown(places, variance, centre, b, shape) for b in bases) if p is not None
+        p for p in (_grown(places, variance, centre, b) for b in bases) if p is not None
     ]
     return max(patches, key=lambda p: p.score, default=None), share
 
 
 def _grown(
-    places: Array, variance: Array, centre: Array, basis: Array, shape: tuple[int, int]
+    places: Array, variance: Array, centre: Array, basis: Array
 ) -> _Patch | None:
     motif, _ = fold_motif(places, centre, basis)
     if len(motif) > MOST_SUBLATTICES:
@@ -267,11 +268,11 @@ def _grown(
     seed = _seed(places, centre, basis, motif)
     if seed is None:
         return None
-    growth = grow(places, seed, basis, motif, shape)
+    growth = grow(places, seed, basis, motif)
     keep = _consistent(places, variance, growth, basis, seed[0])
     if keep.sum() < LEAST_COLUMNS:
         return None
-    expected = growth.steps.count[growth.sites[keep, 2]]
+    expected = growth.near.count[growth.sites[keep, 2]]
     filled = float((growth.neighbours[keep] / expected).mean())
     return _Patch(basis_px=basis, growth=growth, keep=keep, filled=filled)
 
@@ -296,7 +297,7 @@ def _consistent(
     keep = np.asarray((growth.sites[:, 2] >= 0) & (growth.neighbours >= LEAST_NEIGHBOURS))
     if not keep[seed]:
         return np.zeros_like(keep)
-    nearest = float(np.hypot(*basis.T).min() * growth.steps.nearest.min())
+    nearest = growth.nearest_px
     # the median of a squared distance in the plane is 2 ln 2 variances
     common = np.median(growth.error_px[keep] ** 2 / (2 * np.log(2)) - variance[keep])
     spread = np.sqrt(variance + max(float(common), 0.0))
