@@ -64,7 +64,7 @@ def compare_interpolations(*, repeats: int = 7) -> tuple[Interpolation, ...]:
         Linear, OpenCV's cubic, ours, and SciPy's cubic spline, which is the reference.
     """
     field, raw, centres, ideal = _known_frame(512)
-    places = np.indices((512, 512)) + field.displacement_px.astype(np.float64)
+    places = np.indices((512, 512)).astype(np.float64) + field.displacement_px
     ways = _ways(raw, field, places)
     times = _in_turns(list(ways.values()), repeats)
     found = []

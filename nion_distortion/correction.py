@@ -35,8 +35,8 @@ TOLERANCE_PX = 1e-3
 PLANES = 16
 """Detector pixels of a spectrum image that are corrected together: one cache line."""
 
-SMALLEST_ROWS = 32
-"""Least rows of a chunk: below, a second thread costs more than it saves."""
+FILTERED_PX, RESAMPLED_PX = 2**18, 2**15
+"""Least pixels of a chunk: below, waiting for a second thread costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -266,7 +266,7 @@ def _in_quadrature(
     def rows(start: int, stop: int) -> None:
         _quadrature_rows(one[:, start:stop], two[:, start:stop], total[:, start:stop])
 
-    for_chunks(rows, one.shape[1], smallest=SMALLEST_ROWS)
+    for_chunks(rows, one.shape[1], smallest=FILTERED_PX // one.shape[2])
     total.flags.writeable = False
     return total
 
@@ -279,7 +279,7 @@ def _nearest(
     def rows(start: int, stop: int) -> None:
         _nearest_rows(image, field.displacement_px, field.valid, (start, stop), (corrected, valid))
 
-    for_chunks(rows, len(image), smallest=SMALLEST_ROWS)
+    for_chunks(rows, len(image), smallest=RESAMPLED_PX // image.shape[1])
     return corrected
 
 
@@ -298,7 +298,7 @@ def _spline(
             (corrected, valid),
         )
 
-    for_chunks(rows, len(image), smallest=SMALLEST_ROWS)
+    for_chunks(rows, len(image), smallest=RESAMPLED_PX // image.shape[1])
     return corrected
 
 
@@ -313,7 +313,7 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     for_chunks(
         lambda start, stop: _prefilter_rows(image[start:stop], inner[start:stop]),
         ny,
-        smallest=SMALLEST_ROWS,
+        smallest=FILTERED_PX // nx,
     )
     if not np.isfinite(inner[:, 0]).all():  # the filter carries it there from anywhere in a row
         raise ValueError(
@@ -321,7 +321,7 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
             'replace them or use resample="nearest"'
         )
     for_chunks(
-        lambda start, stop: _prefilter_columns(inner[:, start:stop]), nx, smallest=SMALLEST_ROWS
+        lambda start, stop: _prefilter_columns(inner[:, start:stop]), nx, smallest=FILTERED_PX // ny
     )
     padded[1:-2, 0], padded[1:-2, -2:] = padded[1:-2, 2], padded[1:-2, -4:-6:-1]
     padded[0], padded[-2:] = padded[2], padded[-4:-6:-1]
@@ -484,13 +484,17 @@ def _spline_rows(
     corrected, valid = out
     ny, nx = image.shape
     whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
+    steady = np.zeros(nx + 1, np.bool_)
     for i in range(rows[0], rows[1]):
         valid[i] = seen[i]
         _split(displacement_px[0, i], (i, 0, ny), whole[0], fraction[0], valid[i])
         _split(displacement_px[1, i], (0, 1, nx), whole[1], fraction[1], valid[i])
+        _mark_steady(whole[0], whole[1], steady)
         a = 0
         while a < nx:
-            b = _end_of_run(whole, a)
+            b = a + 1
+            while steady[b]:
+                b += 1
             k, m = i + whole[0, a], a + whole[1, a]
             e = m + b - a + 3
             _spline_run(
@@ -505,12 +509,12 @@ def _spline_rows(
 
 
 @numba.njit(cache=True, nogil=True)
-def _end_of_run(whole: npt.NDArray[np.int32], a: int) -> int:  # pragma: no cover
-    """First pixel after ``a`` whose source is not as many whole pixels away."""
-    for b in range(a + 1, whole.shape[1]):
-        if whole[0, b] != whole[0, a] or whole[1, b] != whole[1, a]:
-            return b
-    return whole.shape[1]
+def _mark_steady(
+    down: npt.NDArray[np.int32], right: npt.NDArray[np.int32], steady: npt.NDArray[np.bool_]
+) -> None:  # pragma: no cover
+    """Mark pixels whose source is as many whole pixels away as that of the pixel before."""
+    for j in range(1, len(down)):
+        steady[j] = (down[j] == down[j - 1]) & (right[j] == right[j - 1])
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})

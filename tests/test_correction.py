@@ -236,7 +236,7 @@ def test_every_plane_of_trailing_axes_is_corrected_alike(
 
     corrected = correct_frame(image, field, settings=scan((40, 50)), resample=resample)
 
-    last = (..., *(length - 1 for length in trailing))
+    last: Any = (..., *(length - 1 for length in trailing))
     alone = correct_frame(image[last], field, settings=scan((40, 50)), resample=resample)
     assert corrected.image.shape == image.shape
     assert np.array_equal(corrected.image[last], alone.image)

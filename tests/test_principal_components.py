@@ -124,7 +124,7 @@ def test_drift_is_the_first_component_of_trajectories() -> None:
 
     first = principal_components(trajectories, centred=True)
 
-    assert correlation(first.eigenmodes[0], np.arange(30)) > 0.999
+    assert correlation(first.eigenmodes[0], np.arange(30.0)) > 0.999
     direction = first.loading_maps[0].mean(axis=1)
     assert direction / np.linalg.norm(direction) == pytest.approx([0.6, -0.8], abs=0.01)
     assert first.loading_maps[0].std(axis=1).max() < 0.05 * np.linalg.norm(direction)
