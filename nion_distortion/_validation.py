@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["as_array", "as_finite", "as_positive", "check_length", "frozen", "owned", "reduce_frozen"]
+__all__ = [
+    "as_array",
+    "as_finite",
+    "as_positive",
+    "check_length",
+    "frozen",
+    "owned",
+    "reduce_frozen",
+]
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -179,7 +187,5 @@ def reduce_frozen(value: Any) -> tuple[Callable[..., object], tuple[type, dict[s
     tuple
         What ``pickle`` calls, and with what.
     """
-    return _rebuild, (
-        type(value),
-        {field.name: getattr(value, field.name) for field in fields(value)},
-    )
+    values = {item.name: getattr(value, item.name) for item in fields(value) if item.init}
+    return _rebuild, (type(value), values)

@@ -1,6 +1,6 @@
 """The finite basis: each term of the distortion as a few functions of the place in the scan."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numba
@@ -13,6 +13,7 @@ from nion_distortion.frame import ScanSettings
 __all__ = ["Basis", "cosines"]
 
 Array = npt.NDArray[np.float64]
+Modes = npt.NDArray[np.intp]
 
 MARGIN = 0.15
 """Cosines have zero slope at the ends of their interval: it is this much longer at each end."""
@@ -94,6 +95,10 @@ class Basis:
     walk_modes: int
     terms: frozenset[Any]
     decay: float = 0.03
+    smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
+    """Mode numbers (y, x) of the smooth term."""
+    slices: dict[str, slice] = field(init=False, repr=False, compare=False)
+    """Where each group of functions stands; ``"walk"`` follows those of D."""
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -139,19 +144,8 @@ class Basis:
         """
         return replace(self, decay=decay)
 
-    @property
-    def smooth_modes(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Mode numbers (y, x) of the smooth term, inside a quarter disc, without the constant."""
-        if "smooth" not in self.terms:
-            return np.zeros(0, np.intp), np.zeros(0, np.intp)
-        squares = np.arange(SMOOTH_MODES) ** 2
-        radius2 = np.add.outer(squares, squares)
-        iy, ix = np.nonzero((radius2 > 0) & (radius2 < SMOOTH_MODES**2))
-        return iy, ix
-
-    @property
-    def slices(self) -> dict[str, slice]:
-        """Where each group of functions stands; ``"walk"`` follows those of D."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "smooth_modes", _modes_in_disc("smooth" in self.terms))
         sizes = {
             "smooth": len(self.smooth_modes[0]),
             "line": LINE_MODES if "line_flyback" in self.terms else 0,
@@ -161,10 +155,11 @@ class Basis:
             "walk": self.walk_modes,
         }
         ends = np.cumsum(list(sizes.values())).tolist()
-        return {
+        where = {
             name: slice(end - size, end)
             for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
+        object.__setattr__(self, "slices", where)
 
     @property
     def stationary_size(self) -> int:
@@ -310,6 +305,14 @@ class Basis:
         time = np.add.outer(y, nodes).ravel()
         table = cosines(self._unit_y(time), self.walk_modes + 1)[1:]
         return (weights @ table).reshape(2, len(y), TIME_NODES)
+
+
+def _modes_in_disc(wanted: bool) -> tuple[Modes, Modes]:  # noqa: FBT001
+    """Mode numbers (y, x) inside a quarter disc, without the constant."""
+    squares = np.arange(SMOOTH_MODES if wanted else 0) ** 2
+    radius2 = np.add.outer(squares, squares)
+    iy, ix = np.nonzero((radius2 > 0) & (radius2 < SMOOTH_MODES**2))
+    return iy, ix
 
 
 def _first_lines(height: Array) -> Array:
