@@ -1,0 +1,408 @@
+"""Weight space held against dense formulas, scipy, scikit-learn and brute force."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import approx_fprime
+from scipy.stats import multivariate_normal
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import DotProduct
+from strategies import few, positive_matrix, seeds
+
+from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process.basis import Basis, cosines
+from nion_distortion.gaussian_process.hyperparameters import (
+    DECAYS,
+    NAMES,
+    Hyperparameters,
+    prior_logs,
+    prior_variances,
+)
+from nion_distortion.gaussian_process.learning import _score_axis
+from nion_distortion.gaussian_process.weights import (
+    Information,
+    information,
+    joint_negative_log_evidence,
+    marginal,
+    negative_log_evidence,
+    padded,
+    solve,
+)
+from nion_distortion.options import TERMS
+
+Array = npt.NDArray[np.float64]
+
+SCAN = ScanSettings(
+    shape_px=(70, 90), field_of_view_nm=2.8, dwell_time_us=1.0, flyback_time_us=60.0
+)
+BASIS = Basis.of_scan(SCAN, 26.0, TERMS)
+
+
+def pixels_of(settings: ScanSettings) -> Array:
+    ny, nx = settings.shape_px
+    y, x = np.mgrid[:ny, :nx].astype(np.float64)
+    return np.stack([y.ravel(), x.ravel()], axis=1)
+
+
+# the basis
+
+
+@few
+@given(st.integers(1, 200), seeds())
+def test_cosines_are_those_of_numpy(modes: int, seed: int) -> None:
+    place = np.random.default_rng(seed).uniform(0, 1, 17)
+    order = np.arange(modes)
+    expected = np.where(order == 0, 1.0, np.sqrt(2))[:, None] * np.cos(
+        np.pi * order[:, None] * place
+    )
+    np.testing.assert_allclose(cosines(place, modes), expected, atol=1e-10)
+
+
+def test_cosines_are_orthonormal() -> None:
+    place = (np.arange(400) + 0.5) / 400
+    table = cosines(place, 60)
+    np.testing.assert_allclose(table @ table.T / 400, np.eye(60), atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(70, 90), (90, 64)])
+@pytest.mark.parametrize("left_out", [None, *sorted(TERMS)])
+def test_pixels_sum_the_design(shape: tuple[int, int], left_out: str | None) -> None:
+    settings = replace(SCAN, shape_px=shape)
+    basis = Basis.of_scan(settings, 20.0, TERMS - {left_out}).with_decay(0.05)
+    weights = np.random.default_rng(1).normal(size=(2, basis.size))
+    plain = weights @ basis.design(pixels_of(settings))
+    tolerance = 2e-5 * np.abs(plain).max()
+    summed = basis.on_pixels(weights).reshape(2, -1)
+    np.testing.assert_allclose(summed, plain, atol=tolerance)
+
+
+def test_pixels_of_d_leave_the_walk_out() -> None:
+    weights = np.random.default_rng(1).normal(size=(2, BASIS.size))
+    alone = weights.copy()
+    alone[:, BASIS.slices["walk"]] = 0.0
+    stationary = BASIS.on_pixels(weights[:, : BASIS.stationary_size])
+    np.testing.assert_allclose(stationary, BASIS.on_pixels(alone), atol=1e-5)
+
+
+def test_outside_the_scan_the_nearest_edge_counts() -> None:
+    outside = np.array([[-9.0, 20.0], [200.0, -3.0], [30.0, 95.0]])
+    edge = np.array([[-0.5, 20.0], [69.5, -0.5], [30.0, 89.5]])
+    np.testing.assert_allclose(BASIS.design(outside), BASIS.design(edge))
+
+
+def test_functions_are_the_formulas_of_their_terms() -> None:
+    places = np.random.default_rng(2).uniform(0, [69, 89], (40, 2))
+    basis = BASIS.with_decay(0.04)
+    design, where = basis.design(places), basis.slices
+    y, x = places.T
+    lag = np.exp(-x / (0.04 * 90))
+    np.testing.assert_allclose(design[where["line"]][0], lag)
+    np.testing.assert_allclose(design[where["line_slope"]][0], lag * x / (0.04 * 90))
+    time_lines = y + x / (90 + 60)
+    np.testing.assert_allclose(design[where["frame"]][1], np.exp(-time_lines / (0.03 * 70)))
+    unit = (time_lines + 0.5 + 0.15 * 70) / (1.3 * 70)
+    np.testing.assert_allclose(design[where["walk"]][2], np.sqrt(2) * np.cos(3 * np.pi * unit))
+    assert np.ptp(basis.design(np.c_[y, np.full(40, 33.0)])[where["fast"]], axis=1).max() == 0
+
+
+def test_slope_of_the_line_flyback_is_its_change_with_the_decay() -> None:
+    places = np.random.default_rng(2).uniform(0, [69, 89], (20, 2))
+    up, down = (BASIS.with_decay(0.04 * np.exp(h)).design(places) for h in (1e-5, -1e-5))
+    where = BASIS.slices
+    change = (up - down)[where["line"]][:2] / 2e-5
+    design = BASIS.with_decay(0.04).design(places)
+    np.testing.assert_allclose(change, design[where["line_slope"]], atol=1e-7)
+
+
+@pytest.mark.parametrize("term", sorted(TERMS))
+def test_a_term_that_is_left_out_has_no_functions(term: str) -> None:
+    groups = {
+        "smooth": ("smooth",),
+        "line_flyback": ("line", "line_slope"),
+        "frame_flyback": ("frame",),
+        "fast_axis": ("fast",),
+        "scan_time": ("walk",),
+    }
+    basis = Basis.of_scan(SCAN, 26.0, TERMS - {term})
+    sizes = {name: part.stop - part.start for name, part in basis.slices.items()}
+    assert {name for name, size in sizes.items() if not size} == set(groups[term])
+    assert len(basis.design(np.zeros((1, 2)))) == basis.size
+
+
+# priors
+
+
+def test_prior_slopes_are_derivatives() -> None:
+    rng = np.random.default_rng(3)
+    logs = prior_logs(SCAN.pixel_size_nm)[0] + 0.3 * rng.normal(size=len(NAMES))
+    _, slopes = prior_variances(BASIS, logs)
+    for k in range(len(NAMES)):
+        step = np.eye(len(NAMES))[k] * 1e-5
+        up, down = (prior_variances(BASIS, logs + sign * step)[0] for sign in (1, -1))
+        np.testing.assert_allclose(slopes[k], (up - down) / 2e-5, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["smooth", "fast", "walk"])
+def test_amplitudes_are_rms_over_the_interval_of_the_cosines(name: str) -> None:
+    """Over the scan, which leaves the ends of the interval out, it is a little less."""
+    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs[NAMES.index("jitter")] = -20.0
+    variances, where = prior_variances(BASIS, logs)[0], BASIS.slices[name]
+    amplitude = np.exp(logs[NAMES.index(name)])
+    assert np.sqrt(variances[where].sum()) == pytest.approx(amplitude)
+    rms = np.sqrt((variances[where] @ BASIS.design(pixels_of(SCAN))[where] ** 2).mean())
+    assert 0.8 * amplitude < rms <= amplitude * 1.001
+
+
+def test_every_prior_variance_is_positive() -> None:
+    variances, _ = prior_variances(BASIS, prior_logs(SCAN.pixel_size_nm)[0])
+    assert (variances > 0).all()
+    assert np.isfinite(1 / variances).all()
+
+
+# weight space
+
+
+def sample_weights(rng: np.random.Generator, count: int, *, mixed: bool) -> Array:
+    """Isotropic weights; some columns have another one along x, and some mix the axes."""
+    weights = np.eye(2) / rng.uniform(0.5, 2, count)[:, None, None]
+    special = rng.random(count) < 0.3
+    if mixed:
+        root = rng.normal(size=(special.sum(), 2, 2))
+        weights[special] = root @ root.swapaxes(1, 2) + 0.1 * np.eye(2)
+    else:
+        weights[special, 1, 1] *= 0.4
+    nearly = np.abs(weights[:, 1, 1] / weights[:, 0, 0] - 1) < 2e-3
+    weights[nearly] = np.eye(2)  # the axes count as equal below 0.1 %
+    return weights
+
+
+def gathered(design: Array, targets: Array, weights: Array) -> Information:
+    return information(lambda some: design[:, some], targets, weights)
+
+
+def joined(given_: Information) -> Array:
+    cross = np.zeros_like(given_.blocks[0]) if given_.cross is None else given_.cross
+    return np.block([[given_.blocks[0], cross], [cross.T, given_.blocks[1]]])
+
+
+@few
+@given(seeds(), st.booleans(), st.integers(2, 1500))
+def test_information_is_the_dense_formula(seed: int, mixed: bool, count: int) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(seed)
+    design, targets = rng.normal(size=(7, count)), rng.normal(size=(count, 2))
+    weights = sample_weights(rng, count, mixed=mixed)
+    found = gathered(design, targets, weights)
+    plain = np.einsum("in,nab,jn->aibj", design, weights, design, optimize=True)
+    np.testing.assert_allclose(joined(found), plain.reshape(14, 14), atol=1e-9)
+    vector = np.einsum("in,nab,nb->ai", design, weights, targets)
+    np.testing.assert_allclose(found.vector, vector, atol=1e-9)
+
+
+def test_axes_that_do_not_mix_stay_apart() -> None:
+    rng = np.random.default_rng(0)
+    weights = sample_weights(rng, 50, mixed=False)
+    found = gathered(rng.normal(size=(4, 50)), rng.normal(size=(50, 2)), weights)
+    assert found.cross is None
+
+
+def random_information(rng: np.random.Generator, size: int, *, mixed: bool) -> Information:
+    whole = positive_matrix(rng, 2 * size)
+    return Information(
+        blocks=np.stack([whole[:size, :size], whole[size:, size:]]),
+        vector=rng.normal(size=(2, size)),
+        cross=whole[:size, size:] if mixed else None,
+    )
+
+
+@few
+@given(seeds(), st.booleans())
+def test_solving_is_the_dense_inverse(seed: int, mixed: bool) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(seed)
+    known, precision = random_information(rng, 6, mixed=mixed), rng.uniform(0.1, 2, (2, 6))
+    covariance = np.linalg.inv(joined(known) + np.diag(precision.ravel()))
+    found = solve(known, precision)
+    np.testing.assert_allclose(found.mean.ravel(), covariance @ known.vector.ravel(), atol=1e-10)
+    np.testing.assert_allclose(found.covariance[0], covariance[:6, :6], atol=1e-10)
+    np.testing.assert_allclose(found.covariance[1], covariance[6:, 6:], atol=1e-10)
+
+
+@few
+@given(seeds(), st.booleans())
+def test_marginal_is_the_block_of_the_dense_inverse(seed: int, mixed: bool) -> None:  # noqa: FBT001
+    """What is left of the information gives the same mean and covariance as all of it."""
+    rng = np.random.default_rng(seed)
+    known = random_information(rng, 7, mixed=mixed)
+    precision = rng.uniform(0.1, 2, (2, 3))
+    whole = joined(known) + np.diag(np.c_[np.zeros((2, 4)), precision].ravel())
+    stays = np.r_[0:4, 7:11]
+    block = np.linalg.inv(whole)[np.ix_(stays, stays)]
+    mean = np.linalg.solve(whole, known.vector.ravel())[stays]
+    found = marginal(known, 4, precision)
+    np.testing.assert_allclose(np.linalg.inv(joined(found)), block, atol=1e-9)
+    np.testing.assert_allclose(block @ found.vector.ravel(), mean, atol=1e-9)
+
+
+@pytest.mark.parametrize("mixed", [(False, False), (True, False), (False, True), (True, True)])
+def test_what_is_known_adds_up(mixed: tuple[bool, bool]) -> None:
+    rng = np.random.default_rng(5)
+    one, two = (random_information(rng, 5, mixed=m) for m in mixed)
+    np.testing.assert_allclose(joined(one + two), joined(one) + joined(two))
+    first = random_information(rng, 3, mixed=mixed[1])
+    found = joined(padded(one, first)) - joined(one)
+    stays = np.r_[0:3, 5:8]
+    np.testing.assert_allclose(found[np.ix_(stays, stays)], joined(first), atol=1e-10)
+    others = np.setdiff1d(np.arange(10), stays)
+    assert not found[others].any()
+    np.testing.assert_allclose(padded(one, first).vector[:, :3], one.vector[:, :3] + first.vector)
+
+
+def test_information_without_curvature_is_refused() -> None:
+    broken = Information(blocks=-np.stack([np.eye(3)] * 2), vector=np.zeros((2, 3)))
+    with pytest.raises(np.linalg.LinAlgError, match="not positive"):
+        solve(broken, np.full((2, 3), 0.5))
+    with pytest.raises(np.linalg.LinAlgError, match="not positive"):
+        marginal(broken, 1, np.full((2, 2), 0.5))
+    with pytest.raises(np.linalg.LinAlgError, match="not positive"):
+        negative_log_evidence(-np.eye(3), np.zeros(3), np.full(3, 2.0))
+
+
+# the evidence
+
+
+def log_marginal_likelihood(design: Array, targets: Array, sd: Array, variances: Array) -> float:
+    """Dense, in the space of the samples: ``N(targets; 0, design^T P design + sd^2)``."""
+    covariance = design.T @ (variances[:, None] * design) + np.diag(sd**2)
+    return float(multivariate_normal(cov=covariance).logpdf(targets))
+
+
+def evidence_problem(seed: int) -> tuple[Array, Array, Array, Array, Array]:
+    rng = np.random.default_rng(seed)
+    design, targets, sd = rng.normal(size=(6, 30)), rng.normal(size=30), rng.uniform(0.3, 1, 30)
+    return design, targets, sd, (design / sd**2) @ design.T, (design / sd**2) @ targets
+
+
+@few
+@given(seeds())
+def test_evidence_is_the_marginal_likelihood_of_the_samples(seed: int) -> None:
+    design, targets, sd, gram, vector = evidence_problem(seed)
+    trials = np.random.default_rng(seed + 1).uniform(0.05, 3, (3, 6))
+    found = [negative_log_evidence(gram, vector, v)[0] for v in trials]
+    plain = [-log_marginal_likelihood(design, targets, sd, v) for v in trials]
+    np.testing.assert_allclose(np.diff(found), np.diff(plain), atol=1e-8)
+
+
+@few
+@given(seeds())
+def test_slope_of_the_evidence_is_its_derivative(seed: int) -> None:
+    _, _, _, gram, vector = evidence_problem(seed)
+    logs = np.random.default_rng(seed).normal(size=6)
+    _, slope = negative_log_evidence(gram, vector, np.exp(logs))
+    numbers = approx_fprime(logs, lambda u: negative_log_evidence(gram, vector, np.exp(u))[0])
+    np.testing.assert_allclose(slope, numbers, atol=1e-4)
+
+
+def several_frames(seed: int) -> tuple[list[tuple[Array, Array]], Array, Array, Array]:
+    """Three frames that share the first 4 of 7 functions; also all of them as one dense problem."""
+    rng = np.random.default_rng(seed)
+    frames, designs, targets, sds = [], [], [], []
+    for k in range(3):
+        design, seen, sd = rng.normal(size=(7, 25)), rng.normal(size=25), rng.uniform(0.3, 1, 25)
+        frames.append(((design / sd**2) @ design.T, (design / sd**2) @ seen))
+        own = np.zeros((9, 25))
+        own[3 * k : 3 * k + 3] = design[4:]
+        designs.append(np.concatenate([design[:4], own]))
+        targets.append(seen)
+        sds.append(sd)
+    return frames, np.concatenate(designs, axis=1), np.concatenate(targets), np.concatenate(sds)
+
+
+@few
+@given(seeds())
+def test_joint_evidence_is_the_marginal_likelihood_of_all_frames(seed: int) -> None:
+    frames, design, targets, sd = several_frames(seed)
+    trials = np.random.default_rng(seed + 1).uniform(0.05, 3, (3, 7))
+    found = [joint_negative_log_evidence(frames, 4, v)[0] for v in trials]
+    whole = [np.r_[v[:4], np.tile(v[4:], 3)] for v in trials]
+    plain = [-log_marginal_likelihood(design, targets, sd, v) for v in whole]
+    np.testing.assert_allclose(np.diff(found), np.diff(plain), atol=1e-8)
+
+
+@few
+@given(seeds())
+def test_slope_of_the_joint_evidence_is_its_derivative(seed: int) -> None:
+    frames = several_frames(seed)[0]
+    logs = np.random.default_rng(seed).normal(size=7)
+    _, slope = joint_negative_log_evidence(frames, 4, np.exp(logs))
+    numbers = approx_fprime(logs, lambda u: joint_negative_log_evidence(frames, 4, np.exp(u))[0])
+    np.testing.assert_allclose(slope, numbers, atol=1e-4)
+
+
+def test_joint_evidence_of_one_frame_is_that_of_the_frame() -> None:
+    frame = several_frames(1)[0][0]
+    variances = np.linspace(0.2, 2, 7)
+    value, slope = joint_negative_log_evidence([frame], 4, variances)
+    alone, alone_slope = negative_log_evidence(*frame, variances)
+    assert value == pytest.approx(alone)
+    np.testing.assert_allclose(slope, alone_slope)
+
+
+def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:
+    rng = np.random.default_rng(8)
+    others, trials = rng.normal(size=(5, 40)), rng.normal(size=(3 * len(DECAYS), 40))
+    weights, targets = rng.uniform(0.5, 2, 40), rng.normal(size=40)
+    found = _score_axis(others, trials, weights, targets)
+    plain = []
+    for k in range(len(DECAYS)):
+        design = np.concatenate([others, trials[3 * k : 3 * k + 3]])
+        gram, vector = (design * weights) @ design.T, (design * weights) @ targets
+        plain.append(negative_log_evidence(gram, vector, np.ones(8))[0])
+    np.testing.assert_allclose(np.diff(found), np.diff(plain), atol=1e-9)
+
+
+# the process
+
+
+def test_posterior_is_that_of_scikit_learns_gaussian_process() -> None:
+    """The kernel that the basis and its priors stand for, in the space of the samples."""
+    rng = np.random.default_rng(9)
+    hyperparameters = Hyperparameters.typical(SCAN.pixel_size_nm)
+    variances, _ = prior_variances(BASIS, hyperparameters.logs[0])
+    places = rng.uniform(0, [69, 89], (60, 2))
+    sd = rng.uniform(0.05, 0.15, 60)
+    targets = rng.normal(size=(60, 2))
+    weights = np.eye(2) / (sd**2)[:, None, None]
+    found = solve(gathered(BASIS.design(places), targets, weights), np.tile(1 / variances, (2, 1)))
+    new = BASIS.design(rng.uniform(-5, [75, 95], (50, 2)))
+    features = np.sqrt(variances)[:, None]
+    process = GaussianProcessRegressor(
+        kernel=DotProduct(sigma_0=0.0, sigma_0_bounds="fixed"), alpha=sd**2, optimizer=None
+    )
+    process.fit((features * BASIS.design(places)).T, targets)
+    mean, std = process.predict((features * new).T, return_std=True)
+    np.testing.assert_allclose((found.mean @ new).T, mean, atol=1e-7)
+    ours = np.stack([np.sqrt(np.einsum("in,ij,jn->n", new, c, new)) for c in found.covariance])
+    np.testing.assert_allclose(ours.T, std, rtol=1e-5)
+
+
+@few
+@given(seeds(), st.integers(1, 80))
+def test_variance_is_never_negative_and_never_above_the_prior(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    logs = prior_logs(SCAN.pixel_size_nm)[0] + rng.normal(size=len(NAMES))
+    variances, _ = prior_variances(BASIS, logs)
+    weights = np.eye(2) * np.ones((count, 1, 1)) / rng.uniform(1e-3, 1) ** 2
+    design = BASIS.design(rng.uniform(0, [69, 89], (count, 2)))
+    found = solve(
+        gathered(design, rng.normal(size=(count, 2)), weights), np.tile(1 / variances, (2, 1))
+    )
+    anywhere = BASIS.design(rng.uniform(-5, [75, 95], (50, 2)))
+    after = np.einsum("in,aij,jn->an", anywhere, found.covariance, anywhere)
+    before = variances @ anywhere**2
+    assert (after >= 0).all()
+    assert (after <= before * (1 + 1e-9)).all()
