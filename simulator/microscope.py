@@ -10,14 +10,11 @@ import numpy.typing as npt
 from nion_distortion.frame import Frame, ScanSettings
 from simulator.detector import Detector
 from simulator.scan import ScanErrors, ScanPath
-from simulator.specimen import Sites, Specimen
+from simulator.specimen import REACH_NM, Sites, Specimen
 
 __all__ = ["Exposure", "Microscope", "Shot", "TrueColumns", "Truth"]
 
 Array = npt.NDArray[np.float64]
-
-REACH = 5.0
-"""A column ends at this many of its sigmas (4e-6 of its peak)."""
 
 SOLVED_PX = 1e-7
 """Step below which the place where a column is seen counts as found."""
@@ -238,9 +235,9 @@ class Exposure:
         corners = np.stack([grid.min((1, 2)), grid.max((1, 2))])
         sites, place = _sites_under(truth.specimen, truth.settings, corners)
         peak = sites.brightness ** CHANNELS[truth.channel][0]
-        width_px = sites.width_nm / truth.settings.pixel_size_nm
+        reach_px = REACH_NM / truth.settings.pixel_size_nm
         object.__setattr__(self, "_grid_px", grid)
-        object.__setattr__(self, "_columns", _boxed(place, peak, width_px))
+        object.__setattr__(self, "_columns", _boxed(place, peak, sites.sublattice, reach_px))
 
     def expected(self, first: int, last: int) -> Array:
         """Return the expected electrons of some rows.
@@ -257,7 +254,7 @@ class Exposure:
         """
         contrast, specimen = CHANNELS[self.truth.channel][1], self.truth.specimen
         rows = self._grid_px[:, first:last]
-        signal = _render(rows, self._columns)
+        signal = _render(rows, self._columns, specimen.profile)
         if specimen.contamination or specimen.vacuum_fraction:
             position_nm = _position_nm(rows, self.truth.settings)
             vacuum = specimen.in_vacuum(position_nm)
@@ -461,62 +458,56 @@ def _slope(path: ScanPath, s: Array, h: float = 1e-4) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Boxed:
-    """Columns sorted into square boxes as wide as the widest column reaches."""
+    """Columns sorted into square boxes as wide as a column reaches."""
 
-    columns: Array  # (n, 4): y, x, peak, 1 / (2 width^2)
+    columns: Array  # (n, 3): y, x, peak
+    kinds: npt.NDArray[np.int64]  # (n,)
     starts: npt.NDArray[np.int64]  # (boxes + 1,), first column of each box
     corner_px: tuple[float, float]
-    side_px: float
+    reach_px: float
     shape: tuple[int, int]
 
 
-def _boxed(place_px: Array, peak: Array, width_px: Array) -> _Boxed:
-    columns = np.column_stack([place_px, peak, 0.5 / width_px**2])
-    if not len(columns):
-        nothing = np.zeros(2, dtype=np.int64)
-        return _Boxed(columns=columns, starts=nothing, corner_px=(0, 0), side_px=1.0, shape=(1, 1))
-    side, low = REACH * float(width_px.max()), place_px.min(0)
-    boxes = np.floor((place_px - low) / side).astype(np.int64)
-    ny, nx = boxes.max(0) + 1
+def _boxed(place_px: Array, peak: Array, kinds: npt.NDArray[np.int64], reach_px: float) -> _Boxed:
+    low = place_px.min(0) if len(place_px) else np.zeros(2)
+    boxes = np.floor((place_px - low) / reach_px).astype(np.int64)
+    ny, nx = boxes.max(0, initial=0) + 1
     number = boxes[:, 0] * nx + boxes[:, 1]
     order = np.argsort(number, kind="stable")
     return _Boxed(
-        columns=columns[order],
+        columns=np.column_stack([place_px, peak])[order],
+        kinds=kinds[order],
         starts=np.searchsorted(number[order], np.arange(ny * nx + 1)),
         corner_px=(float(low[0]), float(low[1])),
-        side_px=side,
+        reach_px=reach_px,
         shape=(int(ny), int(nx)),
     )
 
 
-def _render(grid_px: Array, boxed: _Boxed) -> Array:
-    """Sum the columns at every pixel's place; equals every Gaussian evaluated everywhere."""
+def _render(grid_px: Array, boxed: _Boxed, profile: Array) -> Array:
+    """Sum the columns at every pixel's place; equals every profile evaluated everywhere."""
     signal = np.empty(grid_px.shape[1:])
-    _gather(
-        grid_px,
-        boxed.columns,
-        boxed.starts,
-        (*boxed.corner_px, boxed.side_px, *boxed.shape),
-        signal,
-    )
+    boxes = (*boxed.corner_px, boxed.reach_px, *boxed.shape)
+    _gather(grid_px, (boxed.columns, boxed.kinds, boxed.starts), boxes, profile, signal)
     return signal
 
 
 @numba.njit(cache=True, nogil=True)
-def _gather(grid, columns, starts, boxes, signal):  # type: ignore[no-untyped-def]
-    low_y, low_x, side, ny, nx = boxes
+def _gather(grid, sorted_columns, boxes, profile, signal):  # type: ignore[no-untyped-def]
+    columns, kinds, starts = sorted_columns
+    low_y, low_x, reach, ny, nx = boxes
+    per_px2 = (profile.shape[1] - 1) / reach**2
     for row in range(signal.shape[0]):
         for column in range(signal.shape[1]):
             y, x = grid[0, row, column], grid[1, row, column]
-            by, bx = int(np.floor((y - low_y) / side)), int(np.floor((x - low_x) / side))
+            by, bx = int(np.floor((y - low_y) / reach)), int(np.floor((x - low_x) / reach))
+            left, right = max(bx - 1, 0), min(bx + 2, nx)
             total = 0.0
-            for i in range(max(by - 1, 0), min(by + 2, ny)):
-                left, right = max(bx - 1, 0), min(bx + 2, nx)
-                if left >= right:
-                    continue
+            for i in range(max(by - 1, 0), min(by + 2, ny) if left < right else 0):
                 for n in range(starts[i * nx + left], starts[i * nx + right]):
-                    distance = (y - columns[n, 0]) ** 2 + (x - columns[n, 1]) ** 2
-                    exponent = distance * columns[n, 3]
-                    if exponent < 0.5 * REACH**2:
-                        total += columns[n, 2] * np.exp(-exponent)
+                    at = ((y - columns[n, 0]) ** 2 + (x - columns[n, 1]) ** 2) * per_px2
+                    k = int(at)
+                    if k < profile.shape[1] - 1:
+                        line = profile[kinds[n]]
+                        total += columns[n, 2] * (line[k] + (at - k) * (line[k + 1] - line[k]))
             signal[row, column] = total

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from nion_distortion.frame import ScanSettings
 
@@ -283,9 +282,9 @@ def _draw_steps(rng: np.random.Generator, length: int, rms_nm: float) -> Array:
 def _draw_walk(rng: np.random.Generator, lines: int, correlation_lines: float) -> Array:
     """Ornstein-Uhlenbeck steps of unit variance, shape (2, lines)."""
     memory = np.exp(-1 / correlation_lines)
-    shocks = rng.normal(size=(2, lines))
-    shocks[:, 1:] *= np.sqrt(1 - memory**2)
-    walk: Array = lfilter([1.0], [1.0, -memory], shocks, axis=1)
+    walk = rng.normal(size=(2, lines))
+    for line in range(1, lines):  # each needs the one before
+        walk[:, line] = memory * walk[:, line - 1] + np.sqrt(1 - memory**2) * walk[:, line]
     return walk
 
 

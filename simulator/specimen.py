@@ -3,10 +3,12 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 __all__ = ["SPECIMENS", "Sites", "Specimen", "make_specimen"]
@@ -15,8 +17,12 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Change = Callable[[Integers, Integers], tuple[Array, Array]]
 
-WIDTH_NM = 0.049
-"""Gaussian sigma of a column with the source size in it: 1.57 px of 31.25 pm."""
+REACH_NM = 0.3
+PROFILE_NM2 = np.linspace(0.0, REACH_NM**2, 4097)
+"""Squares of the distances from a column at which its profile is kept; it ends at the last."""
+
+SHAPES_FILE = Path(__file__).with_name("column_shapes.npz")
+"""Profiles from multislice simulations, made by ``column_shapes.py``."""
 
 EXTENT_NM = 16.0
 """Side of the field for which the shares of grains and vacuum are meant."""
@@ -49,7 +55,7 @@ class Sites:
     brightness : ndarray, shape (n,)
         Peak relative to the brightest kind of column, in HAADF.
     width_nm : ndarray, shape (n,)
-        Gaussian sigma.
+        Sigma of the Gaussian nearest to the column's shape.
     """
 
     position_nm: Array
@@ -105,8 +111,12 @@ class Specimen:
         Rows are the basis vectors (y, x), turned as the crystal is.
     motif : ndarray, shape (m, 2)
         Columns of a cell, in cells.
-    brightness, width_nm : ndarray, shape (m,)
-        Of each column of the motif.
+    brightness : ndarray, shape (m,)
+        Peak of each column of the motif, relative to the brightest.
+    width_nm : ndarray, shape (m,)
+        Sigma of the Gaussian nearest to each column.
+    profile : ndarray, shape (m, 4097)
+        Signal of each column at `PROFILE_NM2`, 1 at its centre.
     origin_nm : ndarray, shape (2,)
         Where cell (0, 0) of grain 0 begins.
     change : callable, optional
@@ -133,6 +143,7 @@ class Specimen:
     motif: Array
     brightness: Array
     width_nm: Array
+    profile: Array
     origin_nm: Array
     change: Change | None = None
     rotation_rad: float = 0.0
@@ -299,21 +310,22 @@ class _Crystal:
     basis_nm: Sequence[Sequence[float]]
     motif: Sequence[Sequence[float]]
     brightness: Sequence[float]
-    width_nm: float = WIDTH_NM
+    shapes: str
     change: Change | None = None
 
 
-def _square(a_nm: float, *, dark: float, change: Change | None = None) -> _Crystal:
+def _strontium_titanate(*, dark: float = 0.35, change: Change | None = None) -> _Crystal:
     return _Crystal(
-        basis_nm=[[a_nm, 0], [0, a_nm]],
+        basis_nm=[[STO_NM, 0], [0, STO_NM]],
         motif=[[0, 0], [0.5, 0.5]],
         brightness=[1.0, dark],
+        shapes="sto_001",
         change=change,
     )
 
 
 def _sto_001() -> _Crystal:
-    return _square(STO_NM, dark=0.35)
+    return _strontium_titanate()
 
 
 def _sto_110() -> _Crystal:
@@ -321,41 +333,42 @@ def _sto_110() -> _Crystal:
         basis_nm=[[STO_NM, 0], [0, STO_NM / np.sqrt(2)]],
         motif=[[0, 0], [0.5, 0]],
         brightness=[1.0, 0.3],
+        shapes="sto_110",
     )
 
 
-def _dumbbells(a_nm: float, second: float) -> _Crystal:
+def _dumbbells(a_nm: float, second: float, shapes: str) -> _Crystal:
     return _Crystal(
         basis_nm=[[a_nm / 2, a_nm / np.sqrt(8)], [0, a_nm / np.sqrt(2)]],
         motif=[[0, 0], [0.5, -0.25]],  # a quarter of the cube's edge apart, along y
         brightness=[1.0, second],
-        width_nm=0.042,
+        shapes=shapes,
     )
 
 
 def _si_110() -> _Crystal:
-    return _dumbbells(0.5431, 1.0)
+    return _dumbbells(0.5431, 1.0, "si_110")
 
 
 def _gaas_110() -> _Crystal:
-    return _dumbbells(0.5653, (31 / 33) ** 1.7)
+    return _dumbbells(0.5653, (31 / 33) ** 1.7, "gaas_110")
 
 
-def _hexagonal(a_nm: float, second: float, width_nm: float) -> _Crystal:
+def _hexagonal(a_nm: float, second: float, shapes: str) -> _Crystal:
     return _Crystal(
         basis_nm=[[0, a_nm], [a_nm * np.sqrt(3) / 2, -a_nm / 2]],
         motif=[[0, 0], [2 / 3, 1 / 3]],
         brightness=[1.0, second],
-        width_nm=width_nm,
+        shapes=shapes,
     )
 
 
 def _graphene() -> _Crystal:
-    return _hexagonal(0.246, 1.0, 0.038)
+    return _hexagonal(0.246, 1.0, "graphene")
 
 
 def _mos2() -> _Crystal:
-    return _hexagonal(0.316, 2 * (16 / 42) ** 1.7, 0.045)
+    return _hexagonal(0.316, 2 * (16 / 42) ** 1.7, "mos2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +387,7 @@ def _batio3_polar(*, polar_nm: float = 0.03) -> _Crystal:
         basis_nm=[[0.4036, 0], [0, 0.3992]],
         motif=[[0, 0], [0.5, 0.5]],
         brightness=[1.0, 0.25],
+        shapes="batio3_polar",
         change=_Polar(polar_nm=polar_nm),
     )
 
@@ -398,7 +412,7 @@ class _StrainStep:
 
 def _pto_sto(*, strain: float = 0.064, polar_nm: float = 0.03, interface_cell: int = 0) -> _Crystal:
     step = _StrainStep(strain=strain, polar_nm=polar_nm, interface_cell=interface_cell)
-    return _square(STO_NM, dark=0.15, change=step)
+    return _strontium_titanate(dark=0.15, change=step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,6 +432,7 @@ def _zigzag(*, amplitude_nm: float = 0.02) -> _Crystal:
         basis_nm=[[STO_NM, 0], [0, STO_NM]],
         motif=[[0, 0]],
         brightness=[1.0],
+        shapes="sto_001",
         change=_Zigzag(amplitude_nm=amplitude_nm),
     )
 
@@ -446,6 +461,7 @@ def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
     vacuum_fraction: float = 0.0,
     contamination: float = 0.0,
     rotation_rad: float = 0.0,
+    column_shape: str = "multislice",
     seed: int = 0,
     **parameters: float,
 ) -> Specimen:
@@ -465,6 +481,9 @@ def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
         Rms of an amorphous layer's signal, relative to the brightest column's peak.
     rotation_rad : float, default: 0
         How far the crystal is turned, from x towards y.
+    column_shape : {"multislice", "gaussian"}
+        How columns look: simulated profiles with their tails, or Gaussians of the same width. The
+        profiles are those of SrTiO3 also for pto_sto and zigzag.
     seed : int, default: 0
         Decides everything that is random, the origin of the lattice among it.
     **parameters : float
@@ -489,16 +508,20 @@ def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
             raise ValueError(f"{argument} must be from 0 to 1, not {share}")
     if grains < 1 or contamination < 0:
         raise ValueError("grains must be at least 1 and contamination not negative")
+    if column_shape not in ("multislice", "gaussian"):
+        raise ValueError(f"column_shape must be multislice or gaussian, not {column_shape!r}")
     rng = np.random.default_rng([17, seed])
     crystal = _crystal(name, parameters)
     basis = np.asarray(crystal.basis_nm, float) @ _rotation(rotation_rad).T
     motif = np.asarray(crystal.motif, float)
+    profile, width = _multislice(crystal.shapes, len(motif))
     return Specimen(
         name=name,
         basis_nm=basis,
         motif=motif,
         brightness=np.asarray(crystal.brightness, float),
-        width_nm=np.full(len(motif), crystal.width_nm),
+        width_nm=width,
+        profile=_gaussians(width) if column_shape == "gaussian" else profile,
         origin_nm=rng.uniform(-0.5, 0.5, 2) @ basis,
         change=crystal.change,
         rotation_rad=rotation_rad,
@@ -519,6 +542,19 @@ def _crystal(name: str, parameters: dict[str, float]) -> _Crystal:
             accepts = ", ".join(known) or "none"
             raise ValueError(f"{name} has no parameter {parameter!r}; it has: {accepts}")
     return make(**parameters)
+
+
+def _multislice(shapes: str, kinds: int) -> tuple[Array, Array]:
+    """Return the profiles (kinds, 4097) and widths (kinds,) of a simulated crystal's columns."""
+    with np.load(SHAPES_FILE) as arrays:
+        curves, widths = arrays[shapes][:kinds], arrays[f"{shapes}_width_nm"][:kinds]
+        spline = CubicSpline(arrays["radius_nm"], curves, axis=1, bc_type="clamped")
+    return spline(np.sqrt(PROFILE_NM2)), widths.astype(np.float64)
+
+
+def _gaussians(width_nm: Array) -> Array:
+    profile: Array = np.exp(-0.5 * PROFILE_NM2 / width_nm[:, None] ** 2)
+    return profile
 
 
 def _draw_seeds(rng: np.random.Generator, grains: int) -> Array:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
-from simulator.specimen import SPECIMENS, Sites, make_specimen
+from simulator.specimen import PROFILE_NM2, SHAPES_FILE, SPECIMENS, Sites, make_specimen
 
 FIELD = ((0.0, 0.0), (16.0, 16.0))
 
@@ -129,6 +129,28 @@ def test_the_brightest_kind_of_column_has_brightness_one() -> None:
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
+def test_profiles_fall_from_one_to_nothing_and_have_their_width(name: str) -> None:
+    specimen = make_specimen(name)
+    radius = np.sqrt(PROFILE_NM2)
+    core = radius < 0.06
+    for profile, width in zip(specimen.profile, specimen.width_nm, strict=True):
+        assert profile[0] == pytest.approx(1)
+        assert profile[-1] == pytest.approx(0, abs=1e-6)
+        assert np.diff(profile).max() < 1e-6
+        np.testing.assert_allclose(
+            profile[core], np.exp(-0.5 * (radius[core] / width) ** 2), atol=0.07
+        )
+
+
+def test_strontium_is_as_wide_as_the_designs_columns() -> None:
+    assert make_specimen("sto_001").width_nm[0] / 0.03125 == pytest.approx(1.57, abs=0.02)
+
+
+def test_the_shapes_are_small() -> None:
+    assert SHAPES_FILE.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
 def test_specimens_survive_pickling(name: str) -> None:
     specimen = make_specimen(name, vacancy_fraction=0.1, seed=5)
     copy = pickle.loads(pickle.dumps(specimen))
@@ -146,6 +168,7 @@ def test_specimens_survive_pickling(name: str) -> None:
         ("sto_001", {"polar_nm": 0.1}, "sto_001 has no parameter 'polar_nm'; it has: none"),
         ("zigzag", {"polar_nm": 0.1}, "it has: amplitude_nm"),
         ("sto_001", {"grains": 0}, "grains must be at least 1"),
+        ("sto_001", {"column_shape": "round"}, "column_shape must be multislice or gaussian"),
     ],
 )
 def test_unknown_specimens_are_refused(name: str, options: dict[str, Any], sentence: str) -> None:
