@@ -1,6 +1,6 @@
+import datetime
 import json
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
-from rsciio import hspy
+from nion.swift.model.HDF5Handler import HDF5Handler
+from nion.swift.model.NDataHandler import NDataHandler
+from rsciio import emd, hspy
 
 from nion_distortion.correction import CorrectedFrame
 from nion_distortion.files import SIGN_CONVENTION, read_frames, write_corrected
@@ -125,6 +127,30 @@ def test_a_hyperspy_stack_is_read_frame_by_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(frames[3].image, stack[3])
 
 
+def test_an_ncem_emd_stack_is_read_frame_by_frame(tmp_path: Path) -> None:
+    stack = picture(frames=4)
+    axis = {"scale": 0.02, "offset": 0.0, "units": "nm", "_type": "UniformDataAxis"}
+    axes = [
+        axis | {"name": name, "size": size, "navigate": name == "t", "is_binned": False}
+        for name, size in zip("tyx", stack.shape, strict=True)
+    ]
+    metadata = {"General": {"title": "HAADF", "user": ""}, "Signal": {}}
+    signal = {"data": stack, "axes": axes, "metadata": metadata, "original_metadata": {}}
+    emd.file_writer(str(tmp_path / "stack.emd"), signal | {"attributes": {"_lazy": False}})
+    frames = read_frames(tmp_path / "stack.emd")
+    assert len(frames) == 4
+    np.testing.assert_array_equal(frames[3].image, stack[3])
+    assert frames[3].settings.pixel_size_nm == pytest.approx(0.02)
+
+
+def test_a_tiff_stack_is_read_frame_by_frame(tmp_path: Path) -> None:
+    stack = picture(frames=3)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "TYX"})
+    frames = read_frames(tmp_path / "stack.tif", 1.6)
+    assert len(frames) == 3
+    np.testing.assert_array_equal(frames[1].image, stack[1])
+
+
 def test_a_calibrated_tiff_is_read(tmp_path: Path) -> None:
     path = tmp_path / "image.tif"
     tifffile.imwrite(path, picture(), imagej=True, resolution=(50.0, 50.0), metadata={"unit": "nm"})
@@ -155,18 +181,14 @@ SWIFT_PROPERTIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", [".h5", ".ndata"])
-def test_an_item_of_nion_swift_tells_its_scan(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"item{suffix}"
-    if suffix == ".h5":
-        with h5py.File(path, "w") as store:
-            store["data"] = picture()
-            store["data"].attrs["properties"] = json.dumps(SWIFT_PROPERTIES)
-    else:
-        np.save(tmp_path / "data.npy", picture())
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.write(tmp_path / "data.npy", "data.npy")
-            archive.writestr("metadata.json", json.dumps(SWIFT_PROPERTIES))
+@pytest.mark.parametrize("handler", [HDF5Handler, NDataHandler])
+def test_an_item_of_nion_swift_tells_its_scan(tmp_path: Path, handler: Any) -> None:
+    now = datetime.datetime(2026, 1, 1)  # noqa: DTZ001 - as the host calls it
+    path = tmp_path / ("item.h5" if handler is HDF5Handler else "item.ndata")
+    stored = handler(path)
+    stored.write_data(picture(), now)
+    stored.write_properties(SWIFT_PROPERTIES, now)
+    stored.close()
     frame = read_frames(path)[0]
     np.testing.assert_array_equal(frame.image, picture())
     assert frame.channel == "HAADF"

@@ -23,11 +23,13 @@ from nion_distortion.figures import (
 )
 from nion_distortion.files import write_corrected
 from nion_distortion.options import Options
+from nion_distortion.pipeline import process_frame
 from nion_distortion.session import LiveReport, Session
 
 if TYPE_CHECKING:
+    from nion_distortion.frame import ScanSettings
     from nion_distortion.gaussian_process import DistortionModel
-    from simulator.microscope import Truth
+    from simulator.microscope import Microscope, Truth
     from simulator.nion_device import Host
 
 __all__ = ["run"]
@@ -36,14 +38,15 @@ FRAMES = 20
 SHAPE_PX, DWELL_US, FIELD_NM = (512, 512), 1.0, 16.0
 ROTATION_RAD, SEED = 0.07, 3
 DRIFT_NM_S, WALK_NM, JITTER_NM = (0.012, 0.018), 0.004, 0.002
+WARM_UP_PX = 192
 TIME_SCALE = 1.0
 """The simulated beam takes its real time."""
 
 JUDGED_PX = 4
 """Every fourth line and pixel is compared with the truth."""
 
-PATIENCE_S = 120.0
-"""A report that takes longer than this is not coming; compiling at a first start takes its time."""
+PATIENCE_S = 60.0
+"""A report that takes longer than this is not coming."""
 
 Receive = Callable[[], LiveReport]
 
@@ -66,7 +69,9 @@ def run(chosen: argparse.Namespace) -> None:
     nion_device = importlib.import_module("simulator.nion_device")
     specimen = importlib.import_module("simulator.specimen").make_specimen
     parameters = nion_device.profile_parameters(SHAPE_PX, DWELL_US, FIELD_NM)
-    microscope = _microscope(specimen, nion_device.scan_settings(parameters))
+    settings = nion_device.scan_settings(parameters)
+    microscope = _microscope(specimen, settings)
+    _warm_up(microscope, settings)
     with nion_device.start_host(microscope, time_scale=TIME_SCALE) as host:
         host.scan(parameters)
         live, model = _learn(host, folder)
@@ -97,7 +102,7 @@ PARAGRAPHS = (
 )
 
 
-def _microscope(specimen: Any, settings: Any) -> Any:
+def _microscope(specimen: Any, settings: "ScanSettings") -> "Microscope":
     """SrTiO3 under a beam with strong fly-back, drift, and a little that no frame repeats."""
     scan = importlib.import_module("simulator.scan")
     errors = dataclasses.replace(
@@ -107,7 +112,24 @@ def _microscope(specimen: Any, settings: Any) -> Any:
         line_jitter_nm=JITTER_NM,
     )
     sto = specimen("sto_001", rotation_rad=ROTATION_RAD, seed=SEED)
-    return importlib.import_module("simulator.microscope").Microscope(sto, errors=errors, seed=SEED)
+    make: type[Microscope] = importlib.import_module("simulator.microscope").Microscope
+    return make(sto, errors=errors, seed=SEED)
+
+
+def _warm_up(microscope: "Microscope", settings: "ScanSettings") -> None:
+    """Compile before the scan begins: at a first start that takes longer than all frames."""
+    sys.stdout.write("Getting ready; the first start compiles for half a minute ...\n")
+    sys.stdout.flush()
+    scale = max(settings.shape_px) / min(WARM_UP_PX, *settings.shape_px)
+    small = dataclasses.replace(
+        settings,
+        shape_px=(WARM_UP_PX, WARM_UP_PX),
+        field_of_view_nm=settings.field_of_view_nm / scale,
+        line_time_us=None,
+    )
+    model = None
+    for index in range(2):
+        model = process_frame(microscope.shot(small, index).frame, model=model).model
 
 
 @contextmanager
