@@ -183,7 +183,7 @@ SWIFT_PROPERTIES = {
 
 @pytest.mark.parametrize("handler", [HDF5Handler, NDataHandler])
 def test_an_item_of_nion_swift_tells_its_scan(tmp_path: Path, handler: Any) -> None:
-    now = datetime.datetime(2026, 1, 1)  # noqa: DTZ001 - as the host calls it
+    now = datetime.datetime(2026, 1, 1)
     path = tmp_path / ("item.h5" if handler is HDF5Handler else "item.ndata")
     stored = handler(path)
     stored.write_data(picture(), now)
