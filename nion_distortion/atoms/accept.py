@@ -8,7 +8,7 @@ from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, hottes
 from nion_distortion.atoms.overlap import close_pairs
 from nion_distortion.atoms.view import View
 
-__all__ = ["LEAST_SIGNAL", "accepted", "doubled", "reduced_chi2", "signal_of"]
+__all__ = ["LEAST_SIGNAL", "accepted", "doubled", "reduced_chi2", "saturated", "signal_of"]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -18,6 +18,9 @@ FEWEST_CLEAR = 6
 
 LEAST_SIGNAL, CLEAR_SIGNAL = 1.7, 4.0
 """Amplitude over its error: below is noise, above stands by itself; between needs neighbours."""
+
+LEAST_CLEAR, SURE_SIGNAL = 0.1, 5.5
+"""Of mere noise a few in a hundred look clear: where no more do, only those above this are."""
 
 NEIGHBOURHOOD, LOWEST = 2.5, 0.15
 """A weak column has three clear ones within this many spacings, and this share of their height."""
@@ -126,9 +129,10 @@ def accepted(
     keep &= np.abs(fits.parameters[:, LOG_SIGMA] - window.log_sigma) < np.log(WIDTH_RANGE)
     keep &= np.hypot(*(positions - start_px).T) < FARTHEST * view.sigma_px
     keep &= _away_from_edge(positions, EDGE * view.sigma_px, view.image.shape)
-    keep &= chi2 < typical + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], typical)
+    usual = max(typical, 1.0)
+    keep &= chi2 < usual + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], usual)
     keep &= hottest(view.image, model, fits, window) < HOT
-    keep &= ~_saturated(view.image, positions)
+    keep &= ~saturated(view.image, positions)
     keep &= ~doubled(positions, signal, keep, view.sigma_px)
     return _supported(fits.parameters, signal, keep)
 
@@ -146,8 +150,21 @@ def _spread(chi2: Floats, pixels: npt.NDArray[np.int64], typical: float) -> floa
     return float(max(1.48 * np.median(np.abs(chi2 - np.median(chi2))), due))
 
 
-def _saturated(image: npt.NDArray[np.float32], positions: Floats) -> Mask:
-    """Mark columns whose top is cut off: four of the nine middle pixels at the highest value."""
+def saturated(image: npt.NDArray[np.float32], positions: Floats) -> Mask:
+    """Mark columns whose top is cut off.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Columns bright.
+    positions : ndarray, shape (n, 2)
+        Where they are.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Where four of the nine middle pixels have the image's highest value.
+    """
     highest = image.max()
     y, x = np.clip(np.rint(positions).astype(np.intp).T, 1, np.array(image.shape)[:, None] - 2)
     around = np.arange(-1, 2)
@@ -159,6 +176,8 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
     """Keep weak columns only between clear ones: in vacuum the highest noise stands alone."""
     clear = keep & (signal > CLEAR_SIGNAL)
     weak = np.flatnonzero(keep & ~clear)
+    if clear.sum() < LEAST_CLEAR * keep.sum():
+        return keep & (signal > SURE_SIGNAL)
     if clear.sum() < FEWEST_CLEAR or len(weak) == 0:
         return clear
     positions, height = parameters[clear, :2], parameters[:, AMPLITUDE]

@@ -4,7 +4,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from nion_distortion.atoms.accept import LEAST_SIGNAL, accepted, doubled, reduced_chi2, signal_of
+from nion_distortion.atoms.accept import (
+    LEAST_SIGNAL,
+    accepted,
+    doubled,
+    reduced_chi2,
+    saturated,
+    signal_of,
+)
 from nion_distortion.atoms.columns import AtomColumns
 from nion_distortion.atoms.fit import (
     AMPLITUDE,
@@ -75,9 +82,7 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     view, begun = guessed(oriented(scaled), detect)
     view, fits, keep = _fitted(view, begun)
     if keep.sum() < FEWEST_COLUMNS:
-        raise UnusableFrameError(
-            f"only {keep.sum()} columns stand out of the image's noise: {FEWEST_COLUMNS} are needed"
-        )
+        raise UnusableFrameError(_why_too_few(view, fits, int(keep.sum())))
     finder = "local_maxima" if detect is None else getattr(detect, "__name__", "detect")
     return _columns(scaled, view, fits, keep, (finder, len(begun.chi2)))
 
@@ -117,6 +122,13 @@ def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
     keep = accepted(view, fits, start, model, window)
     fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
     return view, fits, keep
+
+
+def _why_too_few(view: View, fits: Fits, found: int) -> str:
+    cut_off = int(saturated(view.image, fits.parameters[:, :2]).sum())
+    if 2 * cut_off > len(fits.chi2):
+        return f"the image is saturated: {cut_off} of its columns are cut off at the highest value"
+    return f"only {found} columns stand out of the image's noise: {FEWEST_COLUMNS} are needed"
 
 
 def _plausible(view: View, fits: Fits) -> npt.NDArray[np.bool_]:

@@ -111,7 +111,7 @@ def _half_width_px(lines: npt.NDArray[np.float32]) -> float | None:
     correlation = _autocorrelation(lines)
     top = correlation[1] + (correlation[1] - correlation[2]) / 3.0
     bottom = correlation[1:].min()
-    if top - bottom < SIGNIFICANT * correlation[0] / np.sqrt(lines.size):
+    if top - bottom <= SIGNIFICANT * correlation[0] / np.sqrt(lines.size):
         return None
     half = 0.5 * (top + bottom)
     below = int(np.argmax(correlation[1:] < half)) + 1

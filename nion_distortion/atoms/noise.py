@@ -17,8 +17,14 @@ DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / np.sqrt(70.0)
 SAMPLES = 100_000
 """Pixels looked at: their variance is then known within 0.5 %."""
 
-BINS, STRIPES = 24, 15
-"""Levels of intensity, and parts of the image whose median is taken."""
+BINS, STRIPES, FEWEST_PIXELS = 24, 15, 20
+"""Levels of intensity, parts of the image whose median is taken, and pixels that make a mean."""
+
+HOT = 1.5
+"""A pixel this many ranges from the middle of what nearly all show is hot."""
+
+Floats = npt.NDArray[np.float64]
+Image = npt.NDArray[np.float32]
 
 
 class Noise(NamedTuple):
@@ -90,48 +96,51 @@ def noise_of_residual(
     UnusableFrameError
         If the image holds no noise at all.
     """
-    power, level = _power_and_level(residual, image)
+    power, level, usable = _power_and_level(residual, image)
     low, high = np.quantile(level[::3, ::3], [0.005, 0.995])
     if not high > low:
         raise UnusableFrameError("the image is the same everywhere: it shows nothing")
-    means, variances, weights = _binned(power, level, float(low), float(high))
+    usable &= (level >= low) & (level <= high)
+    means, variances, weights = _binned(power, level, usable)
     if not np.any(variances > 0):
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no noise")
     gain, offset = _line(sign * means, variances, weights)
     return Noise(sign * gain, offset)
 
 
-def _power_and_level(
-    residual: npt.NDArray[np.float32], image: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _power_and_level(residual: Image, image: Image) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
+    """Filter a sample of the pixels; those that a hot one reaches are not usable."""
     step = int(np.ceil(np.sqrt(image.size / SAMPLES)))
-    fine = cv2.sepFilter2D(residual, cv2.CV_32F, DIFFERENCE, DIFFERENCE)
-    level = cv2.sepFilter2D(image, cv2.CV_32F, DIFFERENCE**2, DIFFERENCE**2)
     inner = (slice(2, -2, step), slice(2, -2, step))
-    return (
-        np.asarray(fine[inner] ** 2, dtype=np.float32),
-        np.asarray(level[inner], dtype=np.float32),
-    )
+    fine = cv2.sepFilter2D(residual, cv2.CV_32F, DIFFERENCE, DIFFERENCE)[inner]
+    level = cv2.sepFilter2D(image, cv2.CV_32F, DIFFERENCE**2, DIFFERENCE**2)[inner]
+    low, high = np.quantile(image[::step, ::step], [0.005, 0.995])
+    usable = np.ones(level.shape, np.bool_)
+    hot = np.abs(image - 0.5 * (low + high)) > HOT * (high - low)
+    if hot.any():
+        reached = cv2.dilate(hot.view(np.uint8), np.ones((5, 5), np.uint8))
+        usable = reached[inner] == 0
+    return np.asarray(np.square(fine), np.float32), np.asarray(level, np.float32), usable
 
 
 def _binned(
-    power: npt.NDArray[np.float32], level: npt.NDArray[np.float32], low: float, high: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    inside = (level >= low) & (level <= high)
+    power: Image, level: Image, usable: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats]:
+    """Sort pixels by level; of each bin the mean level, the variance, and the number of pixels."""
+    low, high = level[usable].min(), level[usable].max()
     level_bin = np.minimum((level - low) * (BINS / (high - low)), BINS - 1).astype(np.intp)
     stripe = np.arange(len(level))[:, None] * STRIPES // len(level)
-    place = (level_bin + BINS * stripe)[inside]
+    place = (level_bin + BINS * stripe)[usable]
     count = np.bincount(place, minlength=BINS * STRIPES).reshape(STRIPES, BINS)
-    power_sum = np.bincount(place, power[inside], BINS * STRIPES).reshape(STRIPES, BINS)
-    level_sum = np.bincount(place, level[inside], BINS * STRIPES).reshape(STRIPES, BINS).sum(axis=0)
+    power_sum = np.bincount(place, power[usable], BINS * STRIPES).reshape(STRIPES, BINS)
+    level_sum = np.bincount(level_bin[usable], level[usable], BINS)
     total = count.sum(axis=0)
-    used = (count >= 20).sum(axis=0) >= STRIPES // 2
+    enough = count >= FEWEST_PIXELS
+    used = enough.sum(axis=0) >= STRIPES // 2
     if not used.any():
-        used = total > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        by_stripe = np.where(count >= np.minimum(20, count.max(axis=0)), power_sum / count, np.nan)
-    variances = np.nanmedian(by_stripe[:, used], axis=0)
-    return level_sum[used] / total[used], variances, total[used].astype(np.float64)
+        used, enough = total > 0, count > 0
+    by_stripe = np.where(enough, power_sum / np.maximum(count, 1), np.nan)[:, used]
+    return level_sum[used] / total[used], np.nanmedian(by_stripe, axis=0), total[used].astype(float)
 
 
 def _line(

@@ -41,6 +41,10 @@ LEAST_VARIANCE = 0.03
 """Of a pixel, as a share of the brightest ones': where next to nothing is expected, one count
 would decide the fit."""
 
+FINEST = 3e-3
+"""Least standard deviation of a pixel, as a share of the image's range: finer than that no column
+is a Gaussian, and an image without noise shows nothing but this."""
+
 CLEARLY_DARK = -0.9
 """Skewness below which columns are dark: the holes of a honeycomb reach -0.82."""
 
@@ -115,7 +119,7 @@ class View(NamedTuple):
         """
         gain, offset = self.noise
         variances = gain * np.quantile(self.clipped[::7, ::7], [0.01, 0.99]) + offset
-        floor = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), 1e-12)
+        floor = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), FINEST**2)
         radius_px = max(radius * self.sigma_px, SMALLEST_RADIUS_PX)
         log_sigma = float(np.log(self.sigma_px))
         return Window(radius_px, log_sigma, width_prior**-2, gain, offset, floor)
@@ -166,7 +170,7 @@ def _skewness(view: View) -> float:
     noise = share * max(0.0, view.noise.gain * float(view.clipped.mean()) + view.noise.offset)
     square = band * band
     variance = float(np.mean(square))
-    return float(np.mean(square * band)) / max(variance - noise, 0.1 * variance) ** 1.5
+    return float(np.mean(square * band) / max(variance - noise, 0.1 * variance) ** 1.5)
 
 
 def _probed_width_px(view: View) -> float:

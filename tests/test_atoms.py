@@ -1,0 +1,600 @@
+"""Columns are where the truth says, as precisely as the counts allow, and the errors are honest."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from atoms_images import (
+    Array,
+    Match,
+    bound_px,
+    gaussians,
+    inside,
+    matched,
+    pooled,
+    precision,
+    sigma_px,
+    simulated,
+    square_lattice,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import least_squares
+from scipy.spatial import cKDTree
+
+from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, local_maxima
+from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, redraw, render, starting
+from nion_distortion.atoms.noise import Noise
+from nion_distortion.atoms.overlap import close_pairs, shared_covariance
+from nion_distortion.frame import UnusableFrameError
+from simulator.scan import ScanErrors
+
+DATA = Path(__file__).resolve().parents[2] / "shared/data"
+FIELDS = ("positions_px", "covariance_px2", "amplitude", "sigma_px", "background", "chi2")
+
+
+@pytest.fixture(scope="module")
+def image() -> npt.NDArray[np.float32]:
+    return np.array(simulated(size=256).frame.image)
+
+
+# Accuracy
+
+
+@pytest.mark.parametrize("counts", [10.0, 50.0, 500.0])
+@pytest.mark.parametrize(
+    "detector", [{}, {"gain": 27.0, "offset": 14700.0}], ids=["counts", "gain and offset"]
+)
+def test_positions_reach_the_cramer_rao_bound_and_say_so(
+    counts: float, detector: dict[str, float]
+) -> None:
+    matches: dict[int, list[Match]] = {0: [], 1: []}
+    for seed in range(3 if counts < 50 else 2):
+        shot = simulated(counts=counts, seed=seed, detector=detector)
+        columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+        for kind in (0, 1):
+            wanted = truth.sublattice == kind
+            matches[kind].append(matched(columns, truth.seen_px, wanted, size=512, sigma=sigma))
+    for kind in (0, 1):
+        height = float(np.median(truth.counts[truth.sublattice == kind]))
+        bound = bound_px(height, float(shot.truth.specimen.width_nm[kind]) / 0.03125, 0.15 * counts)
+        found = pooled(matches[kind])
+        assert found.rms_px <= 1.1 * bound
+        assert 0.9 <= found.z <= 1.1
+        assert found.recall >= 0.98
+
+
+def test_both_kinds_of_columns_are_found_at_five_counts() -> None:
+    shot = simulated(counts=5.0)
+    columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+    recall = [
+        matched(columns, truth.seen_px, truth.sublattice == kind, size=512, sigma=sigma).recall
+        for kind in (0, 1)
+    ]
+    assert recall[0] >= 0.99
+    assert recall[1] >= 0.90  # 1.75 counts high on a background of 0.75
+    assert precision(columns, truth.seen_px, size=512, sigma=sigma) >= 0.96
+
+
+@pytest.mark.parametrize(
+    ("pixel_nm", "size"), [(0.008, 512), (0.015, 512), (0.06, 256), (0.031, 128), (0.02, 64)]
+)
+def test_scale_is_found_from_the_image(pixel_nm: float, size: int) -> None:
+    shot = simulated(pixel_nm=pixel_nm, size=size)
+    columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+    found = matched(columns, truth.seen_px, truth.sublattice >= 0, size=size, sigma=sigma)
+    assert found.recall >= 0.97
+    assert np.median(columns.sigma_px) == pytest.approx(sigma, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sto_110", "si_110", "gaas_110", "graphene", "mos2", "batio3_polar", "pto_sto", "zigzag"],
+)
+def test_columns_of_every_specimen_are_found_with_honest_errors(name: str) -> None:
+    shot = simulated(name, pixel_nm=0.02, size=384)
+    columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+    found = matched(columns, truth.seen_px, truth.sublattice >= 0, size=384, sigma=sigma)
+    assert columns.polarity == "bright"
+    assert found.recall >= 0.99
+    assert precision(columns, truth.seen_px, size=384, sigma=sigma) >= 0.99
+    assert 0.9 <= found.z <= 1.12  # dumbbells of 2.8 sigma: beyond second order in the overlap
+
+
+@pytest.mark.parametrize("lag_nm", [0.2, -0.15])
+def test_columns_at_a_strong_flyback_are_found(lag_nm: float) -> None:
+    tau_us, flyback_us = 0.03 * 512, 100.0
+    lag = lag_nm * float(np.exp(flyback_us / tau_us))
+    errors = ScanErrors(line_flyback_nm=(0.0, lag), line_flyback_tau_us=tau_us)
+    shot = simulated(errors=errors)
+    columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+    near = truth.seen_px[:, 1] < 50
+    assert matched(columns, truth.seen_px, near, size=512, sigma=sigma).recall >= 0.97
+
+
+def test_noise_free_columns_have_no_bias() -> None:
+    positions = square_lattice(160, 12.7)
+    image = gaussians((160, 160), positions, np.full(len(positions), 40.0), 1.6, 10.0)
+    columns = find_columns(image)
+    found = matched(columns, positions, np.ones(len(positions), bool), size=160, sigma=1.6)
+    assert found.recall == 1.0
+    assert np.abs(found.error_px).max() < 2e-3
+
+
+def test_dumbbells_at_three_and_a_half_sigma_are_not_biased() -> None:
+    sigma = 2.0
+    first = square_lattice(200, 22.0)
+    positions = np.concatenate([first, first + 3.5 * sigma * np.array([0.6, 0.8])])
+    image = gaussians((200, 200), positions, np.full(len(positions), 50.0), sigma, 15.0)
+    found = matched(
+        find_columns(image), positions, np.ones(len(positions), bool), size=200, sigma=sigma
+    )
+    assert found.recall == 1.0
+    assert np.abs(found.error_px).max() < 5e-3
+
+
+# Detector units, contrast, orientation
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(30.0, 15000.0), (0.01, -0.2)])
+def test_gain_and_offset_of_the_detector_change_nothing(
+    image: npt.NDArray[np.float32], scale: float, zero: float
+) -> None:
+    plain, scaled = find_columns(image), find_columns(image * scale + zero)
+    assert len(plain) == len(scaled)
+    sd = np.sqrt(plain.covariance_px2[:, [0, 1], [0, 1]])
+    assert np.max(np.abs(scaled.positions_px - plain.positions_px) / sd) < 0.02
+    np.testing.assert_allclose(
+        scaled.covariance_px2[:, [0, 1], [0, 1]], plain.covariance_px2[:, [0, 1], [0, 1]], rtol=0.01
+    )
+    np.testing.assert_allclose(scaled.counts, plain.counts, rtol=0.01)
+    assert scaled.gain == pytest.approx(scale * plain.gain, rel=0.01)
+    np.testing.assert_allclose(scaled.background, plain.background * scale + zero, rtol=1e-3)
+
+
+def test_contrast_is_found_from_the_image() -> None:
+    positions = square_lattice(160, 12.7)
+    drawn = gaussians((160, 160), positions, np.full(len(positions), 40.0), 1.6, 10.0)
+    bright, dark = find_columns(drawn), find_columns(100.0 - drawn)
+    assert (bright.polarity, dark.polarity) == ("bright", "dark")
+    np.testing.assert_allclose(dark.positions_px, bright.positions_px, atol=2e-3)
+    np.testing.assert_allclose(dark.amplitude, bright.amplitude, rtol=1e-3)
+    np.testing.assert_allclose(dark.background, 100.0 - bright.background, rtol=1e-3)
+
+
+def test_dark_columns_of_a_bright_field_image_are_found() -> None:
+    shot = simulated(channel="BF", counts=200.0, size=256)
+    columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+    found = matched(columns, truth.seen_px, truth.sublattice >= 0, size=256, sigma=sigma)
+    assert columns.polarity == "dark"
+    assert found.recall >= 0.99
+    assert 0.9 <= found.z <= 1.1
+
+
+@settings(deadline=None, max_examples=5, derandomize=True)
+@given(st.floats(-6, 6), st.floats(-6, 6))
+def test_translating_the_sample_translates_the_columns(dy: float, dx: float) -> None:
+    positions = square_lattice(128, 12.7)
+    heights, moved = np.full(len(positions), 40.0), positions + np.array([dy, dx])
+    before = find_columns(gaussians((128, 128), positions, heights, 1.6, 10.0)).positions_px
+    after = find_columns(gaussians((128, 128), moved, heights, 1.6, 10.0)).positions_px
+    wanted = inside(before, 128, 20.0)
+    distance, _ = cKDTree(after).query(before[wanted] + np.array([dy, dx]))
+    assert np.max(distance) < 5e-3
+
+
+# The fit against plain equivalents
+
+
+def isolated() -> tuple[npt.NDArray[np.float32], Array, Window]:
+    """Columns too far apart to disturb each other, under Poisson noise."""
+    positions = square_lattice(160, 30.0)
+    positions = positions[inside(positions, 160, 8.0)]
+    expected = gaussians((160, 160), positions, np.full(len(positions), 60.0), 1.7, 8.0)
+    counted = np.random.default_rng(4).poisson(expected).astype(np.float32)
+    return counted, positions, Window(5.1, float(np.log(1.6)), 0.15**-2, 1.0, 0.0, 0.1)
+
+
+def brute_force(image: Array, start: Array, window: Window) -> tuple[Array, Array]:
+    """Weighted least squares by SciPy, weights renewed from the model until they stand still."""
+    y, x = np.indices(image.shape)
+    middle = np.rint(start[:2])
+    disc_of = (y - middle[0]) ** 2 + (x - middle[1]) ** 2 <= window.radius_px**2
+    y, x, values = y[disc_of], x[disc_of], image[disc_of]
+
+    def model(p: Array) -> Array:
+        square = (y - p[0]) ** 2 + (x - p[1]) ** 2
+        return np.asarray(p[4] + p[2] * np.exp(-0.5 * square * np.exp(-2 * p[3])))
+
+    now = start
+    for _ in range(20):
+        weight = 1 / np.sqrt(np.maximum(window.gain * model(now) + window.offset, window.floor))
+        prior = np.sqrt(window.precision)
+
+        def residual(p: Array, weight: Array = weight, prior: float = prior) -> Array:
+            return np.append((model(p) - values) * weight, (p[3] - window.log_sigma) * prior)
+
+        solved = least_squares(residual, now, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+        now = solved.x
+    slopes = np.asarray(solved.jac)
+    return now, np.linalg.inv(slopes.T @ slopes)
+
+
+def test_fit_agrees_with_brute_force_least_squares() -> None:
+    image, positions, window = isolated()
+    n = len(positions)
+    fits = starting(positions, np.full(n, 50.0), np.full(n, 10.0), 1.6)
+    for _ in range(15):
+        improve(image, None, fits, window)
+    for k in range(0, n, 3):
+        start = np.append(positions[k], [50.0, np.log(1.6), 10.0])
+        expected, covariance = brute_force(image, start, window)
+        sd = np.sqrt(np.diag(covariance))
+        assert np.max(np.abs(fits.parameters[k] - expected) / sd) < 0.02
+        np.testing.assert_allclose(fits.covariance[k], covariance, rtol=0.02, atol=1e-3 * sd.max())
+
+
+def settled() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Fits, Window]:
+    """Overlapping columns some steps on, one of them cut by the border."""
+    first = np.array([[20.3, 21.1], [40.2, 39.0], [2.1, 30.4]])
+    positions = np.concatenate([first, first + np.array([1.0, 6.2])])
+    heights = np.array([50.0, 30.0, 40.0, 45.0, 35.0, 25.0])
+    counted = np.random.default_rng(5).poisson(gaussians((64, 64), positions, heights, 2.0, 9.0))
+    image = counted.astype(np.float32)
+    fits = starting(positions, heights, np.full(6, 9.0), 2.0)
+    window = Window(6.0, float(np.log(2.0)), 0.15**-2, 1.1, 0.5, 0.1)
+    for _ in range(3):
+        improve(image, render(fits.parameters, image.shape), fits, window)
+    return image, render(fits.parameters, image.shape), fits, window
+
+
+def patch_of(fits: Fits, n: int, window: Window, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    y, x = np.indices(shape)
+    away = (y - fits.middle[n, 0]) ** 2 + (x - fits.middle[n, 1]) ** 2
+    return np.asarray(away <= window.radius_px**2)
+
+
+def gradients(p: Array, y: Array, x: Array) -> Array:
+    dy, dx, inverse = y - p[0], x - p[1], np.exp(-2 * p[3])
+    e = np.exp(-0.5 * inverse * (dy**2 + dx**2))
+    slope = p[2] * e * inverse
+    return np.stack([slope * dy, slope * dx, e, slope * (dy**2 + dx**2), np.ones_like(e)])
+
+
+def test_a_step_of_the_kernel_is_the_step_of_its_formula() -> None:
+    image, model, fits, window = settled()
+    before = fits.parameters.copy()
+    fits.active[:], fits.last[:] = True, 0.0
+    improve(image, model, fits, window)
+    for n in range(len(before)):
+        y, x = np.nonzero(patch_of(fits, n, window, image.shape))
+        expected = model[y, x] + before[n, 4]
+        weight = 1 / np.maximum(window.gain * expected + window.offset, window.floor)
+        residual = image[y, x] - expected
+        slopes = gradients(before[n], y.astype(float), x.astype(float))
+        information = (slopes * weight) @ slopes.T
+        right = slopes @ (weight * residual)
+        information[3, 3] += window.precision
+        right[3] += window.precision * (window.log_sigma - before[n, 3])
+        covariance = np.linalg.inv(information)
+        np.testing.assert_allclose(fits.covariance[n], covariance, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(fits.parameters[n] - before[n], covariance @ right, atol=1e-6)
+        assert fits.chi2[n] == pytest.approx(np.sum(weight * residual**2), rel=1e-6)
+        assert fits.pixels[n] == len(y)
+        worst = np.max(weight * residual**2) / np.sum(weight * residual**2)
+        fits_then = fits._replace(parameters=before)
+        assert hottest(image, model, fits_then, window)[n] == pytest.approx(worst, rel=1e-5)
+
+
+def test_rendering_is_the_sum_of_gaussians() -> None:
+    _, model, fits, _ = settled()
+    p = fits.parameters
+    plain = sum(gaussians(model.shape, q[None, :2], q[2:3], float(np.exp(q[3]))) for q in p)
+    np.testing.assert_allclose(model, plain, atol=4e-4 * p[:, 2].max())
+    moved = p + np.array([0.3, -0.2, 1.0, 0.02, 0.0])
+    redraw(model, p[:2], moved[:2])
+    fresh = render(np.concatenate([moved[:2], p[2:]]), model.shape)
+    np.testing.assert_allclose(model, fresh, atol=1e-5 * p[:, 2].max())
+
+
+def test_windows_are_discs() -> None:
+    y, x = np.indices((11, 11)) - 5
+    np.testing.assert_array_equal(2 * disc(4.7) + 1, np.sum(y**2 + x**2 <= 4.7**2, axis=1)[1:-1])
+
+
+def test_close_pairs_are_those_of_a_tree() -> None:
+    positions = np.random.default_rng(6).uniform(0, 60, (300, 2))
+    pairs = {tuple(sorted(pair)) for pair in close_pairs(positions, 4.0).tolist()}
+    assert pairs == set(map(tuple, cKDTree(positions).query_pairs(4.0)))
+
+
+def test_shared_covariance_is_that_of_its_formula() -> None:
+    image, model, fits, window = settled()
+    shared = shared_covariance(model, fits, window)
+    for n in range(3):
+        m = n + 3
+        both = patch_of(fits, n, window, image.shape) & patch_of(fits, m, window, image.shape)
+        y, x = (axis.astype(float) for axis in np.nonzero(both))
+        expected = model[both] + fits.parameters[n, 4]
+        weight = 1 / np.maximum(window.gain * expected + window.offset, window.floor)
+        mine, theirs = gradients(fits.parameters[n], y, x), gradients(fits.parameters[m], y, x)
+        passed = fits.covariance[n] @ (mine * weight) @ theirs[:4].T
+        added = passed @ fits.covariance[m][:4, :4] @ passed.T
+        np.testing.assert_allclose(shared[n], added[:2, :2], rtol=1e-5, atol=1e-12)
+
+
+# The noise model
+
+
+def test_noise_model_is_estimated_from_the_image() -> None:
+    detector = {"gain": 27.0, "offset": 14700.0, "readout_noise_e": 1.5}
+    shot = simulated(detector=detector)
+    gain, offset = estimate_noise(shot.frame.image)
+    level = 14700.0 + 27.0 * np.array([7.5, 30.0, 57.5])
+    true = 27.0 * (level - 14700.0) + (27.0 * 1.5) ** 2
+    assert gain == pytest.approx(27.0, rel=0.1)
+    np.testing.assert_allclose(gain * level + offset, true, rtol=0.1)
+    assert find_columns(shot.frame.image).gain == pytest.approx(27.0, rel=0.1)
+
+
+def test_counts_do_not_depend_on_narrow_columns() -> None:
+    shot = simulated(pixel_nm=0.06, counts=500.0, size=256)
+    columns, truth = find_columns(shot.frame.image), shot.truth.columns
+    assert estimate_noise(shot.frame.image).gain > 1.5  # the shape of a column passes the filter
+    assert columns.gain == pytest.approx(1.0, rel=0.15)
+    assert np.quantile(columns.counts, 0.75) == pytest.approx(truth.counts.max(), rel=0.15)
+
+
+def test_hot_pixels_do_not_count_as_noise() -> None:
+    expected = np.linspace(5.0, 80.0, 300) * np.ones((300, 1))
+    counted = np.random.default_rng(7).poisson(expected).astype(np.float64)
+    plain = estimate_noise(counted)
+    counted[50:150:20, 50:150:20] = 5000.0
+    assert estimate_noise(counted).gain == pytest.approx(plain.gain, rel=0.05)
+    assert plain.gain == pytest.approx(1.0, rel=0.05)
+    assert isinstance(plain, Noise)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.5])
+def test_an_image_without_noise_has_no_noise_model(value: float) -> None:
+    with pytest.raises(UnusableFrameError, match="it shows nothing"):
+        estimate_noise(np.full((80, 80), value))
+
+
+# What is not a column
+
+
+def test_hot_pixels_are_not_columns(image: npt.NDArray[np.float32]) -> None:
+    plain, spoilt = find_columns(image), image.copy()
+    middles = np.rint(plain.positions_px[20:300:13] + 3.1).astype(int)
+    spoilt[tuple(middles.T)] = 5000.0
+    columns = find_columns(spoilt)
+    assert np.min(cKDTree(columns.positions_px).query(middles)[0]) > 1.0
+    assert len(columns) > len(plain) - 2.5 * len(middles)
+
+
+def test_there_are_no_columns_in_the_vacuum() -> None:
+    shot = simulated(vacuum_fraction=0.5)
+    columns, truth, sigma = find_columns(shot.frame.image), shot.truth.columns, sigma_px(shot)
+    found = matched(columns, truth.seen_px, truth.sublattice >= 0, size=512, sigma=sigma)
+    assert found.recall >= 0.99
+    assert precision(columns, truth.seen_px, size=512, sigma=sigma) >= 0.99
+
+
+def test_columns_that_are_cut_off_are_dropped(image: npt.NDArray[np.float32]) -> None:
+    truth = simulated(size=256).truth.columns
+    columns = find_columns(np.minimum(image, 36.0))
+    _, nearest = cKDTree(truth.seen_px).query(columns.positions_px)
+    assert np.mean(truth.sublattice[nearest] == 1) > 0.95
+    assert columns.dropped > 350
+
+
+def test_columns_at_the_border_are_dropped(image: npt.NDArray[np.float32]) -> None:
+    columns = find_columns(image)
+    margin = 1.4 * float(np.median(columns.sigma_px))
+    assert np.all(inside(columns.positions_px, 256, margin))
+    assert columns.dropped > 0
+
+
+def test_no_column_is_found_twice(image: npt.NDArray[np.float32]) -> None:
+    columns = find_columns(image)
+    distance, _ = cKDTree(columns.positions_px).query(columns.positions_px, k=[2])
+    assert np.min(distance) > 4.0
+
+
+def noise(level: float, shape: tuple[int, int] = (256, 256)) -> Array:
+    return np.random.default_rng(8).poisson(level, shape).astype(np.float64)
+
+
+def spotted(base: Array, value: float) -> Array:
+    changed = base.copy()
+    changed[50, 60] = value
+    return changed
+
+
+NO_COLUMNS = "no columns stand out of the image's noise"
+NOTHING = "the image is the same nearly everywhere: it shows no columns"
+
+
+@pytest.mark.parametrize(
+    ("unusable", "reason"),
+    [
+        (np.full((128, 128), 3.0), NOTHING),
+        (spotted(np.zeros((128, 128)), 1000.0), NOTHING),
+        (spotted(noise(5.0), 1000.0), NO_COLUMNS),
+        (noise(10.0), NO_COLUMNS),
+        (noise(3.0, (64, 64)), NO_COLUMNS),
+        (np.add.outer(np.arange(128.0), np.arange(128.0)), NO_COLUMNS),
+        (np.repeat([0.0, 1.0], 64)[None].repeat(128, 0), NO_COLUMNS),
+        (np.zeros((63, 80)), "the image has 63 x 80 pixels: at least 64 x 64 are needed"),
+        (np.zeros((0, 64)), "the image has 0 x 64 pixels: at least 64 x 64 are needed"),
+        (
+            noise(5.0)
+            + gaussians((256, 256), np.array([[99.0, 90.0]]), np.array([200.0]), 2.0, 0.0),
+            "only 1 columns stand out of the image's noise: 6 are needed",
+        ),
+    ],
+)
+def test_an_image_that_cannot_be_measured_gets_its_reason(unusable: Array, reason: str) -> None:
+    with pytest.raises(UnusableFrameError) as raised:
+        find_columns(unusable)
+    assert str(raised.value) == reason
+
+
+def test_an_image_of_one_bit_is_saturated(image: npt.NDArray[np.float32]) -> None:
+    with pytest.raises(UnusableFrameError, match=r"the image is saturated: \d+ of its columns"):
+        find_columns(image > 40)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.full((128, 128), np.inf), "image must be finite, but 16384 of its pixels are not"),
+        (spotted(noise(5.0), np.nan), "image must be finite, but 1 of its pixels are not"),
+        (np.full((64, 64), 1e300), "image must be finite, but 4096 of its pixels are not"),
+        (np.zeros((64, 64, 3)), "image must have two axes, not shape (64, 64, 3)"),
+        (np.zeros((64, 64), complex), "image must be real numbers, not complex128"),
+        ("image", "image must be real numbers, not <U5"),
+    ],
+)
+def test_a_wrong_image_is_refused(wrong: npt.ArrayLike, message: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the whole message is compared below
+        find_columns(wrong)
+    assert str(raised.value) == message
+
+
+# First guesses
+
+
+def test_local_maxima_lie_on_the_columns(image: npt.NDArray[np.float32]) -> None:
+    truth = simulated(size=256).truth.columns
+    guesses = local_maxima(image)
+    distance, _ = cKDTree(guesses).query(truth.seen_px[inside(truth.seen_px, 256, 5.0)])
+    assert np.mean(distance < 1.5) > 0.99
+
+
+def test_other_first_guesses_can_be_given(image: npt.NDArray[np.float32]) -> None:
+    truth = simulated(size=256).truth.columns
+
+    def oracle(seen: npt.NDArray[np.float32]) -> Array:
+        assert seen.shape == image.shape
+        return np.concatenate([truth.seen_px, [[-5.0, 3.0], [300.0, 3.0]]])
+
+    columns = find_columns(image, detect=oracle)
+    assert columns.finder == "oracle"
+    assert find_columns(image).finder == "local_maxima"
+    assert len(columns) >= len(find_columns(image)) - 2
+
+
+def test_first_guesses_must_be_positions(image: npt.NDArray[np.float32]) -> None:
+    with pytest.raises(ValueError, match=r"detect\(image\) must have shape \(n, 2\)"):
+        find_columns(image, detect=lambda seen: np.zeros((3, 3)))  # noqa: ARG005
+
+
+def test_a_finder_that_sees_nothing_makes_a_frame_unusable(image: npt.NDArray[np.float32]) -> None:
+    with pytest.raises(UnusableFrameError, match="only 0 columns"):
+        find_columns(image, detect=lambda seen: np.zeros((0, 2)))  # noqa: ARG005
+
+
+# The result
+
+
+def test_eight_threads_give_identical_bits(image: npt.NDArray[np.float32]) -> None:
+    alone = find_columns(image)
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(find_columns, [image] * 8))
+    for columns in together:
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(columns, name), getattr(alone, name))
+
+
+def test_the_image_is_left_alone(image: npt.NDArray[np.float32]) -> None:
+    before = image.copy()
+    find_columns(image)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_columns_are_ordered_by_line(image: npt.NDArray[np.float32]) -> None:
+    columns = find_columns(image)
+    assert np.all(np.diff(np.rint(columns.positions_px[:, 0])) >= 0)
+    assert np.all((columns.confidence > 0) & (columns.confidence <= 1))
+    np.testing.assert_allclose(columns.counts, columns.amplitude / columns.gain)
+
+
+def test_columns_are_read_only_also_after_pickling(image: npt.NDArray[np.float32]) -> None:
+    columns = pickle.loads(pickle.dumps(find_columns(image)))
+    assert isinstance(columns, AtomColumns)
+    with pytest.raises(ValueError, match="read-only"):
+        columns.positions_px[0] = 0.0
+
+
+def test_a_subset_keeps_everything_else(image: npt.NDArray[np.float32]) -> None:
+    columns = find_columns(image)
+    some = columns.subset(columns.counts > 30)
+    assert len(some) == int(np.sum(columns.counts > 30))
+    assert (some.gain, some.polarity, some.dropped) == (
+        columns.gain,
+        columns.polarity,
+        columns.dropped,
+    )
+    np.testing.assert_array_equal(columns.subset(np.array([2, 0])).chi2, columns.chi2[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions_px": np.zeros((2, 3))}, "positions_px must have shape"),
+        ({"chi2": np.zeros(3)}, "chi2 must have 2 rows, not 3"),
+        ({"polarity": "grey"}, 'polarity must be "bright" or "dark"'),
+        ({"gain": 0.0}, "gain must be positive"),
+    ],
+)
+def test_columns_that_make_no_sense_are_refused(change: dict[str, object], message: str) -> None:
+    rows = np.ones(2)
+    values: dict[str, object] = {
+        "positions_px": np.zeros((2, 2)),
+        "covariance_px2": np.zeros((2, 2, 2)),
+        **dict.fromkeys(
+            ("amplitude", "sigma_px", "background", "chi2", "confidence", "counts"), rows
+        ),
+        "polarity": "bright",
+        "finder": "hand",
+        "gain": 1.0,
+    }
+    with pytest.raises(ValueError, match=message):
+        AtomColumns(**(values | change))  # type: ignore[arg-type]
+
+
+# Real images
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the real images are not beside the repository")
+def test_a_real_sto_frame_gives_both_kinds_of_columns() -> None:
+    from rsciio.tia import file_reader  # noqa: PLC0415 - only where the images are
+
+    columns = find_columns(file_reader(str(DATA / "sto/16_STOimage_1.ser"))[0]["data"])
+    low, high = np.quantile(columns.counts, [0.25, 0.75])
+    assert columns.polarity == "bright"
+    assert len(columns) >= 1180
+    assert high > 1.4 * low
+    assert 27 / 1.5 < columns.gain < 27 * 1.5  # 27 detector units for each electron
+    assert 5.0 < np.median(columns.sigma_px) < 8.0
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the real images are not beside the repository")
+@pytest.mark.parametrize(("name", "polarity"), [("ADF", "bright"), ("ABF", "dark")])
+def test_a_real_perovskite_shows_the_same_columns_in_both_channels(
+    name: str, polarity: str
+) -> None:
+    import h5py  # noqa: PLC0415 - only where the images are
+
+    with h5py.File(DATA / f"perovskite/test_{name}_cropped.hdf5") as file:
+        path: list[str] = []
+        file.visit(lambda key: path.append(key) if key.endswith("/data") else None)
+        image = np.asarray(file[path[0]])
+    columns = find_columns(image)
+    assert columns.polarity == polarity
+    assert 215 <= len(columns) <= 230
