@@ -35,6 +35,9 @@ TOLERANCE_PX = 1e-3
 PLANES = 16
 """Detector pixels of a spectrum image that are corrected together: one cache line."""
 
+U = np.uint64
+"""An index that cannot be negative: the compiler need not look."""
+
 FILTERED_PX, RESAMPLED_PX = 2**18, 2**15
 """Least pixels of a chunk: below, waiting for a second thread costs more than it saves."""
 
@@ -495,16 +498,8 @@ def _spline_rows(
             b = a + 1
             while steady[b]:
                 b += 1
-            k, m = i + whole[0, a], a + whole[1, a]
-            e = m + b - a + 3
-            _spline_run(
-                (c[k, m:e], c[k + 1, m:e], c[k + 2, m:e], c[k + 3, m:e]),
-                image[k, m : e - 3],
-                fraction[0, a:b],
-                fraction[1, a:b],
-                valid[i, a:b],
-                corrected[i, a:b],
-            )
+            run = (i, a, b, i + whole[0, a], a + whole[1, a])
+            _spline_run(image, c, fraction, run, valid, corrected)
             a = b
 
 
@@ -531,21 +526,28 @@ def _weights(
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def _spline_run(
-    lines: tuple[npt.NDArray[np.float32], ...],
-    raw: npt.NDArray[np.float32],
-    fy: npt.NDArray[np.float32],
-    fx: npt.NDArray[np.float32],
+    image: npt.NDArray[np.float32],
+    c: npt.NDArray[np.float32],
+    fraction: npt.NDArray[np.float32],
+    run: tuple[int, int, int, int, int],
     valid: npt.NDArray[np.bool_],
-    out: npt.NDArray[np.float32],
+    corrected: npt.NDArray[np.float32],
 ) -> None:  # pragma: no cover
-    """Spline at sources one pixel apart; on a pixel centre the image itself, without rounding."""
-    c0, c1, c2, c3 = lines
-    for j in range(len(out)):
-        w0, w1, w2, w3 = _weights(fy[j])
-        v0, v1, v2, v3 = _weights(fx[j])
-        total = v0 * (w0 * c0[j] + w1 * c1[j] + w2 * c2[j] + w3 * c3[j])
-        total += v1 * (w0 * c0[j + 1] + w1 * c1[j + 1] + w2 * c2[j + 1] + w3 * c3[j + 1])
-        total += v2 * (w0 * c0[j + 2] + w1 * c1[j + 2] + w2 * c2[j + 2] + w3 * c3[j + 2])
-        total += v3 * (w0 * c0[j + 3] + w1 * c1[j + 3] + w2 * c2[j + 3] + w3 * c3[j + 3])
-        kept = raw[j] if fy[j] == 0 and fx[j] == 0 else total
-        out[j] = kept if valid[j] else np.float32(0.0)
+    """Spline at sources one pixel apart; on a pixel centre the image itself, without rounding.
+
+    ``run`` is the row, its first pixel and the one after its last, and the source of the first.
+    Whole arrays and unsigned indices: slices would cost more than a short run itself.
+    """
+    i, a, b, k, m = U(run[0]), U(run[1]), U(run[2]), U(run[3]), U(run[4])
+    k1, k2, k3 = k + U(1), k + U(2), k + U(3)
+    for j in range(b - a):
+        fy, fx = fraction[U(0), a + j], fraction[U(1), a + j]
+        w0, w1, w2, w3 = _weights(fy)
+        v0, v1, v2, v3 = _weights(fx)
+        s, s1, s2, s3 = m + j, m + j + U(1), m + j + U(2), m + j + U(3)
+        total = v0 * (w0 * c[k, s] + w1 * c[k1, s] + w2 * c[k2, s] + w3 * c[k3, s])
+        total += v1 * (w0 * c[k, s1] + w1 * c[k1, s1] + w2 * c[k2, s1] + w3 * c[k3, s1])
+        total += v2 * (w0 * c[k, s2] + w1 * c[k1, s2] + w2 * c[k2, s2] + w3 * c[k3, s2])
+        total += v3 * (w0 * c[k, s3] + w1 * c[k1, s3] + w2 * c[k2, s3] + w3 * c[k3, s3])
+        kept = image[k, s] if fy == 0 and fx == 0 else total
+        corrected[i, a + j] = kept if valid[i, a + j] else np.float32(0.0)
