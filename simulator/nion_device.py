@@ -54,7 +54,7 @@ LATE_S = 0.2
 CHANNELS = ("HAADF", "MAADF", "BF")
 """The detectors; the first is on."""
 
-TRUTHS_KEPT = 100
+TRUTHS_KEPT = 1000
 """Frames whose truth can still be asked for."""
 
 Properties = dict[str, Any]
@@ -664,10 +664,16 @@ class TruthLog:
         The host's side of the device.
     device : ScanDevice
         The simulated device.
+
+    Attributes
+    ----------
+    kept : int
+        How many of the newest scans are remembered.
     """
 
     def __init__(self, hardware_source: scan_base.ScanHardwareSource, device: ScanDevice) -> None:
         self._device = device
+        self.kept = TRUTHS_KEPT
         self._truths: OrderedDict[str, Truth] = OrderedDict()
         self._listener = hardware_source.data_channel_updated_event.listen(
             ReferenceCounting.weak_partial(TruthLog._updated, self)
@@ -685,7 +691,7 @@ class TruthLog:
         # on the acquisition thread, before the device can begin another frame
         if args.state == "complete":
             self._truths[xdata.metadata["scan"]["scan_id"]] = self._device.last_truth
-            while len(self._truths) > TRUTHS_KEPT:
+            while len(self._truths) > self.kept:
                 self._truths.popitem(last=False)
 
 

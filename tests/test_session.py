@@ -1,22 +1,30 @@
 """The live session: models per setting, first frames held back, nothing lost on an exception."""
 
 import logging
+import os
+import pathlib
 import queue
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import session_fakes as fakes
-import threadpoolctl
 
 from nion_distortion.frame import Frame
 from nion_distortion.options import Options
 from nion_distortion.session import LiveReport, Session
+from simulator.microscope import Microscope
+from simulator.scan import strong_flyback
+from simulator.scoring import score_map
+from simulator.specimen import make_specimen
 
 PATIENCE_S = 20.0
+TESTS = pathlib.Path(__file__).resolve().parent
 
 
 class Run:
@@ -256,25 +264,34 @@ def test_live_components_are_those_of_the_fields_so_far(run: Run) -> None:
     assert len(reports[-1].components) == 3
 
 
-def test_blas_is_held_to_one_thread_while_the_session_lives() -> None:
-    def threads() -> set[int]:
-        return {
-            one["num_threads"]
-            for one in threadpoolctl.threadpool_info()
-            if one["user_api"] == "blas"
-        }
+BLAS = """
+import queue, threadpoolctl, session_fakes as fakes
+from nion_distortion.session import Session
 
-    # from a thread that ends: the one that sets a limit owns it until then
-    outside = threading.Thread(target=threadpoolctl.threadpool_limits, args=(2, "blas"))
-    outside.start()
-    outside.join()
-    before = threads()
-    run = Run()
-    run.levels(1.0)
-    during = threads()
-    run.session.close()
-    after = threads()
-    assert (before, during, after) == ({2}, {1}, {2})
+def threads():
+    pools = threadpoolctl.threadpool_info()
+    return {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"}
+
+before = threads()
+session, reports = Session(process=fakes.Process(), refit=fakes.refit), queue.Queue()
+session.subscribe(reports.put)
+session.submit((fakes.frame(0),))
+reports.get(timeout=60)
+during = threads()
+session.close(60)
+print(before, during, threads())
+"""
+
+
+def test_blas_is_held_to_one_thread_while_the_session_lives() -> None:
+    # in a process of its own: here the tests' own limit is in force
+    paths = [str(folder) for folder in (TESTS, TESTS.parent)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment |= {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    ended = subprocess.run(
+        [sys.executable, "-c", BLAS], capture_output=True, check=True, env=environment, text=True
+    )
+    assert ended.stdout.split() == ["{2}", "{1}", "{2}"]
 
 
 def test_close_ends_thread_and_subscriptions_and_ignores_what_comes_later(run: Run) -> None:
@@ -311,3 +328,31 @@ def test_stage_that_cannot_be_loaded_is_reported_with_each_frame(
     run.session.close()
     assert all(reason and "nion_distortion.correction" in reason for reason in reasons)
     assert run.session.counts.failed == 2
+
+
+def test_real_run_drops_its_start_up_transient_and_learns_the_stationary_distortion() -> None:
+    scan = fakes.settings(6.0, 192, flyback_time_us=30.0)
+    errors = replace(
+        strong_flyback(scan), startup_nm=0.15, startup_frames=0.25, drift_nm_s=(0.02, 0.03)
+    )
+    microscope = Microscope(specimen=make_specimen("sto_001"), errors=errors)
+    session, reports = Session(), queue.Queue[LiveReport]()
+    session.subscribe(reports.put)
+    accepted = []
+    for index in range(7):
+        shot = microscope.shot(scan, index)
+        session.submit((shot.frame,))
+        report = reports.get(timeout=10 * PATIENCE_S)
+        assert report.reason is None
+        accepted.append(report.accepted)
+    session.close()
+    assert accepted == [0, 0, 2, 3, 4, 5, 6]
+    assert session.model is not None
+    learnt = session.model.stationary_field()
+    score = score_map(
+        learnt.displacement_px,
+        learnt.valid,
+        shot.truth.stationary_place_px,
+        pixel_size_nm=scan.pixel_size_nm,
+    )
+    assert score.share > 0.99

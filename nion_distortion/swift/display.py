@@ -32,6 +32,11 @@ METADATA = "nion_distortion"
 FORMAT = 1
 """Version of that block."""
 
+WAITING = (
+    "Waiting for the first frame of the scan. The first time that a frame is corrected, "
+    "preparing for it takes up to a minute."
+)
+
 EMPTY_PX = 64
 """Side of the picture that is shown until the first frame has come."""
 
@@ -162,7 +167,7 @@ class CorrectedItem:
             self._make()
         self._is_live = True
         self._reference.start()
-        self._describe("HAADF", _("Waiting for a frame of the scan."), updated=True)
+        self._describe("HAADF", _(WAITING), updated=True)
 
     @property
     def data_item(self) -> DataItem.DataItem | None:
