@@ -23,7 +23,10 @@ __all__ = ["FieldEstimate", "estimate_field"]
 
 Array = npt.NDArray[np.float64]
 
-GAUGE_POINTS, GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 64, 8, 1e-4
+GAUGE_EDGE_PX, GAUGE_GROWTH = 16, 1.3
+"""So many single pixels at each edge decide the gauge, and blocks that grow towards the middle."""
+
+GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 8, 1e-4
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
 
@@ -112,21 +115,35 @@ def find_gauge(moving_px: npt.NDArray[np.float32]) -> Array:
         ``G u = gauge @ [1, u_y, u_x]``.
     """
     _, ny, nx = moving_px.shape
-    y = (np.arange(GAUGE_POINTS) + 0.5) * ny / GAUGE_POINTS - 0.5
-    x = (np.arange(GAUGE_POINTS) + 0.5) * nx / GAUGE_POINTS - 0.5
+    (y, tall), (x, wide) = _blocks(ny), _blocks(nx)
     pixels = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    root = np.sqrt(np.outer(tall, wide)).reshape(-1, 1)
     places = np.c_[np.ones(len(pixels)), pixels]
     gauge = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     seen = pixels
     last = np.array([ny - 1.0, nx - 1.0])
     for _ in range(GAUGE_PASSES):
         seen, _ = scan_places(moving_px, places @ gauge.T, seen)
-        inside = ((seen >= 0.0) & (seen <= last)).all(axis=1)
-        affine = np.linalg.lstsq(places[inside], (seen - pixels)[inside], rcond=None)[0].T
+        inside = root * ((seen >= 0.0) & (seen <= last)).all(axis=1, keepdims=True)
+        affine = np.linalg.lstsq(inside * places, inside * (seen - pixels), rcond=None)[0].T
         gauge = _composed(gauge, affine)
         if np.abs(affine @ [1.0, ny, nx]).max() < GAUGE_STANDS_STILL_PX:
             break
     return gauge
+
+
+def _blocks(length: int) -> tuple[Array, Array]:
+    """Centres and widths of blocks that cover the pixels: single ones at both edges.
+
+    Where the scan's edge lies counts to a fraction of a pixel, and there distortion is strongest.
+    """
+    widths = np.ones(GAUGE_EDGE_PX).tolist()
+    while sum(widths) < length / 2:
+        widths.append(min(GAUGE_GROWTH * widths[-1], length / GAUGE_EDGE_PX))
+    ends = np.rint(np.cumsum(widths))
+    ends = ends[ends < length / 2]
+    edges = np.r_[0.0, ends, length - ends[::-1], length]
+    return 0.5 * (edges[1:] + edges[:-1] - 1), np.diff(edges)
 
 
 def _composed(gauge: Array, affine: Array) -> Array:
@@ -175,11 +192,11 @@ class _Nodes(NamedTuple):
     def of(cls, displacement: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> "_Nodes":
         _, ny, nx = displacement.shape
         y, x = _crowded(ny, NODES[0]), _crowded(nx, NODES[1])
-        grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+        grid = _nearest_seen(valid, y, x)
         moved = displacement[:, grid[:, 0], grid[:, 1]].T.astype(np.float64)
-        area = np.outer(np.gradient(y.astype(float)), np.gradient(x.astype(float))).ravel()
-        weights = area * valid[grid[:, 0], grid[:, 1]]
-        weights = weights if weights.any() else area
+        area = np.outer(np.gradient(y.astype(float)), np.gradient(x.astype(float)))
+        weights = (area * valid[np.ix_(y, x)]).ravel()
+        weights = weights if weights.any() else area.ravel()
         return cls((ny, nx), y, x, grid + moved, moved, weights / weights.sum())
 
     def projected(self, design: Array) -> Array:
@@ -206,6 +223,21 @@ class _Nodes(NamedTuple):
         slope = design @ (self.displacement_px * self.weights[:, None]) / max(rms, 1e-12)
         variance = np.einsum("ia,aij,ja->", slope, covariance, slope)
         return float(np.sqrt(max(variance, 0.0)))
+
+
+def _nearest_seen(
+    valid: npt.NDArray[np.bool_], y: npt.NDArray[np.intp], x: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """Move nodes of the grid (y, x) that the scan did not see to its edge, (nodes, 2).
+
+    Beyond the edge nothing is known, and the step there would make the splines swing inside.
+    """
+    seen = np.flatnonzero(valid.any(axis=1))
+    rows = np.clip(y, seen[0], seen[-1]) if seen.size else y
+    first = valid[rows].argmax(axis=1)
+    last = valid.shape[1] - 1 - valid[rows, ::-1].argmax(axis=1)
+    columns = np.clip(x, first[:, None], last[:, None])
+    return np.stack([np.repeat(rows, len(x)), columns.ravel()], axis=1)
 
 
 def _crowded(length: int, count: int) -> npt.NDArray[np.intp]:
