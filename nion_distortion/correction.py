@@ -32,8 +32,9 @@ HORIZON = 14
 TOLERANCE_PX = 1e-3
 """A source this close outside the outermost pixel centre is rounding, and is moved onto it."""
 
-PLANES = 16
-"""Detector pixels of a spectrum image that are corrected together: one cache line."""
+PLANES, BLOCK_PX = 16, 2**22
+"""Detector pixels of a spectrum image that are corrected together, at most: a cache line of them,
+and so many pixels in all that the extra memory stays under 64 MiB."""
 
 U = np.uint64
 """An index that cannot be negative: the compiler need not look."""
@@ -243,22 +244,30 @@ def _version(distribution: str) -> str:
 def _resampled(
     image: npt.NDArray[Any], field: DistortionField, resample: Resample
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Every plane of trailing axes in turn, `PLANES` at a time: the extra memory is constant."""
+    """Every plane of trailing axes in turn, a few at a time: the extra memory is constant."""
     valid = np.empty(image.shape[:2], dtype=np.bool_)
     one = _spline if resample == "spline" else _nearest
     if image.ndim == 2:
-        corrected = one(np.ascontiguousarray(image, dtype=np.float32), field, valid)
+        corrected = one(_plane(image), field, valid)
     else:
         corrected = np.empty(image.shape, dtype=np.float32)
         source = image.reshape(*image.shape[:2], -1)
         target = corrected.reshape(source.shape)
-        for start in range(0, source.shape[2], PLANES):
-            block = source[:, :, start : start + PLANES]
-            planes = np.ascontiguousarray(np.moveaxis(block, 2, 0), dtype=np.float32)
+        step = max(1, min(PLANES, BLOCK_PX // valid.size))
+        for start in range(0, source.shape[2], step):
+            block = source[:, :, start : start + step]
+            planes = _plane(np.moveaxis(block, 2, 0))
             done = np.stack([one(plane, field, valid) for plane in planes], axis=2)
-            target[:, :, start : start + PLANES] = done
+            target[:, :, start : start + step] = done
     corrected.flags.writeable = valid.flags.writeable = False
     return corrected, valid
+
+
+def _plane(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """As the kernels take it; read-only like a frame's image, so that they are compiled once."""
+    plane = np.ascontiguousarray(image, dtype=np.float32).view()
+    plane.flags.writeable = False
+    return plane
 
 
 def _in_quadrature(

@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -244,6 +245,20 @@ def test_every_plane_of_trailing_axes_is_corrected_alike(
     assert corrected.image.shape == image.shape
     assert np.array_equal(corrected.image[last], alone.image)
     assert np.array_equal(corrected.valid, alone.valid)
+
+
+def test_memory_beside_the_result_does_not_grow_with_the_trailing_axes() -> None:
+    field = field_of(wavy((64, 64)))
+    beside = []
+    for planes in (40, 400):
+        image = np.ones((64, 64, planes), dtype=np.float32)
+        correct_frame(image, field, settings=scan((64, 64)))
+        tracemalloc.start()
+        result = correct_frame(image, field, settings=scan((64, 64))).image
+        beside.append(tracemalloc.get_traced_memory()[1] - result.nbytes)
+        tracemalloc.stop()
+
+    assert beside[1] < 1.1 * beside[0] + 1e5
 
 
 def test_sources_outside_the_scan_and_pixels_not_seen_are_zero_and_not_valid() -> None:
