@@ -38,15 +38,30 @@ def square_lattice(n: int, spacing: float, *, turned_rad: float = 0.1) -> Array:
     return np.asarray(positions[np.all((positions > -9) & (positions < n + 9), axis=1)])
 
 
-def bound_px(height: float, sigma: float, background: float, gain: float = 1.0) -> float:
+def gaussian_sto(
+    counts: float, rng: np.random.Generator
+) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+    """Image of 512 x 512 counted electrons, positions and kinds: as wide as STO at 31 pm."""
+    strong = square_lattice(512, 12.5)
+    c, s = np.cos(0.1), np.sin(0.1)
+    positions = np.concatenate([strong, strong + 6.25 * np.array([c - s, s + c])])
+    positions = positions + rng.normal(0, 0.1, positions.shape)
+    kind = np.repeat([0, 1], len(strong))
+    heights = counts * np.array([1.0, 0.35])[kind]
+    expected = gaussians((512, 512), positions, heights, 1.57, 0.15 * counts)
+    return rng.poisson(expected).astype(np.float64), positions, kind
+
+
+def bound_px(height: float, sigma: float, background: float) -> float:
     """Cramer-Rao bound of a coordinate: Gaussian + constant, five parameters, Poisson counts."""
     reach = int(5 * sigma) + 1
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
+    side = np.arange(-reach, reach + 1.0)
+    y, x = np.meshgrid(side, side, indexing="ij")
     e, square = np.exp(-0.5 * (y**2 + x**2) / sigma**2), (y**2 + x**2) / sigma**2
     gradients = np.stack(
         [height * e * y / sigma**2, height * e * x / sigma**2, e, height * e * square, y * 0 + 1]
     ).reshape(5, -1)
-    information = (gradients / (gain * (height * e + background)).ravel()) @ gradients.T
+    information = (gradients / (height * e + background).ravel()) @ gradients.T
     return float(np.sqrt(np.linalg.inv(information)[0, 0]))
 
 
@@ -93,7 +108,7 @@ def matched(
 ) -> Match:
     """Compare the columns found with those true ones that are wanted."""
     wanted = wanted & inside(true_px, size, 3 * sigma)
-    distance, nearest = cKDTree(true_px).query(columns.positions_px)
+    distance, nearest = map(np.asarray, cKDTree(true_px).query(columns.positions_px))
     hit = (distance < 1.5 * sigma) & wanted[nearest]
     variance = columns.covariance_px2[hit][:, [0, 1], [0, 1]]
     recall = len(np.unique(nearest[hit])) / wanted.sum()

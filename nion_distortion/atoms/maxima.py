@@ -18,7 +18,7 @@ LINES, LAGS, SLOWEST_PX = 128, 96, 32.0
 SIGNIFICANT = 7.0
 """An autocorrelation that does not fall by this many standard errors is noise."""
 
-NARROW, WIDE = 0.7, 2.5
+NARROW, WIDE = 0.7, 2.0
 """Gaussians of the band-pass, in units of a column's sigma (narrower: more weak columns kept)."""
 
 SMALLEST_SIGMA_PX = 0.6
