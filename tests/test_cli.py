@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from rsciio import hspy
 
-from nion_distortion.cli import demo, main
+from nion_distortion.cli import correct, demo, main
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
+from nion_distortion.held_out import held_out_residual
 from nion_distortion.pipeline import process_frame
 from simulator.detector import Detector
 from simulator.microscope import Microscope
@@ -84,6 +85,40 @@ def test_a_single_image_needs_no_settings_but_the_field_of_view(
     assert not (tmp_path / "out").exists()
     assert main(["correct", str(one), "--fov-nm", "6", "--out", str(tmp_path / "out")]) == 0
     assert numbers_in(tmp_path / "out")["dwell_time_us"] is None
+
+
+def test_held_out_columns_are_measured_beside_the_fitted_ones(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["correct", str(stack), "--held-out", "--out", str(tmp_path / "out")]) == 0
+    found = numbers_in(tmp_path / "out")["held_out"]
+    expected = held_out_residual(read_frames(stack)[0], rng=np.random.default_rng(found["seed"]))
+    assert found["erased"] == expected.erased
+    assert found["corrected_slow_pm"] == pytest.approx(expected.corrected_pm[0], rel=1e-6)
+    assert found["raw_fast_pm"] == pytest.approx(expected.raw_pm[1], rel=1e-6)
+    assert found["fitted_fast_pm"] == pytest.approx(expected.fitted_pm[1], rel=1e-6)
+    shown = f"-> {expected.corrected_pm[0]:.1f}/{expected.corrected_pm[1]:.1f} pm; fitted columns"
+    assert shown in capsys.readouterr().out
+
+
+def test_what_nobody_expected_is_one_sentence_too(
+    stack: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: BaseException) -> None:
+        def process_frame(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(correct, "process_frame", process_frame)
+
+    fail(RuntimeError("two\nlines"))
+    assert main(["correct", str(stack)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "nion-distortion: RuntimeError: two lines (--debug shows where)"
+    with pytest.raises(RuntimeError):
+        main(["--debug", "correct", str(stack)])
+    fail(KeyboardInterrupt())
+    assert main(["correct", str(stack)]) == 2
+    assert capsys.readouterr().err.endswith("nion-distortion: stopped\n")
 
 
 def test_an_image_without_columns_is_refused_with_its_reason(

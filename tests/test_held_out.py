@@ -86,4 +86,4 @@ def test_columns_of_a_real_frame_that_were_never_fitted_come_to_rest() -> None:
     assert found.refitted == 0
     assert found.raw_pm == pytest.approx((13.0, 9.2), abs=0.7)
     assert found.corrected_pm[0] < 5.0
-    assert found.corrected_pm[1] < 0.5 * found.raw_pm[1]
+    assert found.corrected_pm[1] < 3.6  # 3.4 in the mean of ten draws: see the benchmarks

@@ -1,7 +1,6 @@
 """``nion-distortion correct FILE``: a file from disk, its sample taken as the reference."""
 
 import argparse
-import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from nion_distortion.cli.summary import Run, make_folder
 from nion_distortion.figures import residual_figure, write_report
 from nion_distortion.files import ALTERED, read_frames, write_corrected
 from nion_distortion.frame import Frame
+from nion_distortion.held_out import held_out_residual
 from nion_distortion.options import TERMS, Options
 from nion_distortion.pipeline import process_frame
 
@@ -116,8 +116,7 @@ def _numbers(file: Path, frame: Frame, done: Run) -> dict[str, Any]:
 
 
 def _held_out(frame: Frame, options: Options) -> dict[str, Any]:
-    held_out = importlib.import_module("nion_distortion.held_out")
-    found = held_out.held_out_residual(frame, rng=np.random.default_rng(SEED), options=options)
+    found = held_out_residual(frame, rng=np.random.default_rng(SEED), options=options)
     pairs = {"raw": found.raw_pm, "corrected": found.corrected_pm, "fitted": found.fitted_pm}
     return {"erased": found.erased, "found": found.found, "seed": SEED} | {
         f"{name}_{axis}_pm": value
