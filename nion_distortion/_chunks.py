@@ -40,7 +40,7 @@ def for_chunks(function: Callable[[int, int], Any], length: int, *, smallest: in
     results: list[Any] = [None] * count
     waiting, lock = iter(range(count)), Lock()
 
-    def work() -> None:
+    def _work() -> None:
         while True:
             with lock:
                 chunk = next(waiting, None)
@@ -50,18 +50,18 @@ def for_chunks(function: Callable[[int, int], Any], length: int, *, smallest: in
 
     failed: Future[None] = Future()
 
-    def helper() -> None:
+    def _helper() -> None:
         try:
-            work()
+            _work()
         except BaseException as error:
             failed.set_exception(error)
         else:
             failed.set_result(None)
 
-    thread = Thread(target=helper, name="nion_distortion.chunks", daemon=True)
+    thread = Thread(target=_helper, name="nion_distortion.chunks", daemon=True)
     thread.start()
     try:
-        work()
+        _work()
     finally:
         thread.join()
     failed.result()

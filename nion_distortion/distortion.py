@@ -274,11 +274,11 @@ def scan_places(
     jacobian = np.empty((len(solution), 2, 2))
     targets = np.ascontiguousarray(places_px, dtype=np.float64)
 
-    def part(start: int, stop: int) -> None:
+    def _part(start: int, stop: int) -> None:
         rows = slice(start, stop)
         _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows])
 
-    for_chunks(part, len(solution), smallest=4096)
+    for_chunks(_part, len(solution), smallest=4096)
     return solution, jacobian
 
 
@@ -311,10 +311,10 @@ def scan_places_of_pixels(
     valid = np.empty((ny, nx), np.bool_)
     gauge = np.ascontiguousarray(gauge_px, dtype=np.float64)
 
-    def part(start: int, stop: int) -> None:
+    def _part(start: int, stop: int) -> None:
         _solve_rows(moving_px, gauge, start, stop, displacement, valid)
 
-    for_chunks(part, ny, smallest=16)
+    for_chunks(_part, ny, smallest=16)
     _refuse_folds(moving_px, gauge, valid)
     return displacement, valid
 

@@ -92,7 +92,7 @@ class Hyperparameters:
 
 
 def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
-    """Means and standard deviations of the logarithms in the order of ``NAMES``.
+    """Return means and standard deviations of the logarithms, in the order of ``NAMES``.
 
     Parameters
     ----------
@@ -133,24 +133,24 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     variances = np.full(basis.size, TINY)
     slopes = np.zeros((len(NAMES), basis.size))
 
-    def add(group: str, shape: Array, amplitude: str) -> None:
+    def _add(group: str, shape: Array, amplitude: str) -> None:
         part = value[amplitude] ** 2 * shape[: where[group].stop - where[group].start]
         variances[where[group]] += part
         slopes[NAMES.index(amplitude), where[group]] += 2 * part
 
     smooth, smooth_slope = _smooth_shape(basis, value["smooth_length"])
-    add("smooth", smooth, "smooth")
+    _add("smooth", smooth, "smooth")
     slopes[NAMES.index("smooth_length"), where["smooth"]] = value["smooth"] ** 2 * smooth_slope
     along_y = np.exp(-0.5 * (np.arange(LINE_MODES) * np.pi * LINE_CORRELATION) ** 2)
-    add("line", along_y, "line")
-    add("line_slope", DECAY_STEP**2 * along_y[:SLOPE_MODES], "line")
-    add("frame", np.ones(len(FRAME_DECAYS)), "frame")
+    _add("line", along_y, "line")
+    _add("line_slope", DECAY_STEP**2 * along_y[:SLOPE_MODES], "line")
+    _add("frame", np.ones(len(FRAME_DECAYS)), "frame")
     fast = np.arange(1, where["fast"].stop - where["fast"].start + 1) * np.pi * FAST_CORRELATION
-    add("fast", _unit_sum(1 / (1 + fast**2)), "fast")
+    _add("fast", _unit_sum(1 / (1 + fast**2)), "fast")
     walk, walk_slope = _walk_shape(basis, value["walk_length"])
-    add("walk", walk, "walk")
+    _add("walk", walk, "walk")
     slopes[NAMES.index("walk_length"), where["walk"]] = value["walk"] ** 2 * walk_slope
-    add("walk", np.full(basis.walk_modes, 1 / basis.interval_lines), "jitter")
+    _add("walk", np.full(basis.walk_modes, 1 / basis.interval_lines), "jitter")
     return variances, slopes
 
 

@@ -118,7 +118,7 @@ def information(design_of: Callable[[slice], Array], targets: Array, weights: Ar
     more = weights[:, 1, 1] - weights[:, 0, 0]
     more[np.abs(more) <= 1e-3 * weights[:, 0, 0]] = 0.0
 
-    def part(start: int, stop: int) -> tuple[Array | float, ...]:
+    def _part(start: int, stop: int) -> tuple[Array | float, ...]:
         total: tuple[Array | float, ...] = (0.0, 0.0, 0.0, 0.0)
         for at in range(start, stop, COLUMNS_AT_ONCE):
             some = slice(at, min(at + COLUMNS_AT_ONCE, stop))
@@ -133,7 +133,7 @@ def information(design_of: Callable[[slice], Array], targets: Array, weights: Ar
             total = tuple(a + b for a, b in zip(total, block, strict=True))
         return total
 
-    parts = for_chunks(part, len(targets), smallest=COLUMNS_AT_ONCE)
+    parts = for_chunks(_part, len(targets), smallest=COLUMNS_AT_ONCE)
     gram, extra, cross, vector = (sum(column) for column in zip(*parts, strict=True))
     return Information(
         blocks=owned(np.stack([gram, gram + extra])),
