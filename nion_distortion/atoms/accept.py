@@ -31,6 +31,10 @@ EDGE, TWICE, FARTHEST = 1.5, 1.2, 1.2
 WIDTH_RANGE, WORST_CHI2, HOT = 1.6, 15.0, 0.5
 """Of sigma, as a factor; of chi^2, in its spread; and the share of one hot pixel in chi^2."""
 
+SUSPICIOUS, CUT_OFF = 2.0, 4
+"""Chance deviations of chi^2 beyond which a hot pixel is looked for; pixels at the highest value
+among the nine middle ones of a column that is cut off."""
+
 PROBED = 500
 """Clear columns whose nearest neighbour is looked for, to know the spacing."""
 
@@ -131,10 +135,18 @@ def accepted(
     keep &= _away_from_edge(positions, EDGE * view.sigma_px, view.image.shape)
     usual = max(typical, 1.0)
     keep &= chi2 < usual + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], usual)
-    keep &= hottest(view.image, model, fits, window) < HOT
+    keep &= ~_hot(view, fits, model, window)
     keep &= ~saturated(view.image, positions)
     keep &= ~doubled(positions, signal, keep, view.sigma_px)
     return _supported(fits.parameters, signal, keep)
+
+
+def _hot(view: View, fits: Fits, model: npt.NDArray[np.float32], window: Window) -> Mask:
+    """Mark fits whose chi^2 is large because of one pixel."""
+    chi2, typical = reduced_chi2(fits)
+    marked = chi2 > typical * (1.0 + SUSPICIOUS * np.sqrt(2.0 / np.maximum(fits.pixels - 5, 1)))
+    marked[marked] = hottest(view.image, model, fits.rows(marked), window) > HOT
+    return marked
 
 
 def _away_from_edge(positions: Floats, margin: float, shape: tuple[int, ...]) -> Mask:
@@ -166,10 +178,12 @@ def saturated(image: npt.NDArray[np.float32], positions: Floats) -> Mask:
         Where four of the nine middle pixels have the image's highest value.
     """
     highest = image.max()
+    if np.count_nonzero(image == highest) < CUT_OFF:
+        return np.zeros(len(positions), np.bool_)
     y, x = np.clip(np.rint(positions).astype(np.intp).T, 1, np.array(image.shape)[:, None] - 2)
     around = np.arange(-1, 2)
     tops = image[y[:, None, None] + around[:, None], x[:, None, None] + around]
-    return np.asarray(np.sum(tops >= highest, axis=(1, 2)) >= 4)
+    return np.asarray(np.sum(tops >= highest, axis=(1, 2)) >= CUT_OFF)
 
 
 def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:

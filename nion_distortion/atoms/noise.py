@@ -96,51 +96,55 @@ def noise_of_residual(
     UnusableFrameError
         If the image holds no noise at all.
     """
-    power, level, usable = _power_and_level(residual, image)
+    power, level, reached = _power_and_level(residual, image)
     low, high = np.quantile(level[::3, ::3], [0.005, 0.995])
     if not high > low:
         raise UnusableFrameError("the image is the same everywhere: it shows nothing")
-    usable &= (level >= low) & (level <= high)
-    means, variances, weights = _binned(power, level, usable)
+    means, variances, weights = _binned(power, level, reached, (float(low), float(high)))
     if not np.any(variances > 0):
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no noise")
     gain, offset = _line(sign * means, variances, weights)
     return Noise(sign * gain, offset)
 
 
-def _power_and_level(residual: Image, image: Image) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
-    """Filter a sample of the pixels; those that a hot one reaches are not usable."""
+def _power_and_level(
+    residual: Image, image: Image
+) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
+    """Filter a sample of the pixels, and mark those that a hot one reaches."""
     step = int(np.ceil(np.sqrt(image.size / SAMPLES)))
     inner = (slice(2, -2, step), slice(2, -2, step))
     fine = cv2.sepFilter2D(residual, cv2.CV_32F, DIFFERENCE, DIFFERENCE)[inner]
     level = cv2.sepFilter2D(image, cv2.CV_32F, DIFFERENCE**2, DIFFERENCE**2)[inner]
-    low, high = np.quantile(image[::step, ::step], [0.005, 0.995])
-    usable = np.ones(level.shape, np.bool_)
-    hot = np.abs(image - 0.5 * (low + high)) > HOT * (high - low)
-    if hot.any():
-        reached = cv2.dilate(hot.view(np.uint8), np.ones((5, 5), np.uint8))
-        usable = reached[inner] == 0
-    return np.asarray(np.square(fine), np.float32), np.asarray(level, np.float32), usable
+    low, high = np.quantile(image[:: 4 * step, :: 4 * step], [0.005, 0.995])
+    middle, farthest = 0.5 * (low + high), HOT * (high - low)
+    reached = np.zeros(level.shape, np.bool_)
+    if max(image.max() - middle, middle - image.min()) > farthest:
+        hot = (np.abs(image - middle) > farthest).view(np.uint8)
+        reached = cv2.dilate(hot, np.ones((5, 5), np.uint8))[inner] > 0
+    return np.asarray(np.square(fine), np.float32), np.asarray(level, np.float32), reached
 
 
 def _binned(
-    power: Image, level: Image, usable: npt.NDArray[np.bool_]
+    power: Image, level: Image, reached: npt.NDArray[np.bool_], limits: tuple[float, float]
 ) -> tuple[Floats, Floats, Floats]:
     """Sort pixels by level; of each bin the mean level, the variance, and the number of pixels."""
-    low, high = level[usable].min(), level[usable].max()
-    level_bin = np.minimum((level - low) * (BINS / (high - low)), BINS - 1).astype(np.intp)
+    low, high = limits
+    level_bin = np.floor((level - np.float32(low)) * np.float32(BINS / (high - low)))
+    outside = (level_bin < 0) | (level_bin >= BINS) | reached
     stripe = np.arange(len(level))[:, None] * STRIPES // len(level)
-    place = (level_bin + BINS * stripe)[usable]
-    count = np.bincount(place, minlength=BINS * STRIPES).reshape(STRIPES, BINS)
-    power_sum = np.bincount(place, power[usable], BINS * STRIPES).reshape(STRIPES, BINS)
-    level_sum = np.bincount(level_bin[usable], level[usable], BINS)
+    place = np.where(outside, BINS * STRIPES, level_bin + BINS * stripe).ravel().astype(np.intp)
+    count, power_sum, level_sum = (
+        np.bincount(place, of, BINS * STRIPES + 1)[:-1].reshape(STRIPES, BINS)
+        for of in (None, power.ravel(), level.ravel())
+    )
     total = count.sum(axis=0)
     enough = count >= FEWEST_PIXELS
     used = enough.sum(axis=0) >= STRIPES // 2
     if not used.any():
         used, enough = total > 0, count > 0
     by_stripe = np.where(enough, power_sum / np.maximum(count, 1), np.nan)[:, used]
-    return level_sum[used] / total[used], np.nanmedian(by_stripe, axis=0), total[used].astype(float)
+    means = level_sum.sum(axis=0)[used] / total[used]
+    return means, np.nanmedian(by_stripe, axis=0), total[used].astype(float)
 
 
 def _line(
