@@ -1,7 +1,6 @@
 """Samples of simulated frames without any image: columns where the truth sees them, plus noise."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +52,8 @@ def sampled(
     crystal = columns.cell + motif[columns.sublattice]
     rng = np.random.default_rng([7, machine.seed, index])
     seen = columns.seen_px + COLUMN_SD_PX * rng.normal(size=columns.seen_px.shape)
-    fitted = np.linalg.lstsq(np.c_[np.ones(len(seen)), crystal], seen, rcond=None)[0]
+    affine = np.c_[np.ones(len(seen)), crystal]
+    fitted = np.asarray(np.linalg.lstsq(affine, seen, rcond=None)[0], dtype=np.float64)
     lattice = Lattice(origin_px=fitted[0], basis_px=fitted[1:], motif=motif)
     samples = DistortionSamples(
         crystal_sites=crystal,
@@ -87,9 +87,8 @@ def flyback_model() -> tuple[DistortionModel, Truth]:
 
 def every_pixel(settings: ScanSettings, step: int = 1) -> Array:
     ny, nx = settings.shape_px
-    grid: Any = np.stack(np.mgrid[:ny:step, :nx:step], axis=-1)
-    pixels: Array = grid.reshape(-1, 2).astype(np.float64)
-    return pixels
+    y, x = np.meshgrid(np.arange(0.0, ny, step), np.arange(0.0, nx, step), indexing="ij")
+    return np.stack([y.ravel(), x.ravel()], axis=1)
 
 
 def without_affine(values: Array, places: Array) -> Array:

@@ -38,7 +38,8 @@ def motion(s: Array, *, lag_px: float = 6.0, smooth_px: float = 1.0) -> Array:
 
 
 def pixels() -> Array:
-    return np.stack(np.mgrid[:NY, :NX], axis=-1).reshape(-1, 2).astype(np.float64)
+    y, x = np.meshgrid(np.arange(float(NY)), np.arange(float(NX)), indexing="ij")
+    return np.stack([y.ravel(), x.ravel()], axis=1)
 
 
 def on_pixels(e: Array) -> npt.NDArray[np.float32]:
@@ -52,7 +53,11 @@ def random_places(count: int, seed: int, margin: float = 2.0) -> Array:
 
 def seen_from(place: Array, start: Array) -> Array:
     """Where a place on the sample is seen, by scipy on the formula."""
-    found = optimize.root(lambda s: s - motion(s[None])[0] - place, start, tol=1e-12)
+
+    def off(s: Array) -> Array:
+        return np.asarray(s - motion(s[None])[0] - place)
+
+    found = optimize.root(off, start, tol=1e-12)
     assert found.success
     return np.asarray(found.x)
 
@@ -205,7 +210,7 @@ def test_where_the_scan_turns_back_nothing_is_valid() -> None:
 
 
 def indexed(rng: np.random.Generator) -> tuple[IndexedColumns, Array]:
-    cells = np.stack(np.mgrid[0:4, 0:5], axis=-1).reshape(-1, 2)
+    cells = np.array([(i, j) for i in range(4) for j in range(5)])
     n = len(cells)
     lattice = Lattice(
         origin_px=np.array([5.0, 7.0]),

@@ -3,6 +3,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,19 +154,19 @@ def make_frame(**changes: Any) -> Frame:
     ("image", "sentence"),
     [
         (np.zeros((80, 96), complex), "image must be real numbers, not complex128"),
-        (np.full((80, 96), "x"), "image must be real numbers, not <U1"),
+        (np.full((80, 96), "x", dtype="<U1"), "image must be real numbers, not <U1"),
         (np.zeros(80), r"image must have at least two axes, not shape \(80,\)"),
         (np.zeros((96, 80)), r"image has shape \(96, 80\), but its settings say \(80, 96\)"),
     ],
 )
-def test_an_image_that_is_none_is_refused(image: np.ndarray[Any, Any], sentence: str) -> None:
+def test_an_image_that_is_none_is_refused(image: npt.NDArray[Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         make_frame(image=image)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.float64, np.float32, bool])
 def test_images_are_kept_as_float32(kind: type) -> None:
-    image = np.arange(80 * 96).reshape(80, 96).astype(kind)
+    image: npt.NDArray[Any] = np.arange(80 * 96).reshape(80, 96).astype(kind)
     kept = make_frame(image=image).image
     assert kept.dtype == np.float32
     np.testing.assert_array_equal(kept, image.astype(np.float32))

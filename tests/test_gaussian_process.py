@@ -1,7 +1,6 @@
 """Weight space held against dense formulas, scipy, scikit-learn and brute force."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -303,7 +302,11 @@ def test_slope_of_the_evidence_is_its_derivative(seed: int) -> None:
     _, _, _, gram, vector = evidence_problem(seed)
     logs = np.random.default_rng(seed).normal(size=6)
     _, slope = negative_log_evidence(gram, vector, np.exp(logs))
-    numbers = approx_fprime(logs, lambda u: negative_log_evidence(gram, vector, np.exp(u))[0])
+
+    def value(at: Array) -> float:
+        return negative_log_evidence(gram, vector, np.exp(at))[0]
+
+    numbers = approx_fprime(logs, value)
     np.testing.assert_allclose(slope, numbers, atol=1e-4)
 
 
@@ -339,7 +342,11 @@ def test_slope_of_the_joint_evidence_is_its_derivative(seed: int) -> None:
     frames = several_frames(seed)[0]
     logs = np.random.default_rng(seed).normal(size=7)
     _, slope = joint_negative_log_evidence(frames, 4, np.exp(logs))
-    numbers = approx_fprime(logs, lambda u: joint_negative_log_evidence(frames, 4, np.exp(u))[0])
+
+    def value(at: Array) -> float:
+        return joint_negative_log_evidence(frames, 4, np.exp(at))[0]
+
+    numbers = approx_fprime(logs, value)
     np.testing.assert_allclose(slope, numbers, atol=1e-4)
 
 

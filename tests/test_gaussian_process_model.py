@@ -188,7 +188,7 @@ CELL = np.array([[12.4, -1.1], [0.9, 12.6]])
 def lattice_at(shift: Array, cells: Array | None = None) -> Array:
     """A_k of a crystal that moved, its origin in any cell."""
     origin = np.array([5.0, 6.0]) + shift + CELL @ (np.zeros(2) if cells is None else cells)
-    return np.c_[origin, CELL]
+    return np.asarray(np.c_[origin, CELL])
 
 
 @few
@@ -292,7 +292,7 @@ def drawn_std(field: Any, draw: Any, count: int) -> Array:
     affine = np.c_[np.ones(len(pixels)), pixels]
     fit = np.linalg.pinv(affine[seen])
     rest = errors - affine @ (fit @ errors[:, seen])
-    return np.sqrt((rest**2).mean(axis=2))
+    return np.asarray(np.sqrt((rest**2).mean(axis=2)))
 
 
 def claimed(values: npt.NDArray[np.float32]) -> Array:
@@ -312,7 +312,9 @@ def test_std_is_that_of_fields_drawn_from_the_posterior(kind: str) -> None:
     def draw(shown: Array, count: int) -> Array:
         design = model.basis.design(shown)[:size]
         roots = np.linalg.cholesky(posterior.covariance[:, :size, :size])
-        return np.einsum("mn,amk->ank", design, roots @ rng.normal(size=(2, size, count)))
+        return np.asarray(
+            np.einsum("mn,amk->ank", design, roots @ rng.normal(size=(2, size, count)))
+        )
 
     brute = drawn_std(estimate.field, draw, 1500)
     seen = estimate.field.valid[::3, ::3].ravel()
