@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--dwell-us", type=float, default=1.0, help="time on each pixel")
     add("--flyback-us", type=float, default=30.0, help="time between two lines")
     add("--rotation-deg", type=float, default=4.0, help="how far the crystal is turned")
+    add("--vacancies", type=float, default=0.0, help="share of columns that are missing")
+    add("--vacuum", type=float, default=0.0, help="share of a 16 nm field without specimen")
+    add("--grains", type=_count, default=1, help="grains in a 16 nm field")
+    add("--contamination", type=float, default=0.0, help="rms signal of an amorphous layer")
     add("--counts", type=float, default=50.0, help="electrons at the peak of a bright column")
     add("--gain", type=float, default=1.0, help="detector units for each electron")
     add("--offset", type=float, default=0.0, help="detector units without a beam")
@@ -100,7 +104,13 @@ def _settings(chosen: argparse.Namespace) -> ScanSettings:
 def _microscope(chosen: argparse.Namespace) -> Microscope:
     return Microscope(
         make_specimen(
-            chosen.specimen, rotation_rad=np.deg2rad(chosen.rotation_deg), seed=chosen.seed
+            chosen.specimen,
+            rotation_rad=np.deg2rad(chosen.rotation_deg),
+            vacancy_fraction=chosen.vacancies,
+            vacuum_fraction=chosen.vacuum,
+            grains=chosen.grains,
+            contamination=chosen.contamination,
+            seed=chosen.seed,
         ),
         errors=ERRORS[chosen.errors](_settings(chosen), chosen.seed),
         detector=Detector(counts_at_peak=chosen.counts, gain=chosen.gain, offset=chosen.offset),

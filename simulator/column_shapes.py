@@ -13,13 +13,12 @@ References
    Open Research Europe, 2021.
 """
 
+import importlib
 import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import abtem  # type: ignore[import-not-found]
-import ase  # type: ignore[import-not-found]
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import curve_fit, nnls
@@ -145,7 +144,7 @@ def _hexagonal(
 ) -> UnitCell:
     """Return one layer: the first atom at one site of the honeycomb, the others at the other."""
     depth_nm = 1.0
-    sites = (((0.0, 0.0), (0.5, 0.5)), ((1 / 3, 0.0), (5 / 6, 0.5)))
+    sites = (((0.0, 0.0), (0.5, 0.5)), ((1 / 6, 0.5), (2 / 3, 0.0)))
     return UnitCell(
         size_nm=(a_nm * np.sqrt(3), a_nm, depth_nm),
         atoms=tuple(
@@ -175,6 +174,7 @@ def scan_cell(cell: UnitCell, *, seed: int = 1) -> Array:
     ndarray, shape (ny, nx)
         Share of the beam that reaches the detector.
     """
+    abtem, ase = importlib.import_module("abtem"), importlib.import_module("ase")
     size = np.array(cell.size_nm)
     layers = cell.layers or round(THICKNESS_NM / size[2])
     places = np.array([atom[1:] for atom in cell.atoms]) % 1.0
