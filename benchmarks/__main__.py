@@ -1,0 +1,102 @@
+"""Measure, print each number beside its target, and write the table of results.
+
+``python -m benchmarks`` measures everything and writes ``RESULTS.md``; with ``--only`` or
+``--quick`` it only prints.
+"""
+
+import argparse
+import datetime
+import importlib
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+
+import threadpoolctl
+
+from benchmarks.results import RESULTS, Measured, line, machine, table
+from benchmarks.targets import TARGETS
+
+__all__ = ["CASES", "main"]
+
+CASES = {
+    "frame": "speed",
+    "first": "speed",
+    "apply": "speed",
+    "interpolation": "speed",
+    "ticks": "live",
+    "memory": "live",
+    "start": "start",
+    "flyback": "accuracy",
+    "null": "accuracy",
+    "localisation": "localisation",
+    "sto": "real",
+    "indices": "indices",
+}
+"""The cases in order, each a function of the same name in its module: timings come first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the command line where not given.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 1 where a case failed. A missed target is a result, not a failure.
+    """
+    chosen = _parser().parse_args(arguments)
+    measured: dict[str, Measured] = {}
+    failed = False
+    for name in chosen.only or CASES:
+        begun_s = time.perf_counter()
+        found, is_right = _run(name, quick=chosen.quick)
+        failed |= not is_right
+        measured |= found
+        _print(name, found, time.perf_counter() - begun_s)
+    if not (chosen.only or chosen.quick):
+        text = table(measured, machine=machine(), day=datetime.date.today())
+        RESULTS.write_text(text, encoding="utf-8")
+        print(f"written: {RESULTS}")
+    return int(failed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", action="append", choices=tuple(CASES), help="measure this case (repeatable)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few repeats and small frames, to try the benchmarks"
+    )
+    return parser
+
+
+def _run(name: str, *, quick: bool) -> tuple[Mapping[str, Measured], bool]:
+    """Run one case; whatever comes out of it must not lose the others."""
+    module = importlib.import_module(f"benchmarks.{CASES[name]}")
+    case: Callable[..., Mapping[str, Measured]] = getattr(module, name)
+    try:
+        # only libraries that are loaded by now are limited
+        with threadpoolctl.threadpool_limits(1, user_api="blas"):
+            return case(quick=quick), True
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"failed: {type(error).__name__}: {error}"
+        names = [target.name for target in TARGETS if target.case == name]
+        return dict.fromkeys(names, Measured(beside=reason)), False
+
+
+def _print(name: str, found: Mapping[str, Measured], duration_s: float) -> None:
+    for target in TARGETS:
+        if target.case == name:
+            missing = Measured(beside="not measured in a quick run")
+            print(line(target, found.get(target.name, missing)), flush=True)
+    print(f"({name}: {duration_s:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,150 @@
+"""How well columns are located, against the Cramer-Rao bound of their Poisson noise."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from benchmarks.results import Measured
+from benchmarks.scenes import settings_of, sto
+from nion_distortion.atoms import AtomColumns, find_columns
+from simulator.microscope import Exposure, Microscope, Shot
+from simulator.scan import ScanErrors
+from simulator.specimen import PROFILE_NM2
+
+__all__ = ["cramer_rao_px", "localisation"]
+
+Array = npt.NDArray[np.float64]
+
+COUNTS = (10.0, 50.0, 500.0)
+KINDS = ("Sr", "Ti-O")
+UNITS = ((30.0, 15000.0), (0.01, -0.2))
+"""Detector units: gain and offset."""
+
+SAME_PX = 4.0
+"""A found column that is farther than this from every true one is none of them."""
+
+
+def localisation(*, quick: bool) -> Mapping[str, Measured]:
+    """Compare found columns with the truth.
+
+    Parameters
+    ----------
+    quick : bool
+        One frame for each number of counts.
+
+    Returns
+    -------
+    Mapping of str to Measured
+        Error, claims, and independence of detector units.
+    """
+    errors, claims = {}, {}
+    for counts in COUNTS:
+        shots = [_shot(counts, seed) for seed in range(1 if quick else 4)]
+        for kind, name in enumerate(KINDS):
+            error, claim = _one_kind(shots, kind, counts)
+            errors[f"{name} {counts:g}"] = error
+            claims[f"{name} {counts:g}"] = claim
+    position, variance = _change_with_units(_shot(50.0, 0))
+    each = ", ".join(f"{name}: {value:.2f}" for name, value in claims.items())
+    return {
+        "localisation error": Measured(
+            value=max(errors.values()),
+            beside=", ".join(f"{name}: {value:.2f}" for name, value in errors.items()),
+        ),
+        "localisation least-claim": Measured(value=min(claims.values()), beside=each),
+        "localisation largest-claim": Measured(value=max(claims.values())),
+        "localisation units-position": Measured(value=position),
+        "localisation units-claim": Measured(value=variance),
+    }
+
+
+def cramer_rao_px(exposure: Exposure, kind: int, *, columns: int = 200) -> float:
+    """Return the least standard deviation of the position of a kind of column along one axis.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The frame.
+    kind : int
+        Row of the specimen's motif.
+    columns : int, default: 200
+        So many are looked at.
+
+    Returns
+    -------
+    float
+        Pixels, rms over the columns and both axes.
+
+    Notes
+    -----
+    Fisher information of Poisson counts, ``sum (dmu/dx)^2 / mu`` over the pixels that a column
+    reaches, with the shape that the column really has and the light of its neighbours in mu;
+    position is orthogonal to height, width and background by symmetry.
+    """
+    truth = exposure.truth
+    pixel_nm = truth.settings.pixel_size_nm
+    expected = exposure.expected(0, truth.settings.shape_px[0])
+    slope = np.gradient(truth.specimen.profile[kind], PROFILE_NM2)
+    mine = truth.columns.sublattice == kind
+    reach = int(np.ceil(np.sqrt(PROFILE_NM2[-1]) / pixel_nm))
+    room = np.array(truth.settings.shape_px) - 1 - reach
+    inside = ((truth.columns.seen_px > reach) & (truth.columns.seen_px < room)).all(axis=1)
+    variances = []
+    for n in np.flatnonzero(mine & inside)[:columns]:
+        corner = np.rint(truth.columns.seen_px[n]).astype(int) - reach
+        y, x = (corner - truth.columns.seen_px[n])[:, None, None] + np.indices((2 * reach + 1,) * 2)
+        squared = (y**2 + x**2) * pixel_nm**2
+        steep = 2 * pixel_nm**2 * truth.columns.counts[n] * np.interp(squared, PROFILE_NM2, slope)
+        steep[squared > PROFILE_NM2[-1]] = 0.0
+        light = expected[corner[0] :, corner[1] :][: 2 * reach + 1, : 2 * reach + 1]
+        variances += [1 / np.sum((steep * along) ** 2 / light) for along in (y, x)]
+    return float(np.sqrt(np.mean(variances)))
+
+
+def _microscope(counts: float, seed: int) -> Microscope:
+    return sto(ScanErrors(), seed=seed, counts=counts)
+
+
+def _shot(counts: float, seed: int) -> Shot:
+    return _microscope(counts, seed).shot(settings_of(512))
+
+
+def _one_kind(shots: list[Shot], kind: int, counts: float) -> tuple[float, float]:
+    """Rms error over the bound, and claimed variance over squared error, of one kind of column."""
+    squares, claimed = [], []
+    for shot in shots:
+        found, truth = find_columns(shot.frame.image), shot.truth.columns
+        distance, row = _nearest(truth.seen_px, found.positions_px)
+        mine = (distance < SAME_PX) & (truth.sublattice[row] == kind)
+        squares.append((found.positions_px[mine] - truth.seen_px[row[mine]]) ** 2)
+        claimed.append(np.diagonal(found.covariance_px2[mine], axis1=1, axis2=2))
+    error2 = float(np.mean(np.concatenate(squares)))
+    bound = cramer_rao_px(_microscope(counts, 0).exposure(settings_of(512)), kind)
+    return np.sqrt(error2) / bound, float(np.mean(np.concatenate(claimed))) / error2
+
+
+def _change_with_units(shot: Shot) -> tuple[float, float]:
+    """Largest change of a position, in its sd, and of a variance, in %, with gain and offset."""
+    plain = find_columns(shot.frame.image)
+    moved, grown = 0.0, 0.0
+    for gain, offset in UNITS:
+        image = gain * shot.frame.image.astype(np.float64) + offset
+        one, two = _matched(plain, find_columns(image))
+        sd = np.sqrt(one.covariance_px2[:, 0, 0])
+        moved = max(moved, float((np.hypot(*(two.positions_px - one.positions_px).T) / sd).max()))
+        ratio = two.covariance_px2[:, (0, 1), (0, 1)] / one.covariance_px2[:, (0, 1), (0, 1)]
+        grown = max(grown, float(100 * np.abs(ratio - 1).max()))
+    return moved, grown
+
+
+def _matched(one: AtomColumns, two: AtomColumns) -> tuple[AtomColumns, AtomColumns]:
+    if len(one) != len(two):
+        raise RuntimeError(f"other detector units, other columns: {len(one)} and {len(two)}")
+    return one, two.subset(_nearest(two.positions_px, one.positions_px)[1])
+
+
+def _nearest(positions: Array, wanted: Array) -> tuple[Array, npt.NDArray[np.intp]]:
+    distance, row = cKDTree(positions).query(wanted)
+    return np.asarray(distance), np.asarray(row)

@@ -1,0 +1,200 @@
+"""The table of results: written by a full run, its structure held against the targets."""
+
+import datetime
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.targets import TARGETS, Target
+
+__all__ = ["RESULTS", "Measured", "line", "rows_of", "structure", "table"]
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+HEAD = ("name", "what", "target", "measured", "", "beside it", "source of the target")
+
+UNKNOWN = "reason not known"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What came out for one target.
+
+    Parameters
+    ----------
+    value : float, optional
+        None where it was not run.
+    beside : str, default: ""
+        What helps to read it; where it was not run, why.
+    """
+
+    value: float | None = None
+    beside: str = ""
+
+
+def goal_of(target: Target) -> str:
+    """Write a goal.
+
+    Parameters
+    ----------
+    target : Target
+        Any.
+
+    Returns
+    -------
+    str
+        Direction, number and unit.
+    """
+    return f"{target.direction} {target.goal:g} {target.unit}".rstrip()
+
+
+def cells(target: Target, measured: Measured) -> tuple[str, ...]:
+    """Write one row.
+
+    Parameters
+    ----------
+    target : Target
+        What was asked.
+    measured : Measured
+        What came out.
+
+    Returns
+    -------
+    tuple of str
+        One for each column of the table.
+    """
+    if measured.value is None:
+        number, verdict, beside = "-", "not run", measured.beside
+    else:
+        number = f"{measured.value:.4g}"
+        if target.name.startswith("flyback") and target.unit == "%":
+            number = f"{measured.value:.3f}"
+        verdict, beside = "met", measured.beside
+        if not target.is_met(measured.value):
+            verdict = "**missed**"
+            beside = "; ".join(filter(None, (beside, target.shortfall or UNKNOWN)))
+    return target.name, target.what, goal_of(target), number, verdict, beside, target.source
+
+
+def line(target: Target, measured: Measured) -> str:
+    """Write one number beside its target, for the terminal.
+
+    Parameters
+    ----------
+    target : Target
+        What was asked.
+    measured : Measured
+        What came out.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    name, _, goal, number, verdict, beside, _ = cells(target, measured)
+    return f"{name:30} {number:>10}  {goal:38} {verdict.strip('*'):8} {beside}".rstrip()
+
+
+def table(measured: Mapping[str, Measured], *, machine: str, day: datetime.date) -> str:
+    """Write the whole table.
+
+    Parameters
+    ----------
+    measured : Mapping of str to Measured
+        By the targets' names; those that are missing were not run.
+    machine : str
+        Where it was measured.
+    day : date
+        When.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    rows = [cells(target, measured.get(target.name, Measured())) for target in TARGETS]
+    verdicts = [row[4].strip("*") for row in rows]
+    counts = ", ".join(f"{verdicts.count(word)} {word}" for word in ("met", "missed", "not run"))
+    head = [
+        "# Results",
+        "",
+        "Written by `python -m benchmarks`, never by hand. Goals are in `benchmarks/targets.py`.",
+        "",
+        f"- Day: {day.isoformat()}",
+        f"- Machine: {machine}",
+        f"- Targets: {counts}",
+        "",
+    ]
+    lines = [_row(HEAD), _row(["---"] * len(HEAD)), *(_row(row) for row in rows)]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def _row(values: Sequence[str]) -> str:
+    return "| " + " | ".join(value.replace("|", "/") for value in values) + " |"
+
+
+def rows_of(text: str) -> tuple[tuple[str, ...], ...]:
+    """Read the rows of a table back.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Cells of each row, without the head.
+    """
+    rows = [
+        tuple(cell.strip() for cell in row.strip().strip("|").split("|"))
+        for row in text.splitlines()
+        if row.startswith("|")
+    ]
+    return tuple(rows[2:])
+
+
+def structure(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Return what a table of results has to share with the targets in code.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Name, what, and goal of each row.
+
+    Raises
+    ------
+    ValueError
+        If it does not say when and where it was measured.
+    """
+    for word in ("Day", "Machine"):
+        if not re.search(rf"^- {word}: \S", text, re.MULTILINE):
+            raise ValueError(f"the results do not say: {word}")
+    return tuple((row[0], row[1], row[2]) for row in rows_of(text))
+
+
+def machine() -> str:
+    """Describe this machine and the versions that matter.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    found = None
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+    processor = found.group(1) if found else platform.processor() or platform.machine()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "numba"))
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{processor}, {os.cpu_count()} cores, {system}, {packages}"

@@ -1,0 +1,71 @@
+"""What importing costs: the package by itself, and the two plug-ins in a Nion Swift that starts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from statistics import median
+
+from benchmarks.results import Measured
+
+__all__ = ["start"]
+
+PACKAGE = """
+import json, sys, time
+begun_s = time.perf_counter()
+import nion_distortion
+print(json.dumps([time.perf_counter() - begun_s, len(sys.modules)]))
+"""
+
+PLUG_INS = """
+import json, os, sys, time
+# what Nion Swift and its instrumentation kit have imported when they come to the plug-ins
+from nion.instrumentation import HardwareSource, scan_base, stem_controller
+from nion.swift import DocumentController, Facade
+from nion.swift.model import PlugInManager
+from nion.swift.model.PlugInManager import RequirementsException
+os.environ.pop("NION_DISTORTION_SIMULATOR", None)
+begun_s = time.perf_counter()
+import nionswift_plugin.nion_distortion
+try:
+    import nionswift_plugin.nion_distortion_simulator
+except RequirementsException:
+    pass
+spent_s = time.perf_counter() - begun_s
+heavy = [name for name in ("torch", "gpytorch", "sklearn", "numba", "cv2", "matplotlib", "rsciio")
+         if name in sys.modules]
+print(json.dumps([spent_s, heavy]))
+"""
+
+
+def start(*, quick: bool) -> Mapping[str, Measured]:
+    """Time imports in fresh processes, after one that fills the disk's cache.
+
+    Parameters
+    ----------
+    quick : bool
+        One process each.
+
+    Returns
+    -------
+    Mapping of str to Measured
+        Median over the processes.
+    """
+    repeats = 1 if quick else 5
+    package = [_run(PACKAGE) for _ in range(1 + repeats)][1:]
+    plug_ins = [_run(PLUG_INS) for _ in range(1 + repeats)][1:]
+    heavy = ", ".join(plug_ins[0][1]) or "none"
+    return {
+        "start import": Measured(value=median(run[0] for run in package)),
+        "start swift": Measured(
+            value=median(run[0] for run in plug_ins), beside=f"heavy libraries loaded: {heavy}"
+        ),
+    }
+
+
+def _run(script: str) -> tuple[float, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    spent_s, beside = json.loads(done.stdout.splitlines()[-1])
+    return spent_s, beside

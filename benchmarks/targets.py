@@ -1,0 +1,272 @@
+"""What is measured and what it should be: the one list that the table of results follows."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["TARGETS", "Target"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One number that is measured.
+
+    Parameters
+    ----------
+    name : str
+        Unique; its first word is the case that measures it.
+    what : str
+        What is measured, for the table.
+    direction : {"<=", ">="}
+        Whether the number should be at most or at least the goal.
+    goal : float
+        In the unit.
+    unit : str
+        Of number and goal.
+    source : str
+        Where the goal comes from.
+    shortfall : str, default: ""
+        Why the goal is missed, as far as it is known; shown only where it is missed.
+    """
+
+    name: str
+    what: str
+    direction: Literal["<=", ">="]
+    goal: float
+    unit: str
+    source: str
+    shortfall: str = ""
+
+    @property
+    def case(self) -> str:
+        """The case that measures it."""
+        return self.name.split()[0]
+
+    def is_met(self, value: float) -> bool:
+        """Compare a number with the goal.
+
+        Parameters
+        ----------
+        value : float
+            In the unit.
+
+        Returns
+        -------
+        bool
+            Whether it is as good as the goal.
+        """
+        return value <= self.goal if self.direction == "<=" else value >= self.goal
+
+
+JOB = "x one cubic map_coordinates"
+AT_MOST: Literal["<="] = "<="
+AT_LEAST: Literal[">="] = ">="
+DESIGN, ISSUE = "DESIGN 7", "first issue, 6"
+
+TARGETS: tuple[Target, ...] = (
+    *(
+        Target(
+            name=f"frame {size}",
+            what=f"live frame, complete to corrected, {size} x {size}",
+            direction="<=",
+            goal=goal,
+            unit=JOB,
+            source=DESIGN,
+        )
+        for size, goal in ((512, 2.1), (1024, 1.4), (2048, 0.8))
+    ),
+    Target(
+        name="first 512",
+        what="what a first frame costs beyond a live one (hyperparameters), 512 x 512",
+        direction="<=",
+        goal=500.0,
+        unit="ms",
+        source="DESIGN 3",
+    ),
+    *(
+        Target(
+            name=f"apply {size}",
+            what=f"known field applied, {size} x {size}",
+            direction="<=",
+            goal=goal,
+            unit=JOB,
+            source=DESIGN,
+        )
+        for size, goal in ((512, 0.16), (1024, 0.085), (2048, 0.06))
+    ),
+    Target(
+        name="interpolation position",
+        what="position error of the interpolation, rms",
+        direction="<=",
+        goal=0.05,
+        unit="pm",
+        source=DESIGN,
+    ),
+    *(
+        Target(
+            name=f"flyback {sign} {name}",
+            what=f"strong fly-back, the beam {does}: {what}",
+            direction=direction,
+            goal=goal,
+            unit=unit,
+            source=ISSUE,
+        )
+        for sign, does in (("lag", "lags"), ("overshoot", "overshoots"))
+        for name, what, direction, goal, unit in (
+            ("mean", "share removed, mean of four frames", AT_LEAST, 99.9, "%"),
+            ("least", "share removed, least of four frames", AT_LEAST, 99.5, "%"),
+            ("worst", "worst point that the scan saw, median of four frames", AT_MOST, 15.0, "pm"),
+        )
+    ),
+    Target(
+        name="localisation error",
+        what="column positions, Sr and Ti-O, 10, 50, 500 counts: largest rms error",
+        direction="<=",
+        goal=1.1,
+        unit="x Cramer-Rao",
+        source=DESIGN,
+    ),
+    Target(
+        name="localisation least-claim",
+        what="claimed variance over squared error, least of the six",
+        direction=">=",
+        goal=0.9,
+        unit="",
+        source=DESIGN,
+    ),
+    Target(
+        name="localisation largest-claim",
+        what="claimed variance over squared error, largest of the six",
+        direction="<=",
+        goal=1.1,
+        unit="",
+        source=DESIGN,
+    ),
+    Target(
+        name="localisation units-position",
+        what="same image x 30 + 15 000, x 0.01 - 0.2: largest change of a position",
+        direction="<=",
+        goal=0.02,
+        unit="sd",
+        source="first issue, 2",
+    ),
+    Target(
+        name="localisation units-claim",
+        what="same image x 30 + 15 000, x 0.01 - 0.2: largest change of a variance",
+        direction="<=",
+        goal=1.0,
+        unit="%",
+        source="first issue, 2",
+    ),
+    Target(
+        name="null false",
+        what="nothing wrong in the scan: false correction, rms per axis, 24 frames",
+        direction="<=",
+        goal=1.5,
+        unit="pm",
+        source=DESIGN,
+    ),
+    Target(
+        name="null claimed",
+        what="nothing wrong in the scan: claimed standard deviation, rms per axis",
+        direction="<=",
+        goal=2.5,
+        unit="pm",
+        source=DESIGN,
+    ),
+    Target(
+        name="null z",
+        what="nothing wrong in the scan: error over claimed standard deviation",
+        direction="<=",
+        goal=1.2,
+        unit="",
+        source=DESIGN,
+    ),
+    Target(
+        name="indices wrong",
+        what="wrong indices in 200 random frames of all specimens",
+        direction="<=",
+        goal=0.0,
+        unit="columns",
+        source=DESIGN,
+    ),
+    Target(
+        name="indices false",
+        what="indexed columns that are none",
+        direction="<=",
+        goal=1e-4,
+        unit="of the indexed",
+        source=DESIGN,
+    ),
+    Target(
+        name="indices refused",
+        what="frames refused, of those above 10 counts",
+        direction="<=",
+        goal=5.0,
+        unit="%",
+        source=DESIGN,
+    ),
+    Target(
+        name="sto slow",
+        what="real STO frame, columns erased before the fit, mean of ten draws, slow axis",
+        direction="<=",
+        goal=5.0,
+        unit="pm",
+        source=ISSUE,
+    ),
+    Target(
+        name="sto fast",
+        what="real STO frame, columns erased before the fit, mean of ten draws, fast axis",
+        direction="<=",
+        goal=3.4,
+        unit="pm",
+        source=ISSUE,
+    ),
+    Target(
+        name="sto found",
+        what="real STO frame, erased columns found again, least of ten draws",
+        direction=">=",
+        goal=90.0,
+        unit="%",
+        source="first issue, 5",
+    ),
+    Target(
+        name="start import",
+        what="import nion_distortion",
+        direction="<=",
+        goal=0.3,
+        unit="s",
+        source=DESIGN,
+    ),
+    Target(
+        name="start swift",
+        what="start of Nion Swift: what importing the two plug-ins adds",
+        direction="<=",
+        goal=0.3,
+        unit="s",
+        source=DESIGN,
+    ),
+    Target(
+        name="memory 2048",
+        what="headless live session, 2048 x 2048: largest resident size of its process",
+        direction="<=",
+        goal=1.5,
+        unit="GiB",
+        source=DESIGN,
+    ),
+    Target(
+        name="ticks rate",
+        what="main thread due every 25 ms beside 512 x 512 at 4/s",
+        direction=">=",
+        goal=35.0,
+        unit="ticks/s",
+        source=DESIGN,
+    ),
+    Target(
+        name="ticks gap",
+        what="main thread due every 25 ms beside 512 x 512 at 4/s: longest gap",
+        direction="<=",
+        goal=50.0,
+        unit="ms",
+        source=DESIGN,
+    ),
+)
