@@ -18,21 +18,18 @@ import numpy.typing as npt
 from rsciio import digitalmicrograph, emd, hspy, tia, tiff
 
 from nion_distortion._validation import as_positive
-from nion_distortion.frame import LARGEST_PX, SMALLEST_PX, Frame, ScanSettings
+from nion_distortion.frame import ALTERED, LARGEST_PX, SMALLEST_PX, Frame, ScanSettings
 
 if TYPE_CHECKING:
     from nion_distortion.correction import CorrectedFrame
 
-__all__ = ["ALTERED", "SIGN_CONVENTION", "read_frames", "write_corrected"]
+__all__ = ["SIGN_CONVENTION", "read_frames", "write_corrected"]
 
 SIGN_CONVENTION = (
     "corrected[u] = raw[u + displacement_px(u)]; displacement = observed - ideal; "
     "vectors and positions are (y, x)"
 )
 """Written into every result."""
-
-ALTERED = "altered"
-"""Key of the provenance: why the image is not the scan as it was made (cropped, averaged, ...)."""
 
 NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0.1, "å": 0.1,
                "nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "um": 1e3, "micron": 1e3,

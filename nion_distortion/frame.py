@@ -10,13 +10,16 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_finite, as_positive, frozen
 
-__all__ = ["Frame", "ScanSettings", "UnusableFrameError"]
+__all__ = ["ALTERED", "Frame", "ScanSettings", "UnusableFrameError"]
 
 RELATIVE_TOLERANCE = 1e-5
 """Numbers of two settings that differ by less than this describe the same scan."""
 
 ABSOLUTE_TOLERANCE = {"rotation_rad": 1e-6}
 """Numbers that may be zero, where a relative tolerance alone means nothing."""
+
+ALTERED = "altered"
+"""Key in a frame's provenance under which files say that the image is not the scan itself."""
 
 SMALLEST_PX, LARGEST_PX = 8, 16384
 
@@ -226,6 +229,12 @@ class Frame:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["provenance"] = dict(self.provenance)
         return _rebuild_frame, (values,)
+
+    @property
+    def altered(self) -> str | None:
+        """Why the image is not the scan as it was made (cropped, averaged, ...); None if it is."""
+        why = self.provenance.get(ALTERED)
+        return None if why is None else str(why)
 
 
 def _rebuild_frame(values: dict[str, Any]) -> Frame:

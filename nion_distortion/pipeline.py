@@ -19,11 +19,16 @@ from nion_distortion.distortion import (
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel, FieldEstimate, first_model
 from nion_distortion.lattice import IndexedColumns, index_columns
-from nion_distortion.options import Options
+from nion_distortion.options import Options, Term
 
 __all__ = ["FrameReport", "process_frame"]
 
 SMALLEST_PX = 64
+
+SMALLEST_CELL_NM, LARGEST_CELL_NM = 0.1, 5.0
+"""Edges of a projected cell that a STEM resolves."""
+
+FLYBACK: frozenset[Term] = frozenset({"line_flyback", "frame_flyback"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,7 +124,7 @@ def process_frame(
             indexed, frame.settings, frame_id=_identity(frame), time_s=frame.time_s
         )
         if model is None:
-            model = first_model(samples, indexed.lattice, options.terms)
+            model = first_model(samples, indexed.lattice, _terms(frame, options))
         else:
             model = model.updated(samples, indexed.lattice)
     except UnusableFrameError as reason:
@@ -161,7 +166,25 @@ def _columns(frame: Frame, options: Options) -> AtomColumns:
     return find_columns(frame.image, detect=options.detect)
 
 
+def _terms(frame: Frame, options: Options) -> frozenset[Term]:
+    """Leave out what begins with a line or a frame where the image is not the scan itself."""
+    return options.terms if frame.altered is None else options.terms - FLYBACK
+
+
 def _indexed(columns: AtomColumns, frame: Frame, model: DistortionModel | None) -> IndexedColumns:
+    indexed = _in_lattice(columns, frame, model)
+    cell_nm = np.linalg.norm(indexed.lattice.basis_px, axis=1) * frame.settings.pixel_size_nm
+    if cell_nm.min() < SMALLEST_CELL_NM or cell_nm.max() > LARGEST_CELL_NM:
+        raise UnusableFrameError(
+            f"the cell would be {cell_nm[0]:.3g} x {cell_nm[1]:.3g} nm, which no crystal shows: "
+            f"the field of view of {frame.settings.field_of_view_nm:g} nm is wrong"
+        )
+    return indexed
+
+
+def _in_lattice(
+    columns: AtomColumns, frame: Frame, model: DistortionModel | None
+) -> IndexedColumns:
     if model is None:
         return index_columns(columns, frame.settings.shape_px)
     undistorted = places_on_sample(model.distortion_px, columns.positions_px)

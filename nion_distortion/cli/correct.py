@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from nion_distortion.cli.summary import Run, make_folder
 from nion_distortion.figures import residual_figure, write_report
-from nion_distortion.files import ALTERED, read_frames, write_corrected
+from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame
 from nion_distortion.held_out import held_out_residual
-from nion_distortion.options import TERMS, Options
 from nion_distortion.pipeline import process_frame
 
 __all__ = ["run"]
@@ -41,16 +40,16 @@ def run(chosen: argparse.Namespace) -> None:
         If the file cannot be read or the results cannot be written, or no frame can be measured.
     """
     frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
-    options, paragraphs = _options(frames[0])
+    paragraphs = _paragraphs(frames[0])
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
     if folder.exists() and not folder.is_dir():  # said before the work, not after it
         make_folder(folder)
-    done = _corrected(frames, options, folder)
+    done = _corrected(frames, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
     numbers = _numbers(chosen.file, frames[0], done)
     if chosen.held_out:
-        numbers["held_out"] = _held_out(frames[0], options)
+        numbers["held_out"] = _held_out(frames[0])
     drawn = done.figures()
     if len(frames) > 1:
         courses = {"as scanned": "off_by_pm", "corrected (expected)": "corrected_pm"}
@@ -67,23 +66,21 @@ def run(chosen: argparse.Namespace) -> None:
     sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, f"Report: {page}", ""]))
 
 
-def _options(frame: Frame) -> tuple[Options, list[str]]:
-    """Leave out what begins with a line where the image's lines are not the scan's."""
-    why = frame.provenance.get(ALTERED)
-    if why is None:
-        return Options(), [REFERENCE]
-    options = Options(terms=TERMS - {"line_flyback", "frame_flyback"})
-    return options, [
+def _paragraphs(frame: Frame) -> list[str]:
+    """Say what the correction rests on, and what it leaves out."""
+    if frame.altered is None:
+        return [REFERENCE]
+    return [
         REFERENCE,
-        f"The image is not the scan as it was made ({why}), so that no line is known to start "
-        "at its left edge: the fly-back was not fitted.",
+        f"The image is not the scan as it was made ({frame.altered}), so that no line is known to "
+        "start at its left edge: the fly-back was not fitted.",
     ]
 
 
-def _corrected(frames: Sequence[Frame], options: Options, folder: Path) -> Run:
+def _corrected(frames: Sequence[Frame], folder: Path) -> Run:
     done, model = Run(), None
     for frame in _with_progress(frames):
-        report = process_frame(frame, model=model, options=options)
+        report = process_frame(frame, model=model)
         model = report.model
         done.add(frame, report)
         if report.corrected is not None:
@@ -115,8 +112,8 @@ def _numbers(file: Path, frame: Frame, done: Run) -> dict[str, Any]:
     }
 
 
-def _held_out(frame: Frame, options: Options) -> dict[str, Any]:
-    found = held_out_residual(frame, rng=np.random.default_rng(SEED), options=options)
+def _held_out(frame: Frame) -> dict[str, Any]:
+    found = held_out_residual(frame, rng=np.random.default_rng(SEED))
     pairs = {"raw": found.raw_pm, "corrected": found.corrected_pm, "fitted": found.fitted_pm}
     return {"erased": found.erased, "found": found.found, "seed": SEED} | {
         f"{name}_{axis}_pm": value
