@@ -213,15 +213,22 @@ class CorrectedItem:
             self._window.add_task(KEY, describe)
 
     def show_in_window(self) -> None:
-        """Bring the item into view: where it is shown already, or in a panel for results."""
-        panels = self._window.workspace.display_panels if self._window.workspace else []
-        if any(panel.data_item is self.data_item for panel in panels):
+        """Bring the item into view: where it is, in a panel for results, or in an empty one."""
+        workspace, data_item = self._window.workspace, self._reference.data_item
+        if workspace is None or data_item is None:
             return
-        display_item = self.data_item and self._document.get_display_item_for_data_item(
-            self.data_item
-        )
-        if display_item:
-            self._window.show_display_item(display_item)
+        panels = workspace.display_panels
+        display_item = self._document.get_display_item_for_data_item(data_item)
+        if display_item is None or any(panel.display_item is display_item for panel in panels):
+            return
+        self._window.show_display_item(display_item)
+        empty = [
+            panel
+            for panel in panels
+            if panel.display_item is None and panel.display_panel_controller is None
+        ]
+        if empty and self._window.next_result_display_panel() is None:
+            empty[0].set_display_panel_display_item(display_item)
 
     def close(self) -> None:
         """End the live state, which writes the last picture to the project."""

@@ -50,7 +50,7 @@ class Window:
 
     def __init__(self, context: Any) -> None:
         self.context, self.window = context, context.document_controller
-        self.scan = context.scan_hardware_source
+        self.scan: Any = context.scan_hardware_source
         self.process = fakes.Process()
         self.reports: queue.Queue[LiveReport] = queue.Queue()
         self.menu_item = CorrectLiveScanMenuItem(self.make_session)
@@ -125,6 +125,15 @@ def test_menu_item_shows_the_corrected_scan_in_one_live_item(window: Window) -> 
     assert window.item.dimensional_calibrations[0].scale == pytest.approx(3.0 / 96)
     assert "hardware_source" not in window.item.metadata
     assert window.item.metadata["nion_distortion"]["settings"]["field_of_view_nm"] == 3.0
+
+
+def test_corrected_item_comes_into_view_once(window: Window) -> None:
+    panels = window.window.workspace.display_panels
+    assert [panel.data_item for panel in panels] == [None]
+    window.toggle()
+    window.toggle()
+    window.toggle()
+    assert [panel.data_item for panel in panels] == [window.item]
 
 
 def test_second_time_the_menu_item_stops_and_the_item_is_no_longer_live(window: Window) -> None:
