@@ -107,9 +107,7 @@ def noise_of_residual(
     return Noise(sign * gain, offset)
 
 
-def _power_and_level(
-    residual: Image, image: Image
-) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
+def _power_and_level(residual: Image, image: Image) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
     """Filter a sample of the pixels, and mark those that a hot one reaches."""
     step = int(np.ceil(np.sqrt(image.size / SAMPLES)))
     inner = (slice(2, -2, step), slice(2, -2, step))
