@@ -97,6 +97,11 @@ class ScanSettings:
             and as_finite("flyback_time_us", self.flyback_time_us) < 0
         ):
             raise ValueError(f"flyback_time_us must not be negative, not {self.flyback_time_us:g}")
+        if self.line_period_px < (1 - RELATIVE_TOLERANCE) * shape[1]:
+            raise ValueError(
+                f"line_time_us must be at least {shape[1]} dwell times, "
+                f"not {self.line_period_px:.4g}"
+            )
 
     @property
     def pixel_size_nm(self) -> float:

@@ -149,7 +149,7 @@ def _check(frame: Frame, model: DistortionModel | None) -> None:
         return
     names = model.settings.differences(frame.settings)
     if names:
-        raise ValueError(f"the model was learnt under other settings: {', '.join(names)} differ")
+        raise ValueError(f"the frame's settings differ from the model's in {', '.join(names)}")
 
 
 def _identity(frame: Frame) -> str:

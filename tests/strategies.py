@@ -12,7 +12,7 @@ from nion_distortion.frame import ScanSettings
 few = settings(deadline=None, derandomize=True, max_examples=25)
 """Enough to meet the corners, few enough to stay fast; the same ones at every run."""
 
-OPTIONAL = ("dwell_time_us", "flyback_time_us", "line_time_us", "high_tension_v")
+OPTIONAL = ("dwell_time_us", "flyback_time_us", "high_tension_v")
 
 CHANGES: dict[str, Any] = {
     "shape_px": (96, 80),
@@ -52,6 +52,7 @@ def full_settings(**changes: Any) -> ScanSettings:
 def scan_settings() -> st.SearchStrategy[ScanSettings]:
     """Any settings that a device may report."""
     maybe = {name: st.none() | st.floats(0.1, 1e6) for name in OPTIONAL}
+    maybe["line_time_us"] = st.none() | st.floats(2e10, 1e12)  # no shorter than any line's pixels
     syncs = {name: st.none() | st.booleans() for name in ("line_sync", "frame_sync")}
     length = st.integers(8, 16384)
     return st.builds(

@@ -141,13 +141,17 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         settle(flyback_time_us=-1.0),
         "flyback_time_us must not be negative, not -1",
     ),
+    "a line shorter than its pixels": (
+        settle(line_time_us=100.0),
+        "line_time_us must be at least 192 dwell times, not 100",
+    ),
     "an infinite rotation": (
         settle(rotation_rad=np.inf),
         "rotation_rad must be finite, not inf",
     ),
     "a model of other settings": (
         lambda: process_frame(frame_of(good(), dwell_time_us=2.0), model=good_report().model),
-        "the model was learnt under other settings: dwell_time_us differ",
+        "the frame's settings differ from the model's in dwell_time_us",
     ),
     "an unknown sample": (
         process_with(sample="steel"),
@@ -208,6 +212,11 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     "hardly any crystal": (
         lambda: process_frame(frame_of(simulated(vacuum_fraction=1.0))),
         "no columns stand out of the image's noise",
+    ),
+    "a field of view a hundred times too wide": (
+        process(good(), field_of_view_nm=600.0),
+        "the cell would be 38.7 x 39.1 nm, which no crystal shows: the field of view of 600 nm is "
+        "wrong",
     ),
     "guesses of nothing": (
         process_with(detect=lambda _: np.zeros((0, 2))),
