@@ -12,7 +12,7 @@ from nion_distortion.frame import ScanSettings
 few = settings(deadline=None, derandomize=True, max_examples=25)
 """Enough to meet the corners, few enough to stay fast; the same ones at every run."""
 
-OPTIONAL = ("dwell_time_us", "flyback_time_us", "high_tension_v")
+OPTIONAL = ("dwell_time_us", "flyback_time_us", "line_time_us", "high_tension_v")
 
 CHANGES: dict[str, Any] = {
     "shape_px": (96, 80),
