@@ -422,7 +422,10 @@ NOTHING = "the image is the same nearly everywhere: it shows no columns"
         (noise(10.0), NO_COLUMNS),
         (noise(3.0, (64, 64)), NO_COLUMNS),
         (np.add.outer(np.arange(128.0), np.arange(128.0)), NO_COLUMNS),
-        (np.repeat([0.0, 1.0], 64)[None].repeat(128, 0), NO_COLUMNS),
+        (
+            np.repeat([0.0, 1.0], 64)[None].repeat(128, 0),
+            "only 0 columns stand out of the image's noise: 6 are needed",
+        ),
         (np.zeros((63, 80)), "the image has 63 x 80 pixels: at least 64 x 64 are needed"),
         (np.zeros((0, 64)), "the image has 0 x 64 pixels: at least 64 x 64 are needed"),
         (
