@@ -1,7 +1,7 @@
 """Measure, print each number beside its target, and write the table of results.
 
-``python -m benchmarks`` measures everything and writes ``RESULTS.md``; with ``--only`` or
-``--quick`` it only prints.
+``python -m benchmarks`` measures everything and writes ``RESULTS.md``, and the rows of it that the
+README shows; with ``--only`` or ``--quick`` it only prints.
 """
 
 import argparse
@@ -13,7 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 import threadpoolctl
 
-from benchmarks.results import RESULTS, Measured, line, machine, table
+from benchmarks.results import (
+    README,
+    RESULTS,
+    Measured,
+    head_of,
+    in_readme,
+    line,
+    machine,
+    measured_in,
+    table,
+)
 from benchmarks.targets import TARGETS
 
 __all__ = ["CASES", "main"]
@@ -49,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, or 1 where a case failed. A missed target is a result, not a failure.
     """
     chosen = _parser().parse_args(arguments)
+    if chosen.write_again:
+        _write_again()
+        return 0
     measured: dict[str, Measured] = {}
     failed = False
     for name in chosen.only or CASES:
@@ -58,10 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measured |= found
         _print(name, found, time.perf_counter() - begun_s)
     if not (chosen.only or chosen.quick):
-        text = table(measured, machine=machine(), day=datetime.date.today())
-        RESULTS.write_text(text, encoding="utf-8")
-        print(f"written: {RESULTS}")
+        _write(table(measured, machine=machine(), day=datetime.date.today()))
     return int(failed)
+
+
+def _write(results: str) -> None:
+    readme = README.read_text(encoding="utf-8")
+    RESULTS.write_text(results, encoding="utf-8")
+    README.write_text(in_readme(readme, results), encoding="utf-8")
+    print(f"written: {RESULTS.name}, and its rows in {README.name}")
+
+
+def _write_again() -> None:
+    """Write the table from its own numbers: a reason in the targets has changed."""
+    text = RESULTS.read_text(encoding="utf-8")
+    day, where = head_of(text)
+    _write(table(measured_in(text), machine=where, day=day))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quick", action="store_true", help="few repeats and small frames, to try the benchmarks"
+    )
+    parser.add_argument(
+        "--write-again",
+        action="store_true",
+        help="measure nothing; write the table again with its own numbers",
     )
     return parser
 

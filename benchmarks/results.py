@@ -11,13 +11,43 @@ from pathlib import Path
 
 from benchmarks.targets import TARGETS, Target
 
-__all__ = ["RESULTS", "Measured", "line", "rows_of", "structure", "table"]
+__all__ = [
+    "README",
+    "RESULTS",
+    "Measured",
+    "head_of",
+    "in_readme",
+    "line",
+    "machine",
+    "measured_in",
+    "rows_of",
+    "structure",
+    "table",
+]
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+README = RESULTS.parents[1] / "README.md"
 
-HEAD = ("name", "what", "target", "measured", "", "beside it", "source of the target")
+HEAD = ("name", "what", "target", "measured", "", "why it is missed", "beside it", "source")
 
-UNKNOWN = "reason not known"
+UNKNOWN = "not known"
+NOT_RUN = "-"
+
+IN_README = (
+    "flyback lag mean",
+    "flyback overshoot mean",
+    "flyback lag worst",
+    "flyback overshoot worst",
+    "null false",
+    "sto slow",
+    "sto fast",
+    "indices wrong",
+    "frame 512",
+    "ticks gap",
+)
+"""The rows that the README shows as well, between its two markers."""
+
+MARKERS = ("<!-- from benchmarks/RESULTS.md -->", "<!-- end -->")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +97,21 @@ def cells(target: Target, measured: Measured) -> tuple[str, ...]:
     tuple of str
         One for each column of the table.
     """
-    if measured.value is None:
-        number, verdict, beside = "-", "not run", measured.beside
-    else:
-        number = f"{measured.value:.4g}"
-        if target.name.startswith("flyback") and target.unit == "%":
-            number = f"{measured.value:.3f}"
-        verdict, beside = "met", measured.beside
+    number, verdict, reason = NOT_RUN, "not run", ""
+    if measured.value is not None:
+        number, verdict = f"{measured.value:.{5 if target.unit == '%' else 3}g}", "met"
         if not target.is_met(measured.value):
-            verdict = "**missed**"
-            beside = "; ".join(filter(None, (beside, target.shortfall or UNKNOWN)))
-    return target.name, target.what, goal_of(target), number, verdict, beside, target.source
+            verdict, reason = "**missed**", target.shortfall or UNKNOWN
+    return (
+        target.name,
+        target.what,
+        goal_of(target),
+        number,
+        verdict,
+        reason,
+        measured.beside,
+        target.source,
+    )
 
 
 def line(target: Target, measured: Measured) -> str:
@@ -95,7 +129,7 @@ def line(target: Target, measured: Measured) -> str:
     str
         One line.
     """
-    name, _, goal, number, verdict, beside, _ = cells(target, measured)
+    name, _, goal, number, verdict, _, beside, _ = cells(target, measured)
     return f"{name:30} {number:>10}  {goal:38} {verdict.strip('*'):8} {beside}".rstrip()
 
 
@@ -158,6 +192,77 @@ def rows_of(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(rows[2:])
 
 
+def measured_in(text: str) -> dict[str, Measured]:
+    """Read the numbers of a table back, so that it can be written again with other reasons.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    dict of str to Measured
+        By name.
+    """
+    return {
+        row[0]: Measured(value=None if row[3] == NOT_RUN else float(row[3]), beside=row[6])
+        for row in rows_of(text)
+    }
+
+
+def in_readme(readme: str, results: str) -> str:
+    """Put some of the results into the README.
+
+    Parameters
+    ----------
+    readme : str
+        Its text, with the two markers.
+    results : str
+        The table of results.
+
+    Returns
+    -------
+    str
+        The README with what stood between the markers replaced.
+    """
+    rows = {row[0]: row for row in rows_of(results)}
+    wanted = [(rows[name][1], rows[name][3], rows[name][2]) for name in IN_README]
+    lines = [_row(("what", "measured", "target")), _row(("---", "---", "---")), *map(_row, wanted)]
+    before, rest = readme.split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    return "\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + after
+
+
+def head_of(text: str) -> tuple[datetime.date, str]:
+    """Read back when and where a table was measured.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    day : date
+        When.
+    machine : str
+        Where.
+
+    Raises
+    ------
+    ValueError
+        If it does not say.
+    """
+    said = []
+    for word in ("Day", "Machine"):
+        found = re.search(rf"^- {word}: (\S.*)$", text, re.MULTILINE)
+        if found is None:
+            raise ValueError(f"the results do not say: {word}")
+        said.append(found.group(1))
+    return datetime.date.fromisoformat(said[0]), said[1]
+
+
 def structure(text: str) -> tuple[tuple[str, str, str], ...]:
     """Return what a table of results has to share with the targets in code.
 
@@ -176,9 +281,7 @@ def structure(text: str) -> tuple[tuple[str, str, str], ...]:
     ValueError
         If it does not say when and where it was measured.
     """
-    for word in ("Day", "Machine"):
-        if not re.search(rf"^- {word}: \S", text, re.MULTILINE):
-            raise ValueError(f"the results do not say: {word}")
+    head_of(text)
     return tuple((row[0], row[1], row[2]) for row in rows_of(text))
 
 

@@ -1,0 +1,146 @@
+import datetime
+import importlib
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.localisation import cramer_rao_px
+from benchmarks.results import RESULTS, Measured, measured_in, rows_of, structure, table
+from benchmarks.scenes import settings_of
+from benchmarks.targets import TARGETS, Target
+from nion_distortion.frame import ScanSettings
+from simulator.detector import Detector
+from simulator.microscope import Microscope
+from simulator.specimen import make_specimen
+
+DAY = datetime.date(2026, 11, 23)
+
+
+def results_of(measured: Mapping[str, Measured]) -> str:
+    return table(measured, machine="a machine", day=DAY)
+
+
+def test_results_follow_the_targets_in_code() -> None:
+    assert structure(RESULTS.read_text(encoding="utf-8")) == structure(results_of({}))
+
+
+def test_every_target_of_the_results_was_met_or_says_why_not() -> None:
+    for row in rows_of(RESULTS.read_text(encoding="utf-8")):
+        name, _, _, number, verdict, reason, beside, _ = row
+        assert verdict in ("met", "**missed**", "not run"), name
+        assert verdict != "not run" or (number == "-" and beside), name
+        assert verdict != "**missed**" or reason, name
+
+
+def test_names_are_unique_and_belong_to_a_case() -> None:
+    names = [target.name for target in TARGETS]
+
+    assert len(set(names)) == len(names)
+    assert {target.case for target in TARGETS} == set(command.CASES)
+
+
+@pytest.mark.parametrize("case", command.CASES)
+def test_every_case_is_a_function(case: str) -> None:
+    module = importlib.import_module(f"benchmarks.{command.CASES[case]}")
+
+    assert callable(getattr(module, case))
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_number_on_the_wrong_side_is_missed(target: Target) -> None:
+    worse = 1.0 if target.direction == "<=" else -1.0
+
+    rows = {
+        shift: next(
+            row
+            for row in rows_of(results_of({target.name: Measured(value=target.goal + shift)}))
+            if row[0] == target.name
+        )
+        for shift in (worse, 0.0)
+    }
+
+    assert rows[worse][4] == "**missed**"
+    assert rows[worse][5]  # the reason, or that it is not known
+    assert rows[0.0][4] == "met"
+
+
+def test_another_target_changes_the_structure() -> None:
+    text = results_of({})
+    row = next(line for line in text.splitlines() if line.startswith("| null z"))
+
+    assert structure(text.replace(row + "\n", "")) != structure(text)
+    assert structure(text.replace("<= 1.2", "<= 1.3")) != structure(text)
+
+
+def test_results_without_day_or_machine_are_refused() -> None:
+    text = results_of({})
+
+    for word in ("Day", "Machine"):
+        with pytest.raises(ValueError, match=f"do not say: {word}"):
+            structure(text.replace(f"- {word}:", "-"))
+
+
+def test_only_a_full_run_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, str] = {}
+    found = {target.name: Measured(value=target.goal) for target in TARGETS}
+    monkeypatch.setattr(command, "_run", lambda name, *, quick: (found, True))  # noqa: ARG005
+    monkeypatch.setattr(
+        type(RESULTS),
+        "write_text",
+        lambda path, text, encoding: written.update({path.name: text}),  # noqa: ARG005
+    )
+
+    command.main(["--quick"])
+    command.main(["--only", "null"])
+    assert not written
+
+    assert command.main([]) == 0
+    assert structure(written["RESULTS.md"]) == structure(results_of({}))
+    assert "| 99.9 | >= 99.9 % |" in written["README.md"]
+
+
+def test_results_are_read_back_as_they_were_written() -> None:
+    measured = {
+        target.name: Measured(value=1.25 * (number + 1), beside=f"note {number}")
+        for number, target in enumerate(TARGETS[:-1])
+    }
+    text = results_of(measured)
+
+    assert results_of(measured_in(text)) == text
+
+
+def test_a_case_that_fails_loses_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        importlib.import_module("benchmarks.accuracy"), "process_frame", _fail, raising=True
+    )
+
+    code = command.main(["--quick", "--only", "null", "--only", "start"])
+
+    printed = capsys.readouterr().out
+    assert code == 1
+    assert "failed: RuntimeError: no beam" in printed
+    assert "start import" in printed
+
+
+def _fail(*_: object, **__: object) -> None:
+    raise RuntimeError("no beam")
+
+
+def test_cramer_rao_of_a_lone_column_is_sigma_over_root_of_its_counts() -> None:
+    settings = ScanSettings(shape_px=(256, 256), field_of_view_nm=8.0, dwell_time_us=1.0)
+    specimen = make_specimen("zigzag", column_shape="gaussian", amplitude_nm=0.0)
+    detector = Detector(counts_at_peak=80.0, background=1e-6)
+    exposure = Microscope(specimen, detector=detector).exposure(settings)
+
+    bound = cramer_rao_px(exposure, 0)
+
+    # sigma / sqrt(2 pi sigma^2 counts)
+    assert bound == pytest.approx(1 / np.sqrt(2 * np.pi * 80.0), rel=0.01)
+
+
+def test_scenes_are_those_of_the_accuracy_tables() -> None:
+    assert settings_of(512).pixel_size_nm == pytest.approx(0.03125)
