@@ -7,10 +7,11 @@ import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import gaussian_filter
 
+from nion_distortion.lattice.neighbours import column_spacing_px, vectors_within
+
 __all__ = [
     "basis_from_fourier",
     "basis_from_neighbours",
-    "column_spacing_px",
     "fold_motif",
     "primitive",
     "reduced",
@@ -21,9 +22,6 @@ Array = npt.NDArray[np.float64]
 
 PATCH = (100, 420)
 """Columns of the neighbourhood that the basis is taken from: a quarter of all, within these."""
-
-SAMPLE = 60
-"""Columns whose neighbours give the spacing."""
 
 REACH = 3.0
 """How far neighbours are looked at, in column spacings: every crystal here repeats within two."""
@@ -42,25 +40,6 @@ LEAST_OCCUPANCY = 0.25
 REPEATED = 0.3
 """How far from a whole number of cells, in column spacings, a step twice over may lead so that both
 its ends are one sublattice: columns that alternate by a tenth (a zigzag) are one."""
-
-
-def column_spacing_px(positions_px: Array) -> float:
-    """Square root of the area of one column, from the distance to the eighth neighbour.
-
-    Parameters
-    ----------
-    positions_px : ndarray, shape (n, 2)
-        The columns, at least ten.
-
-    Returns
-    -------
-    float
-        The spacing in px; half empty frames do not widen it.
-    """
-    some = positions_px[:: max(1, len(positions_px) // SAMPLE)]
-    square = ((some[:, None] - positions_px) ** 2).sum(2)
-    eighth = np.partition(square, 8, axis=1)[:, 8]
-    return float(np.sqrt(np.median(eighth) * np.pi / 8.5))
 
 
 def reduced(basis_px: Array) -> Array:
@@ -162,10 +141,7 @@ def _neighbour_vectors(
 ) -> tuple[npt.NDArray[np.int64], Array]:
     """From columns whose whole surroundings are in the patch: (their number, the vector)."""
     starts = patch[np.hypot(*(patch - centre).T) <= inner]
-    step = patch - starts[:, None]
-    square = step[..., 0] ** 2 + step[..., 1] ** 2
-    start, end = np.nonzero((square <= reach**2) & (square > 1e-18))
-    return start, step[start, end]
+    return vectors_within(starts, patch, reach)
 
 
 def _vector_clusters(steps: Array, reach: float, spacing: float) -> Array:
@@ -193,7 +169,7 @@ def _shares(
     return peaks, hits / count
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)
 def _cluster_means(starts, steps, peaks, catch):  # type: ignore[no-untyped-def]
     """Both v and -v are clusters of the same vector; a column counts once for each of them."""
     sums = np.zeros((len(peaks), 2))

@@ -19,6 +19,9 @@ DIM = (0.45, 0.8)
 """A column with less than this share of its neighbours' brightness is noise in an empty place, with
 less than this share of their narrowness two columns in one; the smaller where these scatter."""
 
+MEDIAN_TO_SPREAD = 1.4826 * 2**0.5
+"""From the median relative difference of two, |a - b| / (a + b), to the spread of one."""
+
 LOWEST_FRACTION = -0.15
 """Fractions of a motif run from here to 0.85: noise moves none of the usual ones over the edge."""
 
@@ -43,11 +46,13 @@ def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, In
     bright = np.minimum(amplitude, 4 * np.median(amplitude))
     waves = [w for w in ((1, 0), (0, 1), (1, 1)) if _alternates(sites, bright, np.array(w))]
     rows = _common_cell(waves)
+    if abs(round(np.linalg.det(rows))) == 1:
+        return rows, sites
     cells = sites[:, :2] @ np.linalg.inv(rows)
     whole = np.floor(cells + 1e-9).astype(np.int64)
     rest = np.rint(sites[:, :2] - whole @ rows).astype(np.int64)
-    keys = np.column_stack([rest, sites[:, 2]])
-    sublattice = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    key = (4 * rest[:, 0] + rest[:, 1] + 20) * (int(sites[:, 2].max()) + 1) + sites[:, 2]
+    sublattice = np.cumsum(np.bincount(key) > 0)[key] - 1
     return rows, np.column_stack([whole, sublattice])
 
 
@@ -66,35 +71,31 @@ def not_less(sites: Integers, size: Array) -> npt.NDArray[np.bool_]:
     ndarray of bool, shape (n,)
         False where a column has much less than most of those next to it on its own sublattice.
     """
-    scatter = _relative_scatter(sites, size)
-    return np.asarray(_not_less(sites, size, np.clip(1 - 3 * scatter, *DIM)))
+    held = _table(sites, size)
+    count = held.shape[2]
+    scatter = np.ones(count)
+    for s in range(count):
+        one, two = held[:, :-1, s], held[:, 1:, s]
+        both = (one > 0) & (two > 0)
+        if both.any():
+            off = np.abs(one[both] - two[both]) / (one[both] + two[both])
+            scatter[s] = np.median(off) * MEDIAN_TO_SPREAD
+    return np.asarray(_not_less(sites, size, held, np.clip(1 - 3 * scatter, *DIM)))
 
 
-def _relative_scatter(sites: Integers, size: Array) -> Array:
-    """Robust relative standard deviation from cell to cell, for each sublattice."""
-    order = np.lexsort((sites[:, 1], sites[:, 0], sites[:, 2]))
-    step = np.diff(sites[order], axis=0)
-    pair = np.flatnonzero((step[:, 2] == 0) & (step[:, 0] == 0) & (step[:, 1] == 1))
-    one, two = size[order[pair]], size[order[pair + 1]]
-    off = np.abs(one - two) / (one + two)
-    mine = sites[order[pair], 2]
-    count = int(sites[:, 2].max()) + 1
-    return np.array(
-        [
-            1.4826 * 2**0.5 * np.median(off[mine == s]) if (mine == s).any() else 1.0
-            for s in range(count)
-        ]
-    )
+def _table(sites: Integers, size: Array) -> Array:
+    """Sizes by site with an empty rim, 0 where there is no column."""
+    top, left = sites[:, 0].min() - 1, sites[:, 1].min() - 1
+    height, width = np.ptp(sites[:, :2], axis=0) + 3
+    held = np.zeros((height, width, sites[:, 2].max() + 1))
+    held[sites[:, 0] - top, sites[:, 1] - left, sites[:, 2]] = size
+    return held
 
 
 @numba.njit(cache=True, nogil=True)
-def _not_less(sites, size, share):  # type: ignore[no-untyped-def]
+def _not_less(sites, size, held, share):  # type: ignore[no-untyped-def]
     """Compare each column with the eight around it on its sublattice."""
     top, left = sites[:, 0].min() - 1, sites[:, 1].min() - 1
-    height, width = sites[:, 0].max() - top + 2, sites[:, 1].max() - left + 2
-    held = np.zeros((height, width, len(share)))
-    for n in range(len(sites)):
-        held[sites[n, 0] - top, sites[n, 1] - left, sites[n, 2]] = size[n]
     keep = np.ones(len(sites), np.bool_)
     for n in range(len(sites)):
         i, j, s = sites[n, 0] - top, sites[n, 1] - left, sites[n, 2]

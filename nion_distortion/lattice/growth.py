@@ -1,11 +1,12 @@
 """Indexing outward from one column: every column reached corrects the running lattice vectors."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from nion_distortion.lattice.neighbours import cell_grid, nearest_within
 
 __all__ = ["LEAST_NEIGHBOURS", "Growth", "grow", "joined"]
 
@@ -26,25 +27,20 @@ column that is easily reached, so that the hard ones are proposed by more neighb
 LEAST_NEIGHBOURS = 3
 """Indexed neighbours that have to agree on a column: those of a corner of the crystal."""
 
+VACANT = 0.45
+"""Where there is no column within this of a place proposed by several neighbours there is none."""
+
+EMPTY, DEAD = -1, -2
+"""Marks of sites without a column: not looked for yet, or known to have none."""
+
 MOST_CELLS = 4000
 """Largest i and j from the seed."""
 
+NODE = 8
+"""Numbers kept for each column: place (2), vectors (4), proposed place (2)."""
+
 CALM = 0.7
 """Weight of the neighbours' mean vectors against what the new column says of them."""
-
-
-class Steps(NamedTuple):
-    """Steps to the sites around one, for each of m sublattices the shortest first.
-
-    ``target`` (m, k, 3) is the change of i and j and the sublattice reached, ``cells`` (m, k, 2)
-    the step in cells, ``count`` (m,) how many of the k there are, ``offset`` (m, k) the way in the
-    flat table of sites.
-    """
-
-    target: Integers
-    cells: Array
-    count: Integers
-    offset: Integers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,8 +61,9 @@ class Growth:
         How many those are.
     nearest_px : float
         Shortest distance between two sites.
-    near, far : Steps
-        The steps that were taken.
+    near, far : ndarray, shape (m, k, 6)
+        The steps that were taken, for each sublattice the shortest first: in cells (2), on the way
+        in the flat table of sites, change of i and of j, and the sublattice reached (-1: no more).
     flat : ndarray, shape (n,)
         Place of each column's site in a flat table of sites with room for ``size`` of them.
     size : int
@@ -79,8 +76,8 @@ class Growth:
     error_px: Array
     neighbours: Integers
     nearest_px: float
-    near: Steps
-    far: Steps
+    near: Array
+    far: Array
     flat: Integers
     size: int
 
@@ -121,19 +118,19 @@ def grow(
     half = _half_width(places, basis)
     near = _steps(basis, motif, NEAR, half)
     far = _steps(basis, motif, FAR, half)
-    nearest = np.hypot(*(near.cells[:, 0] @ basis).T)
-    grid = _cell_grid(places, float(nearest.min()))
+    nearest = np.hypot(*(near[:, 0, :2] @ basis).T)
+    grid = cell_grid(places, float(nearest.min()))
     start = (np.int64(seed[0]), np.int64(seed[1]), np.int64(half))
     shares = nearest / np.hypot(*basis.T).min()
-    sites, propagated, vectors, held, reached = _grow(
-        places, start, basis, tuple(near), tuple(far), shares, grid
-    )
+    nodes = np.zeros((len(places), NODE))
+    nodes[:, :2] = places
+    sites, held = _grow(nodes, start, basis, near, far, shares, grid)
     flat = ((sites[:, 0] + half) * (2 * half + 1) + sites[:, 1] + half) * len(motif) + sites[:, 2]
-    error, neighbours, smooth = _check(places, flat, sites, vectors, held, reached, tuple(near))
+    error, neighbours, smooth = _check(nodes, flat, sites, held, near)
     return Growth(
         sites=sites,
-        propagated_px=propagated,
-        vectors_px=smooth.reshape(-1, 2, 2),
+        propagated_px=nodes[:, 6:],
+        vectors_px=smooth[:, 2:6].reshape(-1, 2, 2),
         error_px=error,
         neighbours=neighbours,
         nearest_px=float(nearest.min()),
@@ -151,23 +148,21 @@ def _half_width(places: Array, basis: Array) -> int:
     return min(int(1.15 * extent / height) + 16, MOST_CELLS)
 
 
-def _steps(basis: Array, motif: Array, reach: float, half: int) -> Steps:
+def _steps(basis: Array, motif: Array, reach: float, half: int) -> Array:
+    """List the steps up to ``reach`` longer basis vectors; see `Growth`."""
     limits = 0.05 * np.hypot(*basis.T).min(), reach * np.hypot(*basis.T).max()
     i, j, to = np.meshgrid(*[np.arange(-4, 5)] * 2, np.arange(len(motif)), indexing="ij")
     target = np.stack([i, j, to], -1).reshape(-1, 3)
     cells = target[:, :2] + motif[target[:, 2]] - motif[:, None]
     length = np.sqrt(((cells @ basis) ** 2).sum(2))
     length[(length < limits[0]) | (length > limits[1])] = np.inf
-    count = np.isfinite(length).sum(1)
-    order = np.argsort(length, axis=1, kind="stable")[:, : count.max()]
+    order = np.argsort(length, axis=1, kind="stable")[:, : np.isfinite(length).sum(1).max()]
     target = target[order]
     to = target[..., 2] - np.arange(len(motif))[:, None]
-    return Steps(
-        target=target,
-        cells=np.take_along_axis(cells, order[..., None], 1),
-        count=count,
-        offset=(target[..., 0] * (2 * half + 1) + target[..., 1]) * len(motif) + to,
-    )
+    way = (target[..., 0] * (2 * half + 1) + target[..., 1]) * len(motif) + to
+    target[np.isinf(np.take_along_axis(length, order, 1)), 2] = -1
+    cells = np.take_along_axis(cells, order[..., None], 1)
+    return np.concatenate([cells, way[..., None], target], axis=2)
 
 
 def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArray[np.bool_]:
@@ -187,36 +182,39 @@ def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArr
     ndarray of bool, shape (n,)
         The part of ``keep`` that holds ``start``, less what has too few neighbours.
     """
-    tables = tuple(growth.near), tuple(growth.far)
-    return np.asarray(_joined(growth.sites, growth.flat, keep, np.int64(start), tables, growth.size))
+    tables = growth.near, growth.far
+    return np.asarray(
+        _joined(growth.sites, growth.flat, keep, np.int64(start), tables, growth.size)
+    )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-def]
     """Flood from the start over columns that have several near neighbours."""
     held = np.full(size, -1, np.int32)
     for n in range(len(keep)):
         if keep[n]:
             held[flat[n]] = n
-    _, _, count, offset = tables[0]
+    near, far = tables
     solid = np.zeros(len(keep), np.bool_)
     for n in range(len(keep)):
         if keep[n]:
             crowd, s = 0, sites[n, 2]
-            for k in range(count[s]):
-                crowd += held[flat[n] + offset[s, k]] >= 0
+            for k in range(near.shape[1]):
+                crowd += near[s, k, 5] >= 0 and held[flat[n] + int(near[s, k, 2])] >= 0
             solid[n] = crowd >= LEAST_NEIGHBOURS
     inside = np.zeros(len(keep), np.bool_)
     queue, end, head = np.empty(len(keep), np.int64), 1, 0
     queue[0] = start
     inside[start] = True
-    _, _, count, offset = tables[1]
     while head < end:
         c = queue[head]
         head += 1
         s = sites[c, 2]
-        for k in range(count[s]):
-            other = held[flat[c] + offset[s, k]]
+        for k in range(far.shape[1]):
+            if far[s, k, 5] < 0:
+                break
+            other = held[flat[c] + int(far[s, k, 2])]
             if other >= 0 and solid[other] and not inside[other]:
                 inside[other] = True
                 queue[end] = other
@@ -224,83 +222,51 @@ def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-
     return inside
 
 
-def _cell_grid(positions: Array, side_px: float) -> tuple[Integers, Integers, Array, float]:
-    """Sort the columns into square cells: where each cell begins, columns by cell, corner, side."""
-    side = max(side_px, 2.0)
-    corner = positions.min(0) - 1.5 * side
-    place = ((positions - corner) / side).astype(np.int64)
-    rows, across = place.max(0) + 2
-    number = place[:, 0] * (across + 1) + place[:, 1]
-    counts = np.bincount(number, minlength=rows * (across + 1))
-    first = np.concatenate([[0], np.cumsum(counts)])[:-1].reshape(rows, across + 1)
-    return first, np.argsort(number, kind="stable"), corner, side
+# Arrays handed to a compiled function are counted at each call: few of them, and one row for each
+# column, its node: place (2), vectors (4), proposed place (2).
 
 
-@numba.njit(cache=True, nogil=True)
-def _nearest(positions, grid, y, x, radius):  # type: ignore[no-untyped-def]
-    """Nearest column within the radius, -1 without one."""
-    first, order, corner, side = grid
-    best, best_square = -1, radius * radius
-    top = max(int(np.floor((y - radius - corner[0]) / side)), 0)
-    bottom = min(int(np.floor((y + radius - corner[0]) / side)), first.shape[0] - 1)
-    left = max(int(np.floor((x - radius - corner[1]) / side)), 0)
-    right = min(int(np.floor((x + radius - corner[1]) / side)), first.shape[1] - 2)
-    if left > right:
-        return -1
-    for row in range(top, bottom + 1):
-        for p in range(first[row, left], first[row, right + 1]):
-            n = order[p]
-            dy, dx = positions[n, 0] - y, positions[n, 1] - x
-            square = dy * dy + dx * dx
-            if square < best_square:
-                best, best_square = n, square
-    return best
-
-
-@numba.njit(cache=True, nogil=True)
-def _propose(site, s, held, positions, vectors, steps, out):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _propose(site, s, held, nodes, steps):  # type: ignore[no-untyped-def]
     """Mean of what the indexed neighbours of a site say of its place and vectors; how many."""
-    _, cells, count, offset = steps
-    py, px, a, b, c, d, total = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    found = 0
-    for k in range(count[s]):
-        n = held[site + offset[s, k]]
+    y, x, a, b, c, d, total, known = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e-300, 0
+    for k in range(steps.shape[1]):
+        if steps[s, k, 5] < 0:
+            break
+        n = held[site + int(steps[s, k, 2])]
         if n < 0:
             continue
-        u, v = -cells[s, k, 0], -cells[s, k, 1]
-        dy = u * vectors[n, 0] + v * vectors[n, 2]
-        dx = u * vectors[n, 1] + v * vectors[n, 3]
+        u, v = -steps[s, k, 0], -steps[s, k, 1]
+        dy = u * nodes[n, 2] + v * nodes[n, 4]
+        dx = u * nodes[n, 3] + v * nodes[n, 5]
         weight = 1.0 / (dy * dy + dx * dx)
-        py += weight * (positions[n, 0] + dy)
-        px += weight * (positions[n, 1] + dx)
-        a += weight * vectors[n, 0]
-        b += weight * vectors[n, 1]
-        c += weight * vectors[n, 2]
-        d += weight * vectors[n, 3]
+        y += weight * (nodes[n, 0] + dy)
+        x += weight * (nodes[n, 1] + dx)
+        a += weight * nodes[n, 2]
+        b += weight * nodes[n, 3]
+        c += weight * nodes[n, 4]
+        d += weight * nodes[n, 5]
         total += weight
-        found += 1
-    if found:
-        out[0], out[1] = py / total, px / total
-        out[2], out[3], out[4], out[5] = a / total, b / total, c / total, d / total
-    return found
+        known += 1
+    return known, (y / total, x / total, a / total, b / total, c / total, d / total)
 
 
-@numba.njit(cache=True, nogil=True)
-def _correct(n, site, s, held, positions, mean, steps, calm, vectors):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _corrected(n, site, s, held, nodes, mean, steps, calm):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     """Vectors at column n: the mean ones, turned and stretched to fit its neighbours' places."""
-    _, cells, count, offset = steps
     yy, yx, xx = calm, 0.0, calm
     ey, ex, fy, fx = 0.0, 0.0, 0.0, 0.0
-    for k in range(count[s]):
-        other = held[site + offset[s, k]]
+    for k in range(steps.shape[1]):
+        if steps[s, k, 5] < 0:
+            break
+        other = held[site + int(steps[s, k, 2])]
         if other < 0:
             continue
-        u, v = -cells[s, k, 0], -cells[s, k, 1]
-        dy = u * mean[2] + v * mean[4]
-        dx = u * mean[3] + v * mean[5]
+        u, v = -steps[s, k, 0], -steps[s, k, 1]
+        dy, dx = u * mean[2] + v * mean[4], u * mean[3] + v * mean[5]
         weight = 1.0 / (dy * dy + dx * dx)
-        ry = weight * (positions[n, 0] - positions[other, 0] - dy)
-        rx = weight * (positions[n, 1] - positions[other, 1] - dx)
+        ry = weight * (nodes[n, 0] - nodes[other, 0] - dy)
+        rx = weight * (nodes[n, 1] - nodes[other, 1] - dx)
         yy += weight * dy * dy
         yx += weight * dy * dx
         xx += weight * dx * dx
@@ -309,110 +275,119 @@ def _correct(n, site, s, held, positions, mean, steps, calm, vectors):  # type: 
         fy += dx * ry
         fx += dx * rx
     det = yy * xx - yx * yx
-    a00, a01 = (xx * ey - yx * fy) / det, (xx * ex - yx * fx) / det
-    a10, a11 = (yy * fy - yx * ey) / det, (yy * fx - yx * ex) / det
-    for r in (0, 2):
-        vectors[n, r] = mean[2 + r] * (1 + a00) + mean[3 + r] * a10
-        vectors[n, r + 1] = mean[3 + r] * (1 + a11) + mean[2 + r] * a01
+    a00, a01 = 1 + (xx * ey - yx * fy) / det, (xx * ex - yx * fx) / det
+    a10, a11 = (yy * fy - yx * ey) / det, 1 + (yy * fx - yx * ex) / det
+    _, _, a, b, c, d = mean
+    return a * a00 + b * a10, a * a01 + b * a11, c * a00 + d * a10, c * a01 + d * a11
 
 
-@numba.njit(cache=True, nogil=True)
-def _visit(c, end, tolerance, state, grid, steps, shares):  # type: ignore[no-untyped-def]
-    """Propose the empty sites around column c; the columns found there join the queue."""
-    positions, sites, propagated, vectors, held, queue, out, half = state
-    target, _, count, offset = steps
-    sublattices = len(count)
-    i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
-    if max(abs(i), abs(j)) > half - 10:
-        return end
-    here = ((i + half) * (2 * half + 1) + j + half) * sublattices + s
-    for k in range(count[s]):
-        site, to = here + offset[s, k], target[s, k, 2]
-        if held[site] >= 0:
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _spread(head, end, tolerance, half, nodes, sites, held, queue, steps, shares, grid):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+    """Propose the empty sites around each column of the queue; those found there join it."""
+    first, order, corner, side = grid
+    sublattices = len(shares)
+    while head < end:
+        c = queue[head]
+        head += 1
+        i, j, s = sites[c, 0], sites[c, 1], sites[c, 2]
+        if max(abs(i), abs(j)) > half - 10:
             continue
-        _propose(site, to, held, positions, vectors, steps, out)
-        short = min(out[2] * out[2] + out[3] * out[3], out[4] * out[4] + out[5] * out[5])
-        radius = tolerance * shares[to] * np.sqrt(short)
-        found = _nearest(positions, grid, out[0], out[1], radius)
-        if found < 0 or sites[found, 2] >= 0:
-            continue
-        sites[found, 0], sites[found, 1] = i + target[s, k, 0], j + target[s, k, 1]
-        sites[found, 2] = to
-        propagated[found, 0], propagated[found, 1] = out[0], out[1]
-        _correct(found, site, to, held, positions, out, steps, CALM, vectors)
-        held[site] = found
-        queue[end] = found
-        end += 1
+        here = ((i + half) * (2 * half + 1) + j + half) * sublattices + s
+        for k in range(steps.shape[1]):
+            to, site = int(steps[s, k, 5]), here + int(steps[s, k, 2])
+            if to < 0 or held[site] != EMPTY:
+                continue
+            known, mean = _propose(site, to, held, nodes, steps)
+            y, x, va, vb, vc, vd = mean
+            scale = shares[to] * np.sqrt(min(va * va + vb * vb, vc * vc + vd * vd))
+            found, distance = nearest_within(
+                nodes, first, order, (corner[0], corner[1], side), (y, x), VACANT * scale
+            )
+            if found < 0 and known >= LEAST_NEIGHBOURS:
+                held[site] = DEAD
+            if found < 0 or distance > tolerance * scale or sites[found, 2] >= 0:
+                continue
+            sites[found, 0], sites[found, 1] = i + int(steps[s, k, 3]), j + int(steps[s, k, 4])
+            sites[found, 2] = to
+            va, vb, vc, vd = _corrected(found, site, to, held, nodes, mean, steps, CALM)
+            nodes[found, 2], nodes[found, 3], nodes[found, 4], nodes[found, 5] = va, vb, vc, vd
+            nodes[found, 6], nodes[found, 7] = y, x
+            held[site] = found
+            queue[end] = found
+            end += 1
     return end
 
 
-@numba.njit(cache=True, nogil=True)
-def _grow(positions, start, basis, near, far, shares, grid):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _grow(nodes, start, basis, near, far, shares, grid):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     seed, sublattice, half = start
-    n, size = len(positions), 2 * half + 1
-    held = np.full(size * size * len(shares), -1, np.int32)
-    sites = np.full((n, 3), -1, np.int64)
-    propagated, vectors = np.zeros((n, 2)), np.zeros((n, 4))
-    queue, out = np.empty(n, np.int64), np.empty(6)
+    n, size = len(nodes), 2 * half + 1
+    held = np.full(size * size * len(shares), EMPTY, np.int32)
+    sites, queue = np.full((n, 3), -1, np.int64), np.empty(n, np.int64)
     sites[seed, 0], sites[seed, 1], sites[seed, 2] = 0, 0, sublattice
-    propagated[seed] = positions[seed]
-    vectors[seed] = basis.ravel()
+    nodes[seed, 2:6], nodes[seed, 6:] = basis.ravel(), nodes[seed, :2]
     held[(half * size + half) * len(shares) + sublattice] = seed
-    queue[0], end = seed, 1
-    state = (positions, sites, propagated, vectors, held, queue, out, half)
+    queue[0], end, before = seed, 1, 0
     for tolerance in TOLERANCES:
-        head = 0
-        while head < end:
-            end = _visit(queue[head], end, tolerance, state, grid, near, shares)
-            head += 1
-    before = 0
+        end = _spread(0, end, tolerance, half, nodes, sites, held, queue, near, shares, grid)
     while n - end > ISLAND * n and end > before:
-        before = end
-        for head in range(before):
-            end = _visit(queue[head], end, TOLERANCES[1], state, grid, far, shares)
-        head = before
-        while head < end:
-            end = _visit(queue[head], end, TOLERANCES[1], state, grid, near, shares)
-            head += 1
-    return sites, propagated, vectors, held, queue[:end]
+        before, wide = end, TOLERANCES[1]
+        end = _spread(0, end, wide, half, nodes, sites, held, queue, far, shares, grid)
+        end = _spread(before, end, wide, half, nodes, sites, held, queue, near, shares, grid)
+    return sites, held
 
 
-@numba.njit(cache=True, nogil=True)
-def _check(positions, flat, sites, vectors, held, reached, steps):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _check(nodes, flat, sites, held, steps):  # type: ignore[no-untyped-def]
     """Compare each column with the place that its neighbours give by the mean of both ends' vectors.
 
     That is exact to second order. Also gives the number of neighbours, and vectors fitted from all
     sides and averaged over the neighbours and theirs.
     """
-    _, cells, count, offset = steps
-    n = len(positions)
-    around, smooth, out = np.zeros((n, 4)), np.zeros((n, 4)), np.empty(6)
-    for c in reached:
+    n, around = len(nodes), nodes.copy()
+    for c in range(n):
         s = sites[c, 2]
-        _propose(flat[c], s, held, positions, vectors, steps, out)
-        _correct(c, flat[c], s, held, positions, out, steps, 0.1, around)
+        if s >= 0:
+            _, mean = _propose(flat[c], s, held, nodes, steps)
+            a, b, d, e = _corrected(c, flat[c], s, held, nodes, mean, steps, 0.1)
+            around[c, 2], around[c, 3], around[c, 4], around[c, 5] = a, b, d, e
     error, neighbours = np.full(n, np.inf), np.zeros(n, np.int64)
-    for c in reached:
-        s, total, ry, rx = sites[c, 2], 0.0, 0.0, 0.0
-        one = around[c]
-        for k in range(count[s]):
-            other = held[flat[c] + offset[s, k]]
-            if other < 0:
-                continue
-            u, v = -0.5 * cells[s, k, 0], -0.5 * cells[s, k, 1]
-            two = around[other]
-            dy = u * (one[0] + two[0]) + v * (one[2] + two[2])
-            dx = u * (one[1] + two[1]) + v * (one[3] + two[3])
-            weight = 1.0 / (dy * dy + dx * dx)
-            total += weight
-            ry += weight * (positions[other, 0] + dy - positions[c, 0])
-            rx += weight * (positions[other, 1] + dx - positions[c, 1])
-            neighbours[c] += 1
-        if total > 0:
-            error[c] = np.sqrt(ry * ry + rx * rx) / total
-    for _ in range(2):
-        for c in reached:
-            if _propose(flat[c], sites[c, 2], held, positions, around, steps, out):
-                smooth[c] = 0.8 * out[2:] + 0.2 * around[c]
-        around, smooth = smooth, around
+    for c in range(n):
+        if sites[c, 2] >= 0:
+            error[c], neighbours[c] = _off(c, flat[c], sites[c, 2], held, around, steps)
+    smooth = around.copy()
+    _smooth(around, smooth, flat, sites, held, steps)
+    _smooth(smooth, around, flat, sites, held, steps)
     return error, neighbours, around
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _smooth(nodes, smooth, flat, sites, held, steps):  # type: ignore[no-untyped-def]
+    """Average each column's vectors with its neighbours'."""
+    for c in range(len(nodes)):
+        if sites[c, 2] < 0:
+            continue
+        known, mean = _propose(flat[c], sites[c, 2], held, nodes, steps)
+        for r in range(2, 6):
+            smooth[c, r] = 0.8 * mean[r] + 0.2 * nodes[c, r] if known else nodes[c, r]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _off(c, site, s, held, nodes, steps):  # type: ignore[no-untyped-def]
+    """Distance of column c from the mean of the places that its neighbours give; how many."""
+    total, ry, rx, known = 1e-300, 0.0, 0.0, 0
+    for k in range(steps.shape[1]):
+        if steps[s, k, 5] < 0:
+            break
+        n = held[site + int(steps[s, k, 2])]
+        if n < 0:
+            continue
+        u, v = -0.5 * steps[s, k, 0], -0.5 * steps[s, k, 1]
+        dy = u * (nodes[c, 2] + nodes[n, 2]) + v * (nodes[c, 4] + nodes[n, 4])
+        dx = u * (nodes[c, 3] + nodes[n, 3]) + v * (nodes[c, 5] + nodes[n, 5])
+        weight = 1.0 / (dy * dy + dx * dx)
+        total += weight
+        ry += weight * (nodes[n, 0] + dy - nodes[c, 0])
+        rx += weight * (nodes[n, 1] + dx - nodes[c, 1])
+        known += 1
+    return np.sqrt(ry * ry + rx * rx) / total, known

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
@@ -26,6 +25,7 @@ from nion_distortion.lattice.cells import (
 )
 from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
+from nion_distortion.lattice.neighbours import count_within
 from nion_distortion.lattice.refinement import fit_motif
 from nion_distortion.lattice.rounding import rounded_sites
 
@@ -243,24 +243,18 @@ def _centres(places: Array, shape: tuple[int, int]) -> Iterator[Array]:
         yield places[np.argmin(away[:, 0] ** 2 + away[:, 1] ** 2)]
 
 
-def _patch_at(
-    places: Array, variance: Array, centre: Array
-) -> tuple[_Patch | None, float]:
+def _patch_at(places: Array, variance: Array, centre: Array) -> tuple[_Patch | None, float]:
     """Best of what the two ways to find the basis give here, and the share of neighbours."""
     by_neighbours, share = basis_from_neighbours(places, centre)
     by_fourier = basis_from_fourier(places, centre)
     bases = [basis for basis in (by_neighbours, by_fourier) if basis is not None]
     if len(bases) == 2 and same_lattice(bases[1], bases[0]):
         bases.pop()
-    patches = [
-        p for p in (_grown(places, variance, centre, b) for b in bases) if p is not None
-    ]
+    patches = [p for p in (_grown(places, variance, centre, b) for b in bases) if p is not None]
     return max(patches, key=lambda p: p.score, default=None), share
 
 
-def _grown(
-    places: Array, variance: Array, centre: Array, basis: Array
-) -> _Patch | None:
+def _grown(places: Array, variance: Array, centre: Array, basis: Array) -> _Patch | None:
     motif, _ = fold_motif(places, centre, basis)
     if len(motif) > MOST_SUBLATTICES:
         return None
@@ -272,7 +266,7 @@ def _grown(
     keep = _consistent(places, variance, growth, basis, seed[0])
     if keep.sum() < LEAST_COLUMNS:
         return None
-    expected = growth.near.count[growth.sites[keep, 2]]
+    expected = (growth.near[..., 5] >= 0).sum(1)[growth.sites[keep, 2]]
     filled = float((growth.neighbours[keep] / expected).mean())
     return _Patch(basis_px=basis, growth=growth, keep=keep, filled=filled)
 
@@ -324,17 +318,10 @@ def _other_grain(growth: Growth, basis: Array) -> Booleans:
 
 def _without_rim(places: Array, keep: Booleans, reach: float) -> Booleans:
     """Drop columns that stand among others without an index: another grain begins there."""
-    strangers = np.zeros(len(places))
-    if (~keep).sum() >= 2 and keep.any():
-        tree = cKDTree(places[~keep])
-        strangers[keep] = tree.query_ball_point(places[keep], reach, return_length=True)
-    doubtful = np.flatnonzero(keep & (strangers >= 2))
-    if len(doubtful):
-        tree = cKDTree(places[keep])
-        friends = tree.query_ball_point(places[doubtful], reach, return_length=True) - 1
-        keep = keep.copy()
-        keep[doubtful[strangers[doubtful] >= RIM * np.asarray(friends)]] = False
-    return keep
+    strangers = count_within(places, keep, ~keep, reach)
+    doubtful = strangers >= 2
+    friends = count_within(places, doubtful, keep, reach)
+    return keep & ~(doubtful & (strangers >= RIM * friends))
 
 
 def _crystal(grown: Integers, places: Array, bright: Array, previous: Lattice | None) -> Integers:
@@ -353,8 +340,10 @@ def _crystal(grown: Integers, places: Array, bright: Array, previous: Lattice | 
 
 def _only_used(sites: Integers) -> Integers:
     """Number the sublattices that occur from 0."""
-    used = np.unique(sites[:, 2], return_inverse=True)[1].reshape(-1)
-    return np.column_stack([sites[:, :2], used])
+    used = np.bincount(sites[:, 2]) > 0
+    if used.all():
+        return sites
+    return np.column_stack([sites[:, :2], (np.cumsum(used) - 1)[sites[:, 2]]])
 
 
 def _relabelled(sites: Integers, motif: Array, order: Integers) -> Integers:

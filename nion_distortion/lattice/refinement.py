@@ -1,5 +1,6 @@
 """Lattice sites and columns -> the ideal lattice, in closed form."""
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -12,6 +13,9 @@ TUKEY = 4.685
 
 PASSES = 5
 """Reweightings; the weights stand still to 1 % after four."""
+
+MEDIAN_LENGTH = 1.1774
+"""Median length of a normal vector in the plane, in standard deviations."""
 
 
 def refine_lattice(sites: Array, positions_px: Array, weights: Array) -> tuple[Array, Array, Array]:
@@ -89,26 +93,68 @@ def fit_motif(
         Tukey weight of each column.
     """
     count = int(sublattice.max()) + 1
-    member = (sublattice[:, None] == np.arange(count)).astype(float)
-    solution, robust = _robust_solution(np.column_stack([member, indices]), positions_px, weights)
-    origins, basis = solution[:count], solution[count:]
+    centre = positions_px.mean(0)
+    design = indices.astype(float)
+    places, weights = positions_px - centre, np.array(weights)
+    robust = np.ones(len(places))
+    for _ in range(PASSES):
+        normal, right = _normal_equations(design, sublattice, places, weights * robust, count)
+        solution = np.linalg.solve(normal, right)
+        square = _squares(design, sublattice, places, solution)
+        robust = _tukey(square * weights, weights)
+    origins, basis = solution[:count] + centre, solution[count:]
     return origins[0], basis, (origins - origins[0]) @ np.linalg.inv(basis), robust
 
 
+@numba.njit(cache=True, nogil=True)
+def _normal_equations(cells, sublattice, places, weights, count):  # type: ignore[no-untyped-def]
+    """Sum the products of the design: one constant for each sublattice, then i and j."""
+    normal, right = np.zeros((count + 2, count + 2)), np.zeros((count + 2, 2))
+    for n in range(len(cells)):
+        s, w, i, j = sublattice[n], weights[n], cells[n, 0], cells[n, 1]
+        normal[s, s] += w
+        normal[s, count] += w * i
+        normal[s, count + 1] += w * j
+        normal[count, count] += w * i * i
+        normal[count, count + 1] += w * i * j
+        normal[count + 1, count + 1] += w * j * j
+        for axis in range(2):
+            right[s, axis] += w * places[n, axis]
+            right[count, axis] += w * i * places[n, axis]
+            right[count + 1, axis] += w * j * places[n, axis]
+    for a in range(count + 2):
+        for b in range(a):
+            normal[a, b] = normal[b, a]
+    return normal, right
+
+
+@numba.njit(cache=True, nogil=True)
+def _squares(cells, sublattice, places, solution):  # type: ignore[no-untyped-def]
+    """Squared distance of each place from its site."""
+    count = len(solution) - 2
+    squares = np.empty(len(cells))
+    for n in range(len(cells)):
+        i, j, s = cells[n, 0], cells[n, 1], sublattice[n]
+        dy = places[n, 0] - solution[s, 0] - i * solution[count, 0] - j * solution[count + 1, 0]
+        dx = places[n, 1] - solution[s, 1] - i * solution[count, 1] - j * solution[count + 1, 1]
+        squares[n] = dy * dy + dx * dx
+    return squares
+
+
 def _robust_solution(design: Array, positions: Array, weights: Array) -> tuple[Array, Array]:
-    """Solve by normal equations: a handful of unknowns, well scaled by the centred columns."""
+    """Solve by normal equations: three unknowns, scaled."""
     scale = np.maximum(np.abs(design).max(0), 1.0)
     design = design / scale
     robust = np.ones(len(design))
     for _ in range(PASSES):
         weighted = design * (weights * robust)[:, None]
         solution = np.linalg.solve(design.T @ weighted, weighted.T @ positions)
-        robust = _tukey(positions - design @ solution, weights)
+        robust = _tukey(((positions - design @ solution) ** 2).sum(1) * weights, weights)
     return solution / scale[:, None], robust
 
 
-def _tukey(error: Array, weights: Array) -> Array:
-    size = np.sqrt((error**2).sum(1) * weights)
-    # the median length of a 2-D normal vector is 1.1774 standard deviations; a floor for exact data
-    spread = max(float(np.median(size)) / 1.1774, 1e-9 * float(np.sqrt(weights.max())))
-    return np.asarray(np.maximum(1 - (size / (TUKEY * spread)) ** 2, 0.0) ** 2)
+def _tukey(squares: Array, weights: Array) -> Array:
+    """Biweight of squared, weighted distances."""
+    # a floor for exact data
+    spread = np.sqrt(np.median(squares)) / MEDIAN_LENGTH + 1e-9 * np.sqrt(weights.max())
+    return np.asarray(np.maximum(1 - squares / (TUKEY * spread) ** 2, 0.0) ** 2)
