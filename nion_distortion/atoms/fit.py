@@ -39,14 +39,14 @@ LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 SHORTEST_SHARE, LONGEST_SHARE = 0.5, 1.5
 """Limits of the share of a step that is taken."""
 
-TOLERANCE_PX, TOLERANCE = 1e-3, 0.01
+TOLERANCE_PX, TOLERANCE = 1e-3, 0.02
 """A step that is shorter, or than this share of the position's error, ends a fit."""
 
 FARTHEST = 0.6
 """A position this share of the radius from the middle of its window is no longer in it."""
 
-FEWEST_PIXELS, SMALLEST_CHUNK = 9, 128
-"""Fewer pixels make no fit; fewer columns need no second thread."""
+FEWEST_PIXELS, SMALLEST_CHUNK, SMALLEST_STRIP = 9, 128, 64
+"""Fewer pixels make no fit; fewer columns, or rows of the image, need no second thread."""
 
 
 class Window(NamedTuple):
@@ -209,7 +209,8 @@ def _draw(image: Image, parameters: Floats) -> None:
     def _chunk(start: int, stop: int) -> None:
         _draw_rows(image, parameters, start, stop)
 
-    for_chunks(_chunk, len(image), smallest=64)
+    few = len(parameters) < SMALLEST_CHUNK
+    for_chunks(_chunk, len(image), smallest=len(image) if few else SMALLEST_STRIP)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -263,7 +264,9 @@ def improve(
     def _chunk(start: int, stop: int) -> None:
         _improve_rows(image, drawn, fits.rows(slice(start, stop)), window, halves)
 
-    for_chunks(_chunk, len(fits.chi2), smallest=SMALLEST_CHUNK)
+    # Those that stand still cost nothing: a few that move are not worth a second thread.
+    moving = max(1, int(np.count_nonzero(fits.active)))
+    for_chunks(_chunk, len(fits.chi2), smallest=SMALLEST_CHUNK * len(fits.chi2) // moving)
 
 
 def disc(radius_px: float) -> Places:
