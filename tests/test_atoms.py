@@ -27,7 +27,8 @@ from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, local_maxima
-from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, redraw, render, starting
+from nion_distortion.atoms.drawing import redraw, render
+from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, starting
 from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.overlap import close_pairs, shared_covariance
 from nion_distortion.frame import UnusableFrameError

@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, hottest
+from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA
+from nion_distortion.atoms.fit import Fits, Window, hottest
 from nion_distortion.atoms.overlap import close_pairs
 from nion_distortion.atoms.view import View
 

@@ -13,16 +13,8 @@ from nion_distortion.atoms.accept import (
     signal_of,
 )
 from nion_distortion.atoms.columns import AtomColumns
-from nion_distortion.atoms.fit import (
-    AMPLITUDE,
-    BACKGROUND,
-    LOG_SIGMA,
-    Fits,
-    Window,
-    improve,
-    redraw,
-    render,
-)
+from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, LOG_SIGMA, redraw, render
+from nion_distortion.atoms.fit import Fits, Window, improve
 from nion_distortion.atoms.maxima import Normalised, normalised
 from nion_distortion.atoms.noise import noise_of_residual
 from nion_distortion.atoms.overlap import shared_covariance

@@ -7,31 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
+from nion_distortion.atoms.drawing import (
+    AMPLITUDE,
+    BACKGROUND,
+    LOG_SIGMA,
+    Floats,
+    Image,
+    Places,
+    X,
+    Y,
+    gaussian,
+)
 
-__all__ = [
-    "Fits",
-    "Floats",
-    "Image",
-    "Places",
-    "Window",
-    "disc",
-    "hottest",
-    "improve",
-    "redraw",
-    "render",
-    "starting",
-]
-
-Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
-"""The five parameters of a column."""
-
-DRAWN = 4.0
-"""A Gaussian is drawn this many sigma far: 3e-4 of its height is left out."""
-
-Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
-Image = npt.NDArray[np.float32]
-
+__all__ = ["Fits", "Window", "disc", "hottest", "improve", "starting"]
 
 LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 """Limits of one step: of the position in sigma, and of log sigma."""
@@ -45,8 +33,8 @@ TOLERANCE_PX, TOLERANCE = 1e-3, 0.02
 FARTHEST = 0.6
 """A position this share of the radius from the middle of its window is no longer in it."""
 
-FEWEST_PIXELS, SMALLEST_CHUNK, SMALLEST_STRIP = 9, 128, 64
-"""Fewer pixels make no fit; fewer columns, or rows of the image, need no second thread."""
+FEWEST_PIXELS, SMALLEST_CHUNK = 9, 128
+"""Fewer pixels make no fit; fewer columns need no second thread."""
 
 
 class Window(NamedTuple):
@@ -168,70 +156,6 @@ def starting(
     )
 
 
-def render(parameters: Floats, shape: tuple[int, int]) -> Image:
-    """Draw all Gaussians into one image, without their backgrounds.
-
-    Parameters
-    ----------
-    parameters : ndarray, shape (n, 5)
-        As in `Fits`.
-    shape : tuple of int
-        Of the image.
-
-    Returns
-    -------
-    ndarray, shape (ny, nx)
-        Their sum.
-    """
-    image = np.zeros(shape, np.float32)
-    _draw(image, parameters)
-    return image
-
-
-def redraw(image: Image, before: Floats, after: Floats) -> None:
-    """Take some Gaussians out of an image and draw them with other parameters, in place.
-
-    Parameters
-    ----------
-    image : ndarray, shape (ny, nx)
-        What `render` made.
-    before, after : ndarray, shape (n, 5)
-        Their parameters, then and now.
-    """
-    out = before.copy()
-    out[:, AMPLITUDE] *= -1.0
-    _draw(image, np.concatenate([out, after]))
-
-
-def _draw(image: Image, parameters: Floats) -> None:
-    """Add Gaussians: each thread to rows of its own, always in the same order of columns."""
-
-    def _chunk(start: int, stop: int) -> None:
-        _draw_rows(image, parameters, start, stop)
-
-    few = len(parameters) < SMALLEST_CHUNK
-    for_chunks(_chunk, len(image), smallest=len(image) if few else SMALLEST_STRIP)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_rows(image: Image, parameters: Floats, start: int, stop: int) -> None:
-    width = image.shape[1]
-    for n in range(len(parameters)):
-        y, x, amplitude, log_sigma = parameters[n, :4]
-        reach = DRAWN * np.exp(log_sigma)
-        first, last = max(start, int(np.ceil(y - reach))), min(stop - 1, int(np.floor(y + reach)))
-        left, right = max(0, int(np.ceil(x - reach))), min(width - 1, int(np.floor(x + reach)))
-        if first > last or left > right:
-            continue
-        along_x, along_y = np.empty(right - left + 1), np.empty(last - first + 1)
-        _gaussian(along_x, left - x, log_sigma)
-        _gaussian(along_y, first - y, log_sigma)
-        for i in range(first, last + 1):
-            height = amplitude * along_y[i - first]
-            for j in range(left, right + 1):
-                image[i, j] += height * along_x[j - left]
-
-
 def improve(
     image: Image,
     model: Image | None,
@@ -326,8 +250,8 @@ def _copied(
     image, drawn = images
     patch, along = into
     reach, alone, count = len(halves) // 2, len(drawn) == 1, 0
-    _gaussian(along[0], middle[0] - reach - now[Y], now[LOG_SIGMA])
-    _gaussian(along[1], middle[1] - reach - now[X], now[LOG_SIGMA])
+    gaussian(along[0], middle[0] - reach - now[Y], now[LOG_SIGMA])
+    gaussian(along[1], middle[1] - reach - now[X], now[LOG_SIGMA])
     for row in range(len(halves)):
         i, half = middle[0] - reach + row, halves[row]
         first, stop = max(0, middle[1] - half), min(image.shape[1], middle[1] + half + 1)
@@ -347,18 +271,6 @@ def _copied(
             e_to[k], dy_to[k], dx_to[k] = shape, dy, dx + k
         count = end
     return count
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _gaussian(values: Floats, first: float, log_sigma: float) -> None:
-    """Fill in exp(-x^2 / 2 sigma^2) at x = first, first + 1, ..., each from the one before."""
-    inverse = np.exp(-2.0 * log_sigma)
-    value, factor = np.exp(-0.5 * inverse * first**2), np.exp(-inverse * (first + 0.5))
-    change = np.exp(-inverse)
-    for k in range(len(values)):
-        values[k] = value
-        value *= factor
-        factor *= change
 
 
 # Sums may be taken in any order (always the same one): only so can they be taken several at once.

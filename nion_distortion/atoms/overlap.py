@@ -5,18 +5,17 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
-from nion_distortion.atoms.fit import (
+from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
     LOG_SIGMA,
-    Fits,
     Floats,
     Image,
     Places,
-    Window,
     X,
     Y,
 )
+from nion_distortion.atoms.fit import Fits, Window
 
 __all__ = ["close_pairs", "shared_covariance"]
 

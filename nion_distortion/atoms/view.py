@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array
-from nion_distortion.atoms.fit import AMPLITUDE, LOG_SIGMA, Fits, Window, improve, starting
+from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA
+from nion_distortion.atoms.fit import Fits, Window, improve, starting
 from nion_distortion.atoms.maxima import (
     NARROW,
     SMALLEST_SIGMA_PX,
