@@ -778,9 +778,17 @@ def start_host(microscope: Microscope, *, time_scale: float = 0.0) -> Host:
     return Host(microscope, time_scale=time_scale)
 
 
-def run() -> None:
-    """Register a microscope with strong fly-back and drift over SrTiO3; the host's plug-in call."""
+def run() -> SimulatedMicroscope:
+    """Register a microscope with strong fly-back and drift over SrTiO3: the host's plug-in call.
+
+    Returns
+    -------
+    SimulatedMicroscope
+        What was registered.
+    """
     errors = strong_flyback(scan_settings(profile_parameters(*PROFILES[1][1:])))
     errors = replace(errors, walk_nm=0.01, line_jitter_nm=0.005, drift_nm_s=(0.01, 0.02))
     microscope = Microscope(specimen=make_specimen("sto_001"), errors=errors)
-    SimulatedMicroscope(microscope).register()
+    simulated = SimulatedMicroscope(microscope)
+    simulated.register()
+    return simulated

@@ -14,6 +14,7 @@ from simulator.nion_device import (
     Host,
     SimulatedMicroscope,
     profile_parameters,
+    run,
     scan_settings,
     start_host,
 )
@@ -235,6 +236,18 @@ def test_controller_that_is_there_is_used() -> None:
         controllers = Registry.get_components_by_type("stem_controller")
         assert second.instrument is host.hardware_source.stem_controller
         assert len(controllers) == 1
+
+
+def test_plug_in_registers_controller_and_scan_with_ids_of_their_own() -> None:
+    registered = run()
+    controller: Any = Registry.get_component("stem_controller")
+    modules: Any = Registry.get_components_by_type("scan_module")
+    found = [(one.device.scan_device_id, one.stem_controller_id) for one in modules]
+    controller_id = controller.instrument_id
+    registered.unregister()
+    assert controller_id == "nion_distortion_stem"
+    assert found == [("nion_distortion_scan", "nion_distortion_stem")]
+    assert Registry.get_component("stem_controller") is None
 
 
 def test_nothing_is_left_registered_after_the_host_is_closed() -> None:

@@ -16,6 +16,7 @@ from nion.instrumentation.test import AcquisitionTestContext
 from nion.swift.model.PlugInManager import RequirementsException
 from nion.swift.test import TestContext
 
+from nion_distortion.options import Options
 from nion_distortion.session import LiveReport, Session
 from nion_distortion.swift import extension
 from nion_distortion.swift.display import KEY
@@ -249,6 +250,15 @@ def test_without_a_scan_the_user_is_told(window: Window, monkeypatch: pytest.Mon
     window.toggle()
     assert told == ["There is no scan to correct: no scan device is registered."]
     assert window.item is None
+
+
+def test_session_of_the_menu_item_treats_the_sample_as_a_reference(window: Window) -> None:
+    window.menu_item = CorrectLiveScanMenuItem()
+    window.toggle()
+    running = window.menu_item.running(window.window)
+    assert running is not None
+    assert running.session.options == Options()
+    assert running.session.options.sample == "reference"
 
 
 class Broker:
