@@ -1,6 +1,27 @@
 """Find, index, model and correct the scan distortion of atomic-resolution STEM frames."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nion_distortion.atoms import AtomColumns as AtomColumns
+    from nion_distortion.correction import CorrectedFrame as CorrectedFrame
+    from nion_distortion.correction import correct_frame as correct_frame
+    from nion_distortion.diagnostics import Estimate as Estimate
+    from nion_distortion.distortion import DistortionField as DistortionField
+    from nion_distortion.distortion import DistortionSamples as DistortionSamples
+    from nion_distortion.files import read_frames as read_frames
+    from nion_distortion.frame import Frame as Frame
+    from nion_distortion.frame import ScanSettings as ScanSettings
+    from nion_distortion.frame import UnusableFrameError as UnusableFrameError
+    from nion_distortion.gaussian_process import DistortionModel as DistortionModel
+    from nion_distortion.lattice import IndexedColumns as IndexedColumns
+    from nion_distortion.lattice import Lattice as Lattice
+    from nion_distortion.options import Free as Free
+    from nion_distortion.options import Options as Options
+    from nion_distortion.pipeline import FrameReport as FrameReport
+    from nion_distortion.pipeline import process_frame as process_frame
+    from nion_distortion.principal_components import PrincipalComponents as PrincipalComponents
 
 _HOMES = {
     "Frame": "frame",
