@@ -102,6 +102,13 @@ def test_functions_are_the_formulas_of_their_terms() -> None:
     lag = np.exp(-x / (0.04 * 90))
     np.testing.assert_allclose(design[where["line"]][0], lag)
     np.testing.assert_allclose(design[where["line_slope"]][0], lag * x / (0.04 * 90))
+    iy, ix = basis.smooth_modes
+    along = [
+        np.where(modes[:, None] == 0, 1.0, np.sqrt(2))
+        * np.cos(np.pi * modes[:, None] * (place + 0.5 + 0.15 * length) / (1.3 * length))
+        for modes, place, length in ((iy, y, 70), (ix, x, 90))
+    ]
+    np.testing.assert_allclose(design[where["smooth"]], along[0] * along[1], atol=1e-10)
     time_lines = y + x / (90 + 60)
     np.testing.assert_allclose(design[where["frame"]][1], np.exp(-time_lines / (0.03 * 70)))
     unit = (time_lines + 0.5 + 0.15 * 70) / (1.3 * 70)

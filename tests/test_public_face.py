@@ -1,5 +1,6 @@
 """What ``import nion_distortion`` gives, and what it costs."""
 
+import ast
 import importlib.resources
 import inspect
 import pickle
@@ -40,6 +41,16 @@ def test_arguments_are_documented(name: str) -> None:
     text = inspect.getdoc(thing) or ""
     for argument in inspect.signature(thing).parameters:
         assert f"{argument} :" in text, f"{name} does not explain {argument}"
+
+
+def test_type_checkers_see_the_same_names_in_the_same_modules() -> None:
+    imports = [
+        (alias.asname, node.module)
+        for node in ast.walk(ast.parse(inspect.getsource(nd)))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nion_distortion.")
+        for alias in node.names
+    ]
+    assert dict(imports) == {name: f"nion_distortion.{home}" for name, home in nd._HOMES.items()}
 
 
 def run(code: str) -> str:
