@@ -239,7 +239,7 @@ def test_a_model_of_another_scan_is_refused_by_name() -> None:
     report, good = first()
     other = replace(SCAN, dwell_time_us=2.0, rotation_rad=0.2)
     frame = replace(good.frame, settings=other, provenance={})
-    with pytest.raises(ValueError, match="settings differ.* in dwell_time_us, rotation_rad$"):
+    with pytest.raises(ValueError, match=r"settings differ.* in dwell_time_us, rotation_rad$"):
         process_frame(frame, model=report.model)
 
 
