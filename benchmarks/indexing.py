@@ -1,4 +1,4 @@
-"""Wrong indices: simulated frames of every specimen, found, indexed, and compared with the truth."""
+"""Wrong indices: simulated frames of every specimen, indexed, and compared with the truth."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +28,7 @@ class Verdict:
     """What became of the columns of one frame.
 
     ``cell_found``: the cell is the true one up to a symmetry; ``wrong``: true columns whose index
-    is not theirs; ``false``: indexed columns that are none; ``right`` of ``possible``: true columns
-    of the same grain that could have been indexed.
+    is not theirs; ``right``: those whose index is; ``false``: indexed columns that are none.
     """
 
     cell_found: bool
@@ -143,8 +142,8 @@ def compare(indexed: IndexedColumns, truth: Truth) -> Verdict:
     sites = truth.specimen.sites((0.0, 0.0), (extent_nm, extent_nm))
     place = sites.position_nm / pixel_nm + (np.array(truth.settings.shape_px) - 1) / 2
     tree = cKDTree(place)
-    limit = 0.4 * float(np.median(tree.query(place, 2)[0][:, 1]))
-    distance, column = tree.query(found, distance_upper_bound=limit)
+    limit = 0.4 * float(np.median(np.asarray(tree.query(place, 2)[0])[:, 1]))
+    distance, column = map(np.asarray, tree.query(found, distance_upper_bound=limit))
     order = np.lexsort((distance, column))
     again = np.zeros(len(found), bool)
     again[order[1:]] = column[order[1:]] == column[order[:-1]]

@@ -1,10 +1,13 @@
-"""Random column positions whose indices are known: crystals, scan errors, noise, vacancies, false peaks."""
+"""Random column positions whose indices are known: crystals, scan errors, noise, vacancies."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from benchmarks.indexing import Verdict, judge
+from nion_distortion.lattice import IndexedColumns
 
 Array = npt.NDArray[Any]
 
@@ -17,7 +20,7 @@ class Crystal:
 
     @property
     def nearest_nm(self) -> float:
-        steps = np.stack(np.mgrid[-2:3, -2:3], -1).reshape(-1, 2)
+        steps = np.mgrid[-2:3, -2:3].reshape(2, -1).T
         places = (steps[:, None] + self.motif).reshape(-1, 2) @ self.basis_nm
         lengths = np.hypot(*places.T)
         return float(lengths[lengths > 1e-6].min())
@@ -145,13 +148,61 @@ def lattice_sites(
     turn = np.array([[np.cos(turn_rad), np.sin(turn_rad)], [-np.sin(turn_rad), np.cos(turn_rad)]])
     basis = crystal.basis_nm @ turn / pixel_nm
     reach = int(1.2 * np.hypot(*shape) / np.sqrt(abs(np.linalg.det(basis)))) + 6
-    cells = np.stack(np.mgrid[-reach : reach + 1, -reach : reach + 1], -1).reshape(-1, 2)
+    cells = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
     m = len(crystal.motif)
     cell = np.repeat(cells, m, 0)
     sublattice = np.tile(np.arange(m), len(cells))
     place = (cell + crystal.motif[sublattice]) @ basis + origin
     near = ((place > -40) & (place < np.array(shape) + 40)).all(1)
     return place[near], cell[near], sublattice[near]
+
+
+def _specimen(
+    crystal: Crystal,
+    pixel_nm: float,
+    grains: int,
+    drawn: dict[str, Any],
+    rng: np.random.Generator,
+) -> tuple[Array, Array, Array, Array]:
+    """Places, cells, sublattices and grains of all columns, those outside the frame too."""
+    shape = (drawn["size"], drawn["size"])
+    parts: list[Any] = []
+    for grain in range(grains):
+        turn = drawn["turn_rad"] + grain * rng.uniform(0.2, 0.6)
+        origin = np.array(shape) / 2 + rng.uniform(-10, 10, 2)
+        place, cell, sub = lattice_sites(crystal, pixel_nm, turn, origin, shape)
+        parts.append((place, cell, sub, np.full(len(place), grain)))
+    if grains == 2:
+        angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25) * drawn["size"]
+        normal = np.array([np.cos(angle), np.sin(angle)])
+        gap = 0.35 * drawn["nearest_px"]
+        for grain, sign in ((0, -1), (1, 1)):
+            side = sign * ((parts[grain][0] - np.array(shape) / 2) @ normal - offset) > gap
+            parts[grain] = tuple(item[side] for item in parts[grain])
+    place, cell, sub, grain_of = (np.concatenate(item) for item in zip(*parts, strict=True))
+    if drawn["vacuum"]:
+        angle = rng.uniform(0, 2 * np.pi)
+        edge = (place - np.array(shape) / 2) @ [np.cos(angle), np.sin(angle)] > rng.uniform(0, 60)
+        place, cell, sub, grain_of = place[~edge], cell[~edge], sub[~edge], grain_of[~edge]
+    return place, cell, sub, grain_of
+
+
+def _seen_things(
+    brightness: Array, seen: Array, drawn: dict[str, Any], rng: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """Brightness of the columns; places and brightness of false peaks."""
+    counts = drawn["counts"] * brightness * 2 * np.pi * 1.5**2
+    amplitude = drawn["counts"] * brightness
+    amplitude = amplitude * (
+        1 + rng.normal(0, 1, len(seen)) * np.minimum(0.5, 1.3 / np.sqrt(counts))
+    )
+    n_false = rng.poisson(drawn["false"] * len(seen))
+    false = rng.uniform(4, drawn["size"] - 5, (n_false, 2))
+    if len(seen):
+        nearest = np.sqrt(((false[:, None] - seen[None]) ** 2).sum(-1).min(1))
+        false = false[nearest > 2.5]
+    weak = rng.uniform(0.1, 0.6, len(false)) * drawn["counts"]
+    return amplitude, false, weak
 
 
 def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed: Any) -> Case:
@@ -182,40 +233,13 @@ def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed:
         jitter_px=rng.uniform(0, 0.01) / pixel_nm,
         slow_share=rng.uniform(-0.3, 0.3),
     )
-    parts = []
-    for grain in range(grains):
-        turn = drawn["turn_rad"] + grain * rng.uniform(0.2, 0.6)
-        origin = np.array(shape) / 2 + rng.uniform(-10, 10, 2)
-        place, cell, sub = lattice_sites(crystal, pixel_nm, turn, origin, shape)
-        parts.append((place, cell, sub, np.full(len(place), grain)))
-    if grains == 2:
-        angle, offset = rng.uniform(0, 2 * np.pi), rng.uniform(-0.25, 0.25) * drawn["size"]
-        normal = np.array([np.cos(angle), np.sin(angle)])
-        gap = 0.35 * drawn["nearest_px"]
-        for grain, sign in ((0, -1), (1, 1)):
-            side = sign * ((parts[grain][0] - np.array(shape) / 2) @ normal - offset) > gap
-            parts[grain] = tuple(item[side] for item in parts[grain])  # type: ignore[assignment]
-    place, cell, sub, grain_of = (np.concatenate(item) for item in zip(*parts, strict=True))
-    if drawn["vacuum"]:
-        angle = rng.uniform(0, 2 * np.pi)
-        edge = (place - np.array(shape) / 2) @ [np.cos(angle), np.sin(angle)] > rng.uniform(0, 60)
-        place, cell, sub, grain_of = place[~edge], cell[~edge], sub[~edge], grain_of[~edge]
+    place, cell, sub, grain_of = _specimen(crystal, pixel_nm, grains, drawn, rng)
     seen = scanned(place, shape, scan, rng)
     keep = ((seen > 3) & (seen < np.array(shape) - 4)).all(1)
     keep &= rng.random(len(seen)) >= drawn["missing"]
     place, seen, cell, sub, grain_of = (a[keep] for a in (place, seen, cell, sub, grain_of))
     seen = seen + rng.normal(0, drawn["noise_px"], seen.shape)
-    counts = drawn["counts"] * crystal.brightness[sub] * 2 * np.pi * 1.5**2
-    amplitude = drawn["counts"] * crystal.brightness[sub]
-    amplitude = amplitude * (
-        1 + rng.normal(0, 1, len(sub)) * np.minimum(0.5, 1.3 / np.sqrt(counts))
-    )
-    n_false = rng.poisson(drawn["false"] * len(seen))
-    false = rng.uniform(4, drawn["size"] - 5, (n_false, 2))
-    if len(seen):
-        nearest = np.sqrt(((false[:, None] - seen[None]) ** 2).sum(-1).min(1))
-        false = false[nearest > 2.5]
-    weak = rng.uniform(0.1, 0.6, len(false)) * drawn["counts"]
+    amplitude, false, weak = _seen_things(crystal.brightness[sub], seen, drawn, rng)
     order = rng.permutation(len(seen) + len(false))
     positions = np.concatenate([seen, false])[order]
     n = len(positions)
@@ -238,70 +262,9 @@ def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """``cell_found``: the cell is the true one up to a symmetry."""
-
-    cell_found: bool
-    wrong: int
-    false: int
-    indexed: int
-    right: int
-
-
-def judge(
-    truth: tuple[Array, Array, Array],
-    motif: Array,
-    indices: Array,
-    sublattice: Array,
-    result_motif: Array,
-) -> Verdict:
-    """Compare with the truth (cell, sublattice, grain; of the indexed columns) after one common
-    translation and symmetry: the integer map, and for each sublattice the name and offset, that
-    most columns agree on."""
-    cell, sub, grain = truth
-    real = grain >= 0
-    main = np.bincount(grain[real]).argmax() if real.any() else 0
-    mine = grain == main
-    false = int((~real).sum())
-    if mine.sum() < 6:
-        return Verdict(
-            cell_found=False, wrong=int(real.sum()), false=false, indexed=len(sub), right=0
-        )
-    exact = cell + motif[sub]
-    found = indices + result_motif[sublattice]
-    turn = _majority_map(exact[mine], found[mine])
-    if turn is None or len(result_motif) != len(motif):
-        return Verdict(
-            cell_found=False, wrong=int(real.sum()), false=false, indexed=len(sub), right=0
-        )
-    offsets = np.column_stack([sublattice, indices - cell @ turn])
-    right = 0
-    names = []
-    for s in range(len(motif)):
-        rows = offsets[mine & (sub == s)]
-        if len(rows):
-            values, counts = np.unique(rows, axis=0, return_counts=True)
-            right += int(counts.max())
-            names.append(int(values[counts.argmax(), 0]))
-    distinct = len(set(names)) == len(names)
-    return Verdict(
-        cell_found=distinct,
-        wrong=int(real.sum()) - right,
-        false=false,
-        indexed=len(sub),
-        right=right,
-    )
-
-
-def _majority_map(exact: Array, found: Array) -> Array | None:
-    """The unimodular integer map from true to found cells; None where there is none."""
-    design = np.column_stack([exact, np.ones(len(exact))])
-    keep = np.ones(len(exact), bool)
-    for _ in range(8):
-        map_ = np.linalg.lstsq(design[keep], found[keep], rcond=None)[0]
-        error = np.abs(found - design @ map_).max(1)
-        keep = error <= max(0.3, 1.5 * float(np.median(error)))
-    turn = np.rint(map_[:2])
-    good = np.abs(turn - map_[:2]).max() < 0.05 and abs(abs(np.linalg.det(turn)) - 1) < 1e-6
-    return turn.astype(int) if good else None
+def judged(case: Case, indexed: IndexedColumns) -> Verdict:
+    """Compare with the truth after one common translation and symmetry."""
+    number = {tuple(place): n for n, place in enumerate(case.columns.positions_px.tolist())}
+    mine = np.array([number[tuple(place)] for place in indexed.columns.positions_px.tolist()])
+    truth = (case.cell[mine], case.sublattice[mine], case.grain[mine])
+    return judge(truth, CRYSTALS[case.name].motif, indexed)

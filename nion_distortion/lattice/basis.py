@@ -149,15 +149,14 @@ def _vector_clusters(steps: Array, reach: float, spacing: float) -> Array:
     half = int(np.ceil(reach / (BIN * spacing))) + 2
     size = 2 * half + 1
     bins = np.rint(steps / (BIN * spacing)).astype(int) + half
-    density = np.bincount(bins[:, 0] * size + bins[:, 1], minlength=size * size)
-    density = density.reshape(size, size).astype(np.float32)
-    density += density[::-1, ::-1]
-    density = cv2.GaussianBlur(density, (0, 0), BLUR / BIN)
+    counts = np.bincount(bins[:, 0] * size + bins[:, 1], minlength=size * size)
+    both = (counts + counts[::-1]).reshape(size, size).astype(np.float32)
+    density = np.asarray(cv2.GaussianBlur(both, (0, 0), BLUR / BIN))
     highest = density >= cv2.dilate(density, np.ones((5, 5), np.uint8))
     highest &= density > 0.2 * density.max()
     highest[half + 1 :] = False
     highest[half, half:] = False
-    return (np.argwhere(highest) - half) * (BIN * spacing)
+    return np.asarray((np.argwhere(highest) - half) * (BIN * spacing))
 
 
 def _shares(
@@ -244,11 +243,11 @@ def basis_from_fourier(positions_px: Array, centre_px: Array) -> Array | None:
     reciprocal = _reciprocal_basis(peaks)
     if reciprocal is None:
         return None
-    return reduced(np.linalg.inv(reciprocal).T * (FOURIER_SIZE * pixel))
+    return reduced(np.asarray(np.linalg.inv(reciprocal).T * (FOURIER_SIZE * pixel)))
 
 
 def _structure_factor(places: Array, radius: float) -> npt.NDArray[np.float32]:
-    """Power on half of the reciprocal grid, centred; a Hann window, points shared by four pixels."""
+    """Power on half of the reciprocal grid; a Hann window, points shared by four pixels."""
     window = np.cos(0.5 * np.pi * np.minimum(np.hypot(*places.T) / (radius + 1e-9), 1)) ** 2
     corner = np.floor(places).astype(int)
     part = places - corner
@@ -370,7 +369,7 @@ def primitive(basis_px: Array, motif: Array) -> tuple[Array, Array]:
     steps = [t for t in motif[1:] - motif[0] if _farthest(motif + t, motif, basis_px) < limit]
     if not steps:
         return basis_px, motif
-    whole = np.stack(np.mgrid[-1:2, -1:2], -1).reshape(-1, 1, 2)
+    whole = np.mgrid[-1:2, -1:2].reshape(2, -1).T[:, None]
     vectors = (np.array([np.zeros(2), *steps]) + whole).reshape(-1, 2) @ basis_px
     vectors = vectors[np.argsort((vectors**2).sum(1), kind="stable")][1:]
     cross = vectors[0, 0] * vectors[:, 1] - vectors[0, 1] * vectors[:, 0]

@@ -32,7 +32,7 @@ def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, In
     Parameters
     ----------
     sites : ndarray, shape (n, 3)
-        i, j and sublattice in the lattice of places.
+        Index i and j, and sublattice, in the lattice of places.
     amplitude : ndarray, shape (n,)
         Brightness of each column.
 
@@ -41,7 +41,7 @@ def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, In
     rows : ndarray, shape (2, 2)
         The larger cell's vectors in the smaller one's; the identity where nothing alternates.
     sites : ndarray, shape (n, 3)
-        i, j and sublattice in the larger cell.
+        Index i and j, and sublattice, in the larger cell.
     """
     bright = np.minimum(amplitude, 4 * np.median(amplitude))
     waves = [w for w in ((1, 0), (0, 1), (1, 1)) if _alternates(sites, bright, np.array(w))]
@@ -161,7 +161,7 @@ def canonical_cell(basis_px: Array) -> Integers:
     upright = bases[:, 0, 0] / lengths[:, 0] + bases[:, 1, 1] / lengths[:, 1]
     allowed = lengths.sum(1) < 1.03 * lengths.sum(1).min()
     best = steps[np.argmax(np.where(allowed, upright, -9.0))]
-    return np.rint(best @ to_short).astype(np.int64)
+    return np.asarray(np.rint(best @ to_short), dtype=np.int64)
 
 
 def cell_like(basis_px: Array, previous: Lattice) -> Integers | None:

@@ -50,7 +50,7 @@ class Growth:
     Parameters
     ----------
     sites : ndarray, shape (n, 3)
-        i, j and sublattice.
+        Index i and j, and sublattice.
     propagated_px : ndarray, shape (n, 2)
         Proposed place.
     vectors_px : ndarray, shape (n, 2, 2)
@@ -196,13 +196,7 @@ def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-
         if keep[n]:
             held[flat[n]] = n
     near, far = tables
-    solid = np.zeros(len(keep), np.bool_)
-    for n in range(len(keep)):
-        if keep[n]:
-            crowd, s = 0, sites[n, 2]
-            for k in range(near.shape[1]):
-                crowd += near[s, k, 5] >= 0 and held[flat[n] + int(near[s, k, 2])] >= 0
-            solid[n] = crowd >= LEAST_NEIGHBOURS
+    solid = _crowd(flat, sites, held, keep, near) >= LEAST_NEIGHBOURS
     inside = np.zeros(len(keep), np.bool_)
     queue, end, head = np.empty(len(keep), np.int64), 1, 0
     queue[0] = start
@@ -220,6 +214,20 @@ def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-
                 queue[end] = other
                 end += 1
     return inside
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _crowd(flat, sites, held, keep, steps):  # type: ignore[no-untyped-def]
+    """Count the held sites around each column that is kept."""
+    crowd = np.zeros(len(keep), np.int64)
+    for n in range(len(keep)):
+        if not keep[n]:
+            continue
+        s = sites[n, 2]
+        for k in range(steps.shape[1]):
+            if steps[s, k, 5] >= 0:
+                crowd[n] += held[flat[n] + int(steps[s, k, 2])] >= 0
+    return crowd
 
 
 # Arrays handed to a compiled function are counted at each call: few of them, and one row for each
@@ -339,7 +347,7 @@ def _grow(nodes, start, basis, near, far, shares, grid):  # type: ignore[no-unty
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _check(nodes, flat, sites, held, steps):  # type: ignore[no-untyped-def]
-    """Compare each column with the place that its neighbours give by the mean of both ends' vectors.
+    """Compare each column with the place its neighbours give by the mean of both ends' vectors.
 
     That is exact to second order. Also gives the number of neighbours, and vectors fitted from all
     sides and averaged over the neighbours and theirs.

@@ -207,7 +207,7 @@ def _best_pool(
 
 
 def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _Patch:
-    """The patch around the centre where it holds most columns, else the largest of several."""
+    """Take the patch around the centre where it holds most columns, else the largest of several."""
     if len(places) < LEAST_COLUMNS:
         raise UnusableFrameError(
             f"no lattice was found: only {len(places)} columns, and {LEAST_COLUMNS} are needed"
@@ -235,7 +235,7 @@ def _largest_patch(places: Array, variance: Array, shape: tuple[int, int]) -> _P
 
 
 def _centres(places: Array, shape: tuple[int, int]) -> Iterator[Array]:
-    """The column nearest the frame's centre first, then those nearest to eight places around."""
+    """Give the column nearest the frame's centre, then those nearest to eight places around."""
     steps = [(0.5, 0.5), (0.5, 0.75), (0.5, 0.25), (0.25, 0.5), (0.75, 0.5)]
     steps += [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)]
     for step in steps:
@@ -272,7 +272,7 @@ def _grown(places: Array, variance: Array, centre: Array, basis: Array) -> _Patc
 
 
 def _seed(places: Array, centre: Array, basis: Array, motif: Array) -> tuple[int, int] | None:
-    """The column nearest the centre that is where the motif has one, and its sublattice."""
+    """Find the column nearest the centre that is where the motif has one, and its sublattice."""
     nearest = np.argsort(((places - centre) ** 2).sum(1), kind="stable")[:12]
     step = ((places[nearest] - centre) @ np.linalg.inv(basis))[:, None] - motif
     step -= np.rint(step)
@@ -339,7 +339,7 @@ def _crystal(grown: Integers, places: Array, bright: Array, previous: Lattice | 
 
 
 def _only_used(sites: Integers) -> Integers:
-    """Number the sublattices that occur from 0."""
+    """Count from 0 the sublattices that occur."""
     used = np.bincount(sites[:, 2]) > 0
     if used.all():
         return sites
@@ -376,7 +376,7 @@ def _height(motif: Array, basis: Array, s: int) -> float:
     step = np.delete(motif - motif[s], s, axis=0)
     if not len(step):
         return 0.0
-    whole = np.stack(np.mgrid[-1:2, -1:2], -1).reshape(-1, 1, 2)
+    whole = np.mgrid[-1:2, -1:2].reshape(2, -1).T[:, None]
     away = ((step - np.rint(step) + whole) @ basis).reshape(-1, 2)
     length = np.hypot(*away.T)
     near = away[length < 1.1 * length.min()]

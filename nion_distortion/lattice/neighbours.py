@@ -47,9 +47,27 @@ def cell_grid(positions: Array, side_px: float) -> tuple[Integers, Integers, Arr
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def nearest_within(places, first, order, frame, place, radius):  # type: ignore[no-untyped-def]
-    """Find the nearest column within the radius and its distance; -1 without one.
+    """Find the nearest column; called from kernels.
 
-    ``frame`` is the grid's corner (y, x) and side; called from kernels.
+    Parameters
+    ----------
+    places : ndarray, shape (n, 2 or more)
+        The columns.
+    first, order : ndarray
+        From `cell_grid`.
+    frame : tuple of float
+        Corner (y, x) and side of that grid.
+    place : tuple of float
+        Where to look.
+    radius : float
+        How far.
+
+    Returns
+    -------
+    number : int
+        The column; -1 where there is none within the radius.
+    distance : float
+        How far away it is.
     """
     (top_y, left_x, side), (y, x) = frame, place
     best, best_square = -1, radius * radius

@@ -46,7 +46,7 @@ def rounded_sites(
     keep : ndarray of bool, shape (n,)
         The columns that are on a site.
     sites : ndarray, shape (n, 3)
-        i, j and sublattice.
+        Index i and j, and sublattice.
     off_px : ndarray, shape (n, 2)
         Distance from the site; None instead of all three where the lattice does not fit.
     """
@@ -69,7 +69,7 @@ def rounded_sites(
 
 def _nearest_sites(lattice: Lattice) -> float:
     """Shortest distance between two sites."""
-    whole = np.stack(np.mgrid[-1:2, -1:2], -1).reshape(-1, 1, 2)
+    whole = np.mgrid[-1:2, -1:2].reshape(2, -1).T[:, None]
     steps = (whole + lattice.motif - lattice.motif[:, None, None]).reshape(-1, 2)
     lengths = np.hypot(*(steps @ lattice.basis_px).T)
     return float(lengths[lengths > 1e-6].min())
