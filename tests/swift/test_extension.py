@@ -1,10 +1,12 @@
 """The menu item in Nion Swift's headless test window, with the simulated scan."""
 
-import asyncio
 import importlib
 import json
+import os
 import pathlib
 import queue
+import subprocess
+import sys
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -282,12 +284,31 @@ def test_extension_makes_one_menu_item_and_takes_it_back() -> None:
     made.close()
 
 
-def test_plug_in_offers_its_extension_exactly_once() -> None:
-    package = importlib.import_module("nionswift_plugin.nion_distortion")
-    public = {name for name in vars(package) if name.endswith("Extension")}
-    modules = [value for value in vars(package).values() if isinstance(value, type(asyncio))]
-    assert public == {"DistortionExtension"}
-    assert not modules
+LOAD = """
+import sys, time
+from nion.swift import Facade
+from nion.swift.model import PlugInManager
+from nion.swift.test import TestContext
+
+Facade.initialize()
+setup = TestContext.TestSetup(set_global=True)
+PlugInManager.load_plug_ins(None, None, None)
+ours = [one for one in PlugInManager.extensions if "distortion" in one.extension_id]
+heavy = {"torch", "sklearn", "numba", "cv2", "nion_distortion.pipeline", "simulator"}
+print(len(ours), sorted(heavy & set(sys.modules)))
+PlugInManager.unload_plug_ins()
+"""
+
+
+def test_host_loads_the_plug_in_exactly_once_and_nothing_heavy_with_it() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"NION_DISTORTION_SIMULATOR": ""},
+        text=True,
+    )
+    assert ended.stdout.splitlines()[-1] == "1 []"
 
 
 @pytest.mark.parametrize("name", ["nion_distortion", "nion_distortion_simulator"])
