@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.write_again:
         _write_again()
         return 0
+    where = machine()
     measured: dict[str, Measured] = {}
     failed = False
     for name in chosen.only or CASES:
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measured |= found
         _print(name, found, time.perf_counter() - begun_s)
     if not (chosen.only or chosen.quick):
-        _write(table(measured, machine=machine(), day=datetime.date.today()))
+        _write(table(measured, machine=where, day=datetime.date.today()))
     return int(failed)
 
 

@@ -286,7 +286,7 @@ def structure(text: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def machine() -> str:
-    """Describe this machine and the versions that matter.
+    """Describe this machine, how busy it is just now, and the versions that matter.
 
     Returns
     -------
@@ -300,4 +300,7 @@ def machine() -> str:
     processor = found.group(1) if found else platform.processor() or platform.machine()
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "numba"))
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return f"{processor}, {os.cpu_count()} cores, {system}, {packages}"
+    cores = f"{os.cpu_count()} cores"
+    if hasattr(os, "getloadavg"):  # not on Windows
+        cores += f" (load average {os.getloadavg()[0]:.1f} at the start)"
+    return f"{processor}, {cores}, {system}, {packages}"

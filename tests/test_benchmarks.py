@@ -1,6 +1,7 @@
 import datetime
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +125,23 @@ def test_a_case_that_fails_loses_no_other(
     assert code == 1
     assert "failed: RuntimeError: no beam" in printed
     assert "start import" in printed
+
+
+def test_without_the_real_images_their_case_is_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    real = importlib.import_module("benchmarks.real")
+    monkeypatch.setattr(real, "STO_FILE", tmp_path / "16_STOimage_1.ser")
+
+    assert command.main(["--only", "sto"]) == 0
+
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in printed[:3]] == [
+        ["sto", "slow"],
+        ["sto", "fast"],
+        ["sto", "found"],
+    ]
+    assert all("not run" in line and "data missing" in line for line in printed[:3])
 
 
 def _fail(*_: object, **__: object) -> None:

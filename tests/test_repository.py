@@ -148,7 +148,7 @@ def public_dataclasses() -> dict[str, type]:
             loaded = importlib.import_module(module.name)
             for name in getattr(loaded, "__all__", ()):
                 value = getattr(loaded, name)
-                if isinstance(value, type) and is_dataclass(value):
+                if isinstance(value, type) and is_dataclass(value) and fields(value):
                     found[f"{value.__module__}.{name}"] = value
     return found
 
