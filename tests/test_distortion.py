@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
-from scipy.interpolate import CubicHermiteSpline
+from scipy.interpolate import CubicHermiteSpline, RegularGridInterpolator
 from strategies import few, seeds
 
 from nion_distortion.atoms import AtomColumns
@@ -122,6 +122,23 @@ def test_kernels_equal_scipys_hermite_splines() -> None:
     np.testing.assert_allclose(scan - places, [value for value, _ in plain], atol=1e-6)
     _, jacobian = scan_places(moving, places, scan)
     np.testing.assert_allclose(jacobian, [slopes for _, slopes in plain], atol=1e-5)
+
+
+def test_at_the_rim_the_interpolation_is_scipys_linear_one() -> None:
+    moving = np.random.default_rng(3).normal(scale=0.1, size=(2, NY, NX)).astype(np.float32)
+    rng = np.random.default_rng(4)
+    along = rng.uniform(0, 80, (4, 20))
+    rim = np.concatenate(
+        [
+            np.c_[rng.uniform(0, 1, 20), along[0]],
+            np.c_[along[1], rng.uniform(0, 1, 20)],
+            np.c_[rng.uniform(NY - 2, NY - 1, 20), along[2]],
+            np.c_[along[3], rng.uniform(NX - 2, NX - 1, 20)],
+        ]
+    )
+    axes = (np.arange(NY), np.arange(NX))
+    plain = RegularGridInterpolator(axes, np.moveaxis(moving, 0, -1).astype(np.float64))
+    np.testing.assert_allclose(rim - places_on_sample(moving, rim), plain(rim), atol=1e-6)
 
 
 # where a place is seen
