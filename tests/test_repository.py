@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import fields, is_dataclass
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -20,6 +21,10 @@ from packaging.requirements import Requirement
 import nion_distortion
 import simulator
 from benchmarks.results import RESULTS, in_readme
+from nion_distortion.frame import ScanSettings
+from simulator.microscope import Microscope
+from simulator.scan import ScanErrors
+from simulator.specimen import make_specimen
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLED = Path(sysconfig.get_paths()["purelib"]) in Path(nion_distortion.__file__).parents
@@ -197,3 +202,25 @@ def test_numbers_in_the_readme_are_those_of_the_results() -> None:
     results = RESULTS.read_text(encoding="utf-8")
 
     assert readme() == in_readme(readme(), results)
+
+
+def test_the_lines_of_use_do_what_the_readme_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ScanSettings(shape_px=(256, 256), field_of_view_nm=8.0, dwell_time_us=1.0)
+    errors = ScanErrors(smooth_nm=0.05, seed=2)
+    reference, other = (
+        Microscope(make_specimen(name, seed=4), errors).shot(settings).frame
+        for name in ("sto_001", "pto_sto")
+    )
+    monkeypatch.setattr(nion_distortion, "read_frames", lambda _: [reference], raising=False)
+    first, second = re.findall(r"```python\n(.*?)```", readme(), re.DOTALL)
+    names: dict[str, Any] = {"other_frame": other}
+
+    exec(first, names)
+    exec(second, names)
+
+    assert re.fullmatch(r"off by \d+\.\d pm, now \d+\.\d\n", capsys.readouterr().out)
+    assert names["corrected"].image.shape == (256, 256)
+    assert names["other"].unusable is None
+    assert names["other"].field.kind == "stationary"
