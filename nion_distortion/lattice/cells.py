@@ -72,15 +72,26 @@ def not_less(sites: Integers, size: Array) -> npt.NDArray[np.bool_]:
         False where a column has much less than most of those next to it on its own sublattice.
     """
     held = _table(sites, size)
-    count = held.shape[2]
-    scatter = np.ones(count)
-    for s in range(count):
-        one, two = held[:, :-1, s], held[:, 1:, s]
-        both = (one > 0) & (two > 0)
-        if both.any():
-            off = np.abs(one[both] - two[both]) / (one[both] + two[both])
-            scatter[s] = np.median(off) * MEDIAN_TO_SPREAD
+    scatter = _scatter(held) * MEDIAN_TO_SPREAD
     return np.asarray(_not_less(sites, size, held, np.clip(1 - 3 * scatter, *DIM)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(held):  # type: ignore[no-untyped-def]
+    """Median relative difference of neighbours, for each sublattice; 1 where there are none."""
+    rows, across, count = held.shape
+    result, off = np.ones(count), np.empty(rows * across)
+    for s in range(count):
+        pairs = 0
+        for i in range(rows):
+            for j in range(1, across):
+                one, two = held[i, j - 1, s], held[i, j, s]
+                if one > 0 and two > 0:
+                    off[pairs] = abs(one - two) / (one + two)
+                    pairs += 1
+        if pairs:
+            result[s] = np.median(off[:pairs])
+    return result
 
 
 def _table(sites: Integers, size: Array) -> Array:

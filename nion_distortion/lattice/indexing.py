@@ -26,7 +26,7 @@ from nion_distortion.lattice.cells import (
 from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
 from nion_distortion.lattice.neighbours import count_within
-from nion_distortion.lattice.refinement import fit_motif
+from nion_distortion.lattice.refinement import fit_motif, middle
 from nion_distortion.lattice.rounding import rounded_sites
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _by_rounding(
     if rounded is None:
         return None
     keep, sites, off = rounded
-    keep[keep] = _certain(columns.subset(keep), sites[keep])
+    keep[keep] = _certain(columns, keep, sites[keep])
     return _Found(keep=keep, sites=sites, correction_px=off)
 
 
@@ -162,20 +162,21 @@ def _by_growing(
     """Sites of a lattice looked for from nothing."""
     pool, patch = _best_pool(columns, places, shape)
     chosen = np.flatnonzero(pool)[patch.keep]
-    mine, kept = places[chosen], columns.subset(chosen)
+    mine, bright = places[chosen], columns.amplitude[chosen]
     sites = np.zeros((len(places), 3), np.int64)
-    sites[chosen] = _crystal(patch.growth.sites[patch.keep], mine, kept.amplitude, previous)
+    sites[chosen] = _crystal(patch.growth.sites[patch.keep], mine, bright, previous)
     keep = np.zeros(len(places), bool)
-    keep[chosen] = _certain(kept, sites[chosen])
+    keep[chosen] = _certain(columns, chosen, sites[chosen])
     correction = np.zeros((len(places), 2))
     correction[chosen] = mine - patch.growth.propagated_px[patch.keep]
     return _Found(keep=keep, sites=sites, correction_px=correction)
 
 
-def _certain(columns: "AtomColumns", sites: Integers) -> Booleans:
-    """Which of these are columns beyond doubt, and one each."""
-    alike = not_less(sites, columns.amplitude) & not_less(sites, 1 / columns.sigma_px)
-    return np.asarray(alike & (columns.confidence >= LEAST_CONFIDENCE))
+def _certain(columns: "AtomColumns", rows: Integers | Booleans, sites: Integers) -> Booleans:
+    """Tell which of these rows are columns beyond doubt, and one each."""
+    sure = columns.confidence[rows] >= LEAST_CONFIDENCE
+    bright = not_less(sites, columns.amplitude[rows])
+    return np.asarray(sure & bright & not_less(sites, 1 / columns.sigma_px[rows]))
 
 
 def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers:
@@ -408,4 +409,4 @@ def _variance(columns: "AtomColumns") -> Array:
 def _weights(columns: "AtomColumns") -> Array:
     """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
     variance = _variance(columns)
-    return np.asarray(1 / (variance + np.median(variance)))
+    return np.asarray(1 / (variance + middle(variance)))

@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion.lattice.indexed import Lattice
+from nion_distortion.lattice.refinement import MEDIAN_LENGTH, middle
 
 __all__ = ["rounded_sites"]
 
@@ -55,12 +56,11 @@ def rounded_sites(
     nearest = _nearest_sites(previous)
     central = _central(places_px, shape_px)
     origin = _moved(places_px[central], amplitude[central], table, NEAR * nearest)
-    for _ in range(2):
-        sites, off = _rounded(places_px, origin, *table)
-        origin = origin + np.median(off, axis=0)
+    off = _rounded(places_px, origin, *table)[1]
+    origin = origin + np.array([middle(off[:, 0].copy()), middle(off[:, 1].copy())])
     sites, off = _rounded(places_px, origin, *table)
-    size = np.hypot(off[:, 0], off[:, 1])
-    limit = min(OUTLIER * float(np.median(size)) / 1.1774, FARTHEST * nearest)
+    size = np.sqrt(off[:, 0] ** 2 + off[:, 1] ** 2)
+    limit = min(OUTLIER * middle(size) / MEDIAN_LENGTH, FARTHEST * nearest)
     keep = size <= limit
     _drop_twins(sites, size, keep)
     fits = _everywhere(places_px, keep, shape_px) and _first_is_brightest(sites, amplitude, keep)
@@ -151,5 +151,6 @@ def _everywhere(places: Array, keep: Booleans, shape: tuple[int, int]) -> bool:
 def _first_is_brightest(sites: Integers, amplitude: Array, keep: Booleans) -> bool:
     """Whether no sublattice outshines the first: else they are taken for each other."""
     bright, names = amplitude[keep], sites[keep, 2]
-    levels = [float(np.median(bright[names == s])) for s in np.unique(names)]
-    return names.min() == 0 and levels[0] >= 0.9 * max(levels)
+    there = np.bincount(names)
+    levels = [middle(bright[names == s]) for s in np.flatnonzero(there)]
+    return bool(there[0] > 0 and levels[0] >= 0.9 * max(levels))
