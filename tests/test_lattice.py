@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lattice_cases import CRYSTALS, Case, FakeColumns, Scan, judged, random_case
 from scipy.optimize import minimize
+from scipy.spatial import cKDTree
 
 from benchmarks.indexing import wrong_indices
 from nion_distortion.frame import UnusableFrameError
@@ -22,8 +23,10 @@ from nion_distortion.lattice import (
     refine_lattice,
 )
 from nion_distortion.lattice.basis import primitive, reduced, same_lattice
-from nion_distortion.lattice.cells import canonical_cell
+from nion_distortion.lattice.cells import canonical_cell, not_less
 from nion_distortion.lattice.growth import grow
+from nion_distortion.lattice.neighbours import column_spacing_px, count_within, vectors_within
+from nion_distortion.lattice.refinement import fit_motif
 from nion_distortion.lattice.rounding import _rounded
 
 few = settings(max_examples=12, deadline=None, derandomize=True)
@@ -343,6 +346,52 @@ def test_growing_agrees_with_plain_rounding_where_nothing_is_distorted() -> None
     whole = np.rint(cells - lattice.motif[nearest]).astype(int)
     np.testing.assert_array_equal(growth.sites[:, 2], nearest)
     np.testing.assert_array_equal(growth.sites[:, :2], whole)
+
+
+def test_neighbour_kernels_agree_with_a_k_d_tree() -> None:
+    rng = np.random.default_rng(0)
+    places = rng.uniform(0, 200, (600, 2))
+    chosen, counted = rng.random(600) < 0.5, rng.random(600) < 0.7
+    tree = cKDTree(places[counted])
+    expected = tree.query_ball_point(places, 17.0, return_length=True) - counted
+    np.testing.assert_array_equal(
+        count_within(places, chosen, counted, 17.0), np.where(chosen, expected, 0)
+    )
+    start, step = vectors_within(places[:40], places, 12.0)
+    length = np.hypot(*(places[:40, None] - places).T).T
+    pairs = np.argwhere((length <= 12.0) & (length > 0))
+    np.testing.assert_array_equal(start, pairs[:, 0])
+    np.testing.assert_array_equal(step, places[pairs[:, 1]] - places[pairs[:, 0]])
+    eighth = np.asarray(cKDTree(places).query(places[::10], 9)[0])[:, 8]
+    spacing = np.sqrt(float(np.median(eighth**2)) * np.pi / 8.5)
+    assert column_spacing_px(places) == pytest.approx(spacing)
+
+
+def test_motif_fit_agrees_with_least_squares() -> None:
+    rng = np.random.default_rng(2)
+    cells, sublattice = rng.integers(-9, 10, (400, 2)), rng.integers(0, 3, 400)
+    basis, motif = np.array([[9.0, 1.0], [-2.0, 10.0]]), np.array([[0, 0], [0.3, 0.4], [0.5, 0.9]])
+    seen = 70 + (cells + motif[sublattice]) @ basis + rng.normal(0, 0.1, (400, 2))
+    seen[:9] += 3
+    weights = rng.uniform(0.5, 2, 400)
+    origin, fitted, places, robust = fit_motif(cells, sublattice, seen, weights)
+    assert robust[:9].max() == 0
+    design = np.column_stack([sublattice[:, None] == np.arange(3), cells]).astype(float)
+    root = np.sqrt(weights * robust)[:, None]
+    plain = np.linalg.lstsq(design * root, seen * root, rcond=None)[0]
+    np.testing.assert_allclose(np.vstack([origin, fitted]), plain[[0, 3, 4]], atol=1e-3)
+    np.testing.assert_allclose(origin + places @ fitted, plain[:3], atol=2e-3)
+
+
+def test_dim_and_broad_columns_are_told_from_their_neighbours() -> None:
+    rng = np.random.default_rng(3)
+    cells = np.mgrid[0:20, 0:20].reshape(2, -1).T
+    sites = np.column_stack([cells, np.zeros(400, int)])
+    size = rng.normal(10, 0.3, 400)
+    size[[45, 210, 333]] = 3.0
+    assert np.flatnonzero(~not_less(sites, size)).tolist() == [45, 210, 333]
+    step = np.where(cells[:, 0] < 10, 4.0, 10.0) * rng.normal(1, 0.02, 400)
+    assert not_less(sites, step).all()
 
 
 def test_rounding_kernel_agrees_with_numpy() -> None:

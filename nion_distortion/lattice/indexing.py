@@ -274,7 +274,9 @@ def _grown(places: Array, variance: Array, centre: Array, basis: Array) -> _Patc
 
 def _seed(places: Array, centre: Array, basis: Array, motif: Array) -> tuple[int, int] | None:
     """Find the column nearest the centre that is where the motif has one, and its sublattice."""
-    nearest = np.argsort(((places - centre) ** 2).sum(1), kind="stable")[:12]
+    square = ((places - centre) ** 2).sum(1)
+    nearest = np.argpartition(square, 12)[:12]
+    nearest = nearest[np.argsort(square[nearest])]
     step = ((places[nearest] - centre) @ np.linalg.inv(basis))[:, None] - motif
     step -= np.rint(step)
     off = np.hypot(*np.moveaxis(step @ basis, -1, 0))
