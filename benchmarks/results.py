@@ -227,8 +227,9 @@ def in_readme(readme: str, results: str) -> str:
         The README with what stood between the markers replaced.
     """
     rows = {row[0]: row for row in rows_of(results)}
-    wanted = [(rows[name][1], rows[name][3], rows[name][2]) for name in IN_README]
-    lines = [_row(("what", "measured", "target")), _row(("---", "---", "---")), *map(_row, wanted)]
+    wanted = [[rows[name][column] for column in (1, 3, 2, 4)] for name in IN_README]
+    head = _row(("what", "measured", "target", ""))
+    lines = [head, _row(["---"] * 4), *map(_row, wanted)]
     before, rest = readme.split(MARKERS[0])
     after = rest.split(MARKERS[1])[1]
     return "\n".join([before + MARKERS[0], *lines, MARKERS[1]]) + after
