@@ -23,9 +23,6 @@ MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 FRAME_DECAYS = (0.01, 0.03, 0.1)
 """Decay of the first lines after the slow coil's return, in frame heights."""
 
-COLUMN_SIGMA_NM = 0.05
-"""Half width of an atomic column's picture: a typical one, as only its order matters."""
-
 TIME_NODES = 5
 """Places in a line between which the walk is interpolated by a polynomial; exact to 1e-6."""
 
@@ -89,8 +86,6 @@ class Basis:
         Functions of scan time for what one frame's beam did; at most one for each row of columns.
     decay : float, default: 0.03
         Length of the line fly-back, in line lengths.
-    column_sigma_px : float, default: 0
-        Half width of a column: what the beam does on single lines moves it less.
     terms : frozenset of str
         The terms to use.
     """
@@ -100,7 +95,6 @@ class Basis:
     walk_modes: int
     terms: frozenset[Any]
     decay: float = 0.03
-    column_sigma_px: float = 0.0
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
     slices: dict[str, slice] = field(init=False, repr=False, compare=False)
@@ -132,7 +126,6 @@ class Basis:
             shape_px=settings.shape_px,
             period_px=settings.line_period_px,
             walk_modes=modes if "scan_time" in terms else 0,
-            column_sigma_px=COLUMN_SIGMA_NM / settings.pixel_size_nm,
             terms=terms,
         )
 

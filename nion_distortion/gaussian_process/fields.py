@@ -16,11 +16,7 @@ from nion_distortion.distortion import (
 )
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
-from nion_distortion.gaussian_process.hyperparameters import (
-    Hyperparameters,
-    jitter_shape,
-    prior_variances,
-)
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
 from nion_distortion.gaussian_process.weights import Posterior
 
 __all__ = ["FieldEstimate", "estimate_field"]
@@ -175,8 +171,8 @@ def _quadratic_form(design: Array, covariance: Array) -> Array:
 def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: Array) -> Array:
     """Prior variance of W_k's functions that stay, and of jitter between the rows, (2, nodes)."""
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
-    unseen = max(1.0 - jitter_shape(basis).sum(), 0.0) * bool(basis.walk_modes)
-    jitter = hyperparameters.jitter_px2() * unseen
+    resolved = basis.walk_modes / basis.interval_lines
+    jitter = hyperparameters.jitter_px2() * max(1.0 - resolved, 0.0) * bool(basis.walk_modes)
     moving = variances[:, basis.size - len(design) :] @ design**2
     result: Array = moving + jitter[:, None]
     return result

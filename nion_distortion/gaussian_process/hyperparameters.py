@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.gaussian_process.basis import FRAME_DECAYS, LINE_MODES, SLOPE_MODES, Basis
 
-__all__ = ["DECAYS", "Hyperparameters", "LogNormal", "jitter_shape", "prior_variances"]
+__all__ = ["DECAYS", "Hyperparameters", "LogNormal", "prior_variances"]
 
 Array = npt.NDArray[np.float64]
 
@@ -150,34 +150,8 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     walk, walk_slope = _walk_shape(basis, value["walk_length"])
     _add("walk", walk, "walk")
     slopes[NAMES.index("walk_length"), where["walk"]] = value["walk"] ** 2 * walk_slope
-    _add("walk", jitter_shape(basis), "jitter")
+    _add("walk", np.full(basis.walk_modes, 1 / basis.interval_lines), "jitter")
     return variances, slopes
-
-
-def jitter_shape(basis: Basis) -> Array:
-    """Share of the variance of a line's jitter that columns show in each function of W_k.
-
-    Parameters
-    ----------
-    basis : Basis
-        The functions.
-
-    Returns
-    -------
-    ndarray, shape (walk_modes,)
-        The rest is never seen, and stays in the picture.
-
-    Notes
-    -----
-    A column is moved by a mean over its lines: along y with the weights ``d^2 exp(-d^2 / 2 s^2)``
-    of its fit, d lines from its centre, whose Fourier transform is ``(1 - k^2 s^2) exp(-k^2 s^2 /
-    2)``. Taken for white as the columns show it, jitter along y came out at 0.55 of its size.
-    """
-    place = np.pi * np.arange(1, basis.walk_modes + 1) / basis.interval_lines
-    square = (place * basis.column_sigma_px) ** 2
-    seen = (1 - square) * np.exp(-0.5 * square)
-    shape: Array = seen**2 / basis.interval_lines
-    return shape
 
 
 def _unit_sum(shape: Array) -> Array:
