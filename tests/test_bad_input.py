@@ -189,6 +189,14 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: process_frame(frame_of(noise().poisson(3.0, (192, 192)))),
         "no columns stand out of the image's noise",
     ),
+    "fringes": (
+        lambda: process_frame(frame_of(50 + 20 * np.sin(X / 3) + noise().normal(size=X.shape))),
+        "the image shows fringes in one direction, not columns",
+    ),
+    "weak, turned fringes": (
+        lambda: process_frame(frame_of(noise().poisson(10 + 3 * np.sin(X / 3 + Y / 5)))),
+        "the image shows fringes in one direction, not columns",
+    ),
     "a ramp": (
         lambda: process_frame(frame_of(X + noise().normal(size=X.shape))),
         "no columns stand out of the image's noise",
