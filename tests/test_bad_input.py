@@ -191,11 +191,11 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "fringes": (
         lambda: process_frame(frame_of(50 + 20 * np.sin(X / 3) + noise().normal(size=X.shape))),
-        "the image shows fringes in one direction, not columns",
+        "the image changes in one direction only: it shows fringes or an edge, no columns",
     ),
     "weak, turned fringes": (
         lambda: process_frame(frame_of(noise().poisson(10 + 3 * np.sin(X / 3 + Y / 5)))),
-        "the image shows fringes in one direction, not columns",
+        "the image changes in one direction only: it shows fringes or an edge, no columns",
     ),
     "a ramp": (
         lambda: process_frame(frame_of(X + noise().normal(size=X.shape))),

@@ -77,7 +77,9 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     scaled = normalised(_checked(image))
     view = oriented(scaled)
     if _one_sidedness(view.band) > FRINGES:
-        raise UnusableFrameError("the image shows fringes in one direction, not columns")
+        raise UnusableFrameError(
+            "the image changes in one direction only: it shows fringes or an edge, no columns"
+        )
     view, begun = guessed(view, detect)
     view, fits, keep = _fitted(view, begun)
     if keep.sum() < FEWEST_COLUMNS:
