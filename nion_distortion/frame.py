@@ -84,7 +84,8 @@ class ScanSettings:
         shape = tuple(int(length) for length in self.shape_px)
         if len(shape) != 2 or min(shape) < SMALLEST_PX or max(shape) > LARGEST_PX:
             raise ValueError(
-                f"shape_px must be two lengths from {SMALLEST_PX} to {LARGEST_PX}, not {self.shape_px}"
+                f"shape_px must be two lengths from {SMALLEST_PX} to {LARGEST_PX}, "
+                f"not {self.shape_px}"
             )
         object.__setattr__(self, "shape_px", shape)
         as_positive("field_of_view_nm", self.field_of_view_nm)
