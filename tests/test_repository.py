@@ -220,7 +220,7 @@ def test_the_lines_of_use_do_what_the_readme_says(
     exec(first, names)
     exec(second, names)
 
-    assert re.fullmatch(r"off by \d+\.\d pm, now \d+\.\d\n", capsys.readouterr().out)
+    assert re.fullmatch(r"off by \d+\.\d pm, now \d+\.\d pm\n", capsys.readouterr().out)
     assert names["corrected"].image.shape == (256, 256)
     assert names["other"].unusable is None
     assert names["other"].field.kind == "stationary"
