@@ -74,6 +74,13 @@ def test_readme_sets_up_in_two_commands_and_ci_runs_one_of_them() -> None:
     assert 'bash -c "$test_command"' in script
 
 
+def test_what_the_documents_point_to_is_there() -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md"):
+        document = ROOT / name
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (document.parent / target).exists(), target
+
+
 def test_all_that_is_asked_for_is_pinned_within_its_range() -> None:
     wanted = requirements("options", "install_requires")
     for extra in ("swift", "test", "dev"):
