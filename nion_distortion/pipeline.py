@@ -23,8 +23,6 @@ from nion_distortion.options import Options, Term
 
 __all__ = ["FrameReport", "process_frame"]
 
-SMALLEST_PX = 64
-
 SMALLEST_CELL_NM, LARGEST_CELL_NM = 0.1, 5.0
 """Edges of a projected cell that a STEM resolves."""
 
@@ -115,7 +113,7 @@ def process_frame(
     if options.sample == "unknown":
         return _applied(frame, model, options)
     try:
-        columns = _columns(frame, options)
+        columns = find_columns(frame.image, detect=options.detect)
     except UnusableFrameError as reason:
         return replace(_applied(frame, model, options), unusable=str(reason))
     try:
@@ -150,20 +148,16 @@ def _check(frame: Frame, model: DistortionModel | None) -> None:
     names = model.settings.differences(frame.settings)
     if names:
         raise ValueError(f"the frame's settings differ from the model's in {', '.join(names)}")
+    if frame.altered is not None and model.basis.terms & FLYBACK:
+        raise ValueError(
+            f"the image is not the scan as it was made ({frame.altered}), so the model's fly-back "
+            "does not hold for it"
+        )
 
 
 def _identity(frame: Frame) -> str:
     """Name a frame, also where nobody else did: its own field must say whose it is."""
     return frame.frame_id or f"frame {frame.index}"
-
-
-def _columns(frame: Frame, options: Options) -> AtomColumns:
-    if min(frame.image.shape) < SMALLEST_PX:
-        ny, nx = frame.image.shape
-        raise UnusableFrameError(
-            f"the image is {ny} x {nx} pixels; at least {SMALLEST_PX} x {SMALLEST_PX} are needed"
-        )
-    return find_columns(frame.image, detect=options.detect)
 
 
 def _terms(frame: Frame, options: Options) -> frozenset[Term]:

@@ -203,11 +203,11 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "63 pixels": (
         lambda: process_frame(frame_of(good()[:63, :63])),
-        "the image is 63 x 63 pixels; at least 64 x 64 are needed",
+        "the image has 63 x 63 pixels: at least 64 x 64 are needed",
     ),
     "twenty lines": (
         lambda: process_frame(frame_of(good()[:20])),
-        "the image is 20 x 192 pixels; at least 64 x 64 are needed",
+        "the image has 20 x 192 pixels: at least 64 x 64 are needed",
     ),
     "a frame that was stopped": (
         lambda: process_frame(frame_of(np.where(Y < 60, good(), 0.0))),

@@ -60,6 +60,20 @@ def test_strong_flyback_is_removed_from_a_small_frame(sign: int) -> None:
     assert 1 - (left**2).sum() / (raw**2).sum() > 0.995
 
 
+def test_columns_far_off_do_not_bend_a_frame_that_has_a_model() -> None:
+    machine = microscope(flyback())
+    model = model_of(machine)[0]
+    samples, lattice, _ = sampled(machine, index=1)
+    seen = samples.observed_px.copy()
+    seen[::150] += [3.0, 0.0]
+    clean = model.updated(samples, lattice)
+    spoilt = model.updated(replace(samples, observed_px=seen), lattice)
+    change = spoilt.stationary_field().displacement_px - clean.stationary_field().displacement_px
+    assert np.sqrt(np.mean(change**2)) < 0.02
+    assert not spoilt.last.robust[::150].any()
+    assert np.mean(clean.last.robust) > 0.99
+
+
 def test_too_few_columns_are_refused() -> None:
     samples, lattice, _ = sampled(microscope(ScanErrors()))
     few_of_them = {
@@ -239,6 +253,18 @@ def test_a_lattice_that_grows_about_the_centre_does_not_drift() -> None:
     drift = follow_drift(None, lattice_at(np.zeros(2)), CENTRE, 0.0)
     grown = np.c_[CENTRE + 1.01 * (np.array([5.0, 6.0]) - CENTRE), 1.01 * CELL]
     np.testing.assert_allclose(follow_drift(drift, grown, CENTRE, 1.0).offset_px, 0, atol=1e-9)
+
+
+def test_a_change_of_drift_is_told_by_the_lattice_of_one_frame() -> None:
+    lines, step = 2 * CENTRE[0] + 1, np.array([1.0, 9.6])  # 0.8 of a cell, along x
+    drift = follow_drift(None, lattice_at(np.zeros(2)), CENTRE, 0.0)
+    sheared = lattice_at(step)
+    shear = np.eye(2) + np.outer(step / lines, [1.0, 0.0])
+    sheared[:, 1:] = shear @ sheared[:, 1:]
+    sheared[:, 0] = CENTRE + step + shear @ (sheared[:, 0] - CENTRE - step)
+    drift = follow_drift(drift, sheared, CENTRE, 1.0)
+    np.testing.assert_allclose(drift.step_px + drift.offset_px, 0, atol=1e-9)
+    assert drift.ambiguous  # more than 0.35 of a cell, so said rather than told short by a cell
 
 
 def test_drift_cannot_be_altered() -> None:

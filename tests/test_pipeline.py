@@ -232,7 +232,7 @@ def test_a_small_frame_is_refused_with_its_size() -> None:
     settings = ScanSettings(shape_px=(63, 80), field_of_view_nm=3.0)
     image = np.random.default_rng(0).poisson(20, (63, 80)).astype(np.float32)
     report = process_frame(Frame(image=image, settings=settings))
-    assert report.unusable == "the image is 63 x 80 pixels; at least 64 x 64 are needed"
+    assert report.unusable == "the image has 63 x 80 pixels: at least 64 x 64 are needed"
 
 
 def test_a_model_of_another_scan_is_refused_by_name() -> None:
@@ -357,3 +357,13 @@ def test_gain_and_offset_of_the_detector_change_nothing() -> None:
     both = report.field.valid & again.field.valid
     off = (again.field.displacement_px - report.field.displacement_px)[:, both]
     assert np.abs(off).max() < 0.02
+
+
+def test_an_altered_image_is_not_corrected_by_a_models_flyback() -> None:
+    report, good = first()
+    cropped = replace(good.frame, provenance={"altered": "cropped"})
+    with pytest.raises(ValueError, match=r"not the scan as it was made \(cropped\)"):
+        process_frame(cropped, model=report.model)
+    alone = process_frame(cropped)
+    assert alone.model is not None
+    assert not alone.model.basis.terms & {"line_flyback", "frame_flyback"}

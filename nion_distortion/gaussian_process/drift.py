@@ -70,7 +70,14 @@ def follow_drift(
     Returns
     -------
     Drift
-        With the step, modulo a lattice vector, that is nearest to the last one.
+        With the step, modulo a lattice vector, that is nearest to the expected one.
+
+    Notes
+    -----
+    A drift that changes also shears the lattice along the slow axis, so the change of A_k from
+    frame to frame predicts the change of the step. A drift that was there from the first frame on
+    cannot be told from the lattice itself while that is free: of it only the part within half a
+    cell a frame is seen.
     """
     if previous is None:
         zero = np.zeros(2)
@@ -79,6 +86,7 @@ def follow_drift(
     if time_s is not None and previous.time_s is not None:
         interval = time_s - previous.time_s
     expected = _expected_step(previous, interval)
+    expected = expected + _change_in_frame(previous.lattice_px, lattice_px, 2 * centre_px[0] + 1)
     step = _motion(previous.lattice_px, lattice_px, centre_px)
     cells = np.linalg.inv(lattice_px[:, 1:])
     step = step - lattice_px[:, 1:] @ np.rint(cells @ (step - expected))
@@ -100,6 +108,13 @@ def _motion(before: Array, after: Array, centre_px: Array) -> Array:
     """Motion of the crystal point that stood at the centre."""
     point = np.linalg.solve(before[:, 1:], centre_px - before[:, 0])
     result: Array = after @ np.r_[1.0, point] - centre_px
+    return result
+
+
+def _change_in_frame(before: Array, after: Array, lines: float) -> Array:
+    """Change of the sample's motion during a frame, from what it does to the slow axis."""
+    change = after[:, 1:] @ np.linalg.inv(before[:, 1:]) - np.eye(2)
+    result: Array = change[:, 0] * lines
     return result
 
 

@@ -44,6 +44,9 @@ MOST_PASSES, STANDS_STILL_PX = 6, 0.01
 GUARD_PX = 3.0
 """Early predictions are held this close to the column."""
 
+MEDIAN_LENGTH = 1.177
+"""Median length of a vector whose components are normal with unit variance."""
+
 ROBUST_FROM, ROBUST_TO = 4.0, 8.0
 """Columns this many standard deviations off count less, and not at all."""
 
@@ -302,7 +305,7 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
         lattice_px=lattice,
         predicted_px=predicted,
         jacobian=jacobian,
-        robust=np.ones(n),
+        robust=_robust_weights(((seen - predicted) ** 2).sum(axis=1) / _covariance(samples)),
     )
 
 
@@ -413,19 +416,23 @@ def _renewed(
         predicted = np.clip(predicted, seen - GUARD_PX, seen + GUARD_PX)
     residual = linearised.residual_px(fit.basis, fit.posterior.mean)
     variance = _covariance(samples) + fit.hyperparameters.floor_px**2
-    full = _weights(variance, state.jacobian)
-    off = np.sqrt(np.einsum("na,nab,nb->n", residual, full, residual))
-    typical = max(float(np.median(off)) / 1.177, 1.0)  # median of a 2-D Gaussian's length
-    off /= typical
-    robust = np.where(off < ROBUST_FROM, 1.0, (ROBUST_FROM / np.maximum(off, ROBUST_FROM)) ** 2)
-    robust[off > ROBUST_TO] = 0.0
+    off = np.einsum("na,nab,nb->n", residual, _weights(variance, state.jacobian), residual)
     return replace(
         state,
         lattice_px=fit.lattice_px,
         predicted_px=predicted,
         jacobian=jacobian,
-        robust=robust,
+        robust=_robust_weights(off),
     )
+
+
+def _robust_weights(off2: Array) -> Array:
+    """Weigh columns by their squared distance from the prediction, in their own variances."""
+    off = np.sqrt(off2)
+    off /= max(float(np.median(off)) / MEDIAN_LENGTH, 1.0)
+    weights = np.where(off < ROBUST_FROM, 1.0, (ROBUST_FROM / np.maximum(off, ROBUST_FROM)) ** 2)
+    weights[off > ROBUST_TO] = 0.0
+    return weights
 
 
 def _floor(
