@@ -16,9 +16,13 @@ from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Resample
 
-__all__ = ["CorrectedFrame", "correct_frame"]
+__all__ = ["SIGN_CONVENTION", "CorrectedFrame", "correct_frame"]
 
-CONVENTION = "corrected[u] = raw[u + displacement_px(u)], (y, x), pixel centres at integers"
+SIGN_CONVENTION = (
+    "corrected[u] = raw[u + displacement_px(u)]; displacement = observed - ideal; "
+    "vectors and positions are (y, x), pixel centres at integers"
+)
+"""Written into every result."""
 
 POLE = np.sqrt(3.0) - 2.0
 """Pole of the cubic B-spline's prefilter."""
@@ -229,7 +233,7 @@ def _record(field: DistortionField, resample: Resample) -> dict[str, object]:
         "reference": field.reference,
         "frame_id": field.frame_id,
         "resample": resample,
-        "convention": CONVENTION,
+        "convention": SIGN_CONVENTION,
         "versions": {"nion_distortion": _version("nion-distortion"), "numpy": np.__version__},
     }
 

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import h5py
 import numpy as np
@@ -18,18 +18,10 @@ import numpy.typing as npt
 from rsciio import digitalmicrograph, emd, hspy, tia, tiff
 
 from nion_distortion._validation import as_positive
+from nion_distortion.correction import SIGN_CONVENTION, CorrectedFrame
 from nion_distortion.frame import ALTERED, LARGEST_PX, SMALLEST_PX, Frame, ScanSettings
 
-if TYPE_CHECKING:
-    from nion_distortion.correction import CorrectedFrame
-
-__all__ = ["SIGN_CONVENTION", "read_frames", "write_corrected"]
-
-SIGN_CONVENTION = (
-    "corrected[u] = raw[u + displacement_px(u)]; displacement = observed - ideal; "
-    "vectors and positions are (y, x)"
-)
-"""Written into every result."""
+__all__ = ["read_frames", "swift_settings", "write_corrected"]
 
 NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0.1, "å": 0.1,
                "nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "um": 1e3, "micron": 1e3,
@@ -39,6 +31,24 @@ NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0
 
 ALTERED_WORDS = ("align", "average", "binned", "crop", "fft", "filter", "rotated", "wiener")
 """Words in a title that tell that an image was computed from scans."""
+
+SWIFT_OTHER_PATHS = ("external_scan_mode", "serpentine", "interlaced", "snake_scan")
+"""Parameters of Nion Swift that say, when set, that the beam did not go line by line."""
+
+SWIFT_RENAMED = {
+    "pixel_size", "fov_nm", "fov_size_nm", "pixel_time_us", "line_time_us", "flyback_time_us",
+    "flyback_pixels", "rotation_rad", "rotation_deg", "ac_line_sync", "ac_frame_sync",
+    "subscan_pixel_size", "subscan_fractional_size", "subscan_fractional_center",
+}  # fmt: skip
+"""Parameters of Nion Swift that have a field of their own in ``ScanSettings``."""
+
+SWIFT_PROVENANCE = {
+    "center_nm", "center_x_nm", "center_y_nm", "channel_id", "channel_index", "channel_modifier",
+    "channel_name", "channel_override", "channel_variant", "enabled_channel_indexes", "defocus",
+    "defocus_nm", "stage_position_m", "valid_rows", "data_valid", "frame_index", "frame_number",
+    "frame_start_s", "frame_time_s", "scan_id", "view_id", "timestamp", "time_stamp",
+}  # fmt: skip
+"""Reported with a frame, but no part of what its distortion is stationary under."""
 
 SQUARE_WITHIN = 5e-3
 """Sides of a pixel that differ by less count as equal."""
@@ -217,11 +227,10 @@ def _settings(name: str, recording: _Recording, field_of_view_nm: float | None) 
 
 def _pixel_size_nm(name: str, steps: tuple[tuple[float, str], ...]) -> float:
     """Side of the pixel from (scale, unit) of y and x."""
-    units = {unit.strip().lower().replace("\u03bc", "\u00b5") for _, unit in steps}
+    units = {_plain_unit(unit) for _, unit in steps}
     if any("1/" in unit.replace(" ", "") or "rad" in unit or "^-1" in unit for unit in units):
         raise ValueError(f"{name} is a diffraction pattern: its axes are in {units.pop()}")
-    sides = [abs(scale) * NM_PER_UNIT.get(unit.strip().lower().replace("\u03bc", "\u00b5"), 0.0)
-             for scale, unit in steps]  # fmt: skip
+    sides = _sides_nm(steps)
     if len(sides) != 2 or not all(math.isfinite(side) and side > 0 for side in sides):
         raise ValueError(f"{name} has no pixel size; give the field of view (--fov-nm)")
     if abs(sides[0] / sides[1] - 1) > SQUARE_WITHIN:
@@ -229,6 +238,15 @@ def _pixel_size_nm(name: str, steps: tuple[tuple[float, str], ...]) -> float:
             f"{name} has pixels of {sides[0]:.4g} nm by {sides[1]:.4g} nm; they must be square"
         )
     return float(np.mean(sides))
+
+
+def _sides_nm(steps: tuple[tuple[float, str], ...]) -> list[float]:
+    """Sides of a pixel; zero where the unit is no length."""
+    return [abs(scale) * NM_PER_UNIT.get(_plain_unit(unit), 0.0) for scale, unit in steps]
+
+
+def _plain_unit(unit: str) -> str:
+    return unit.strip().lower().replace("\u03bc", "\u00b5")
 
 
 def _mark_of(file: Path) -> str:
@@ -471,39 +489,149 @@ def _swift_recording(array: Any, properties: Mapping[str, Any]) -> _Recording:
     inner = properties.get("data_source") or properties
     axes = inner.get("dimensional_calibrations") or inner.get("spatial_calibrations") or []
     metadata = inner.get("metadata") or properties.get("metadata") or {}
-    steps = [(float(axis.get("scale", 1.0)), str(axis.get("units") or "")) for axis in axes[-2:]]
+    title = str(properties.get("title") or inner.get("title") or "")
+    reported = _swift_reported(metadata)
+    _refuse_other_paths(reported)
+    shape = (int(array.shape[-2]), int(array.shape[-1])) if len(array.shape) > 1 else (0, 0)
+    steps = tuple((float(axis.get("scale", 1.0)), str(axis.get("units") or "")) for axis in axes)
+    known = swift_settings(metadata, shape)
+    if _recalibrated(steps[-2:], known.get("field_of_view_nm"), shape):
+        del known["field_of_view_nm"]  # the operator's word, or no length at all
+    altered = _alteration(title, {}, shape) or _swift_alteration(reported, shape)
     return _Recording(
         shape=tuple(array.shape),
         dtype=array.dtype,
         load=_one_of(array),
-        steps=tuple(steps),
-        settings=_known_to_swift(metadata),
+        steps=steps[-2:],
+        settings=known,
         channel=str(_tag(metadata, "hardware_source", "channel_name") or ""),
-        provenance=_told(title=properties.get("title") or inner.get("title")),
+        provenance=_told(title=title or None) | ({ALTERED: altered} if altered else {}),
     )
 
 
-def _known_to_swift(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    device = _tag(metadata, "scan", "scan_device_properties") or {}
+def _recalibrated(
+    steps: tuple[tuple[float, str], ...], field_of_view_nm: float | None, shape: tuple[int, int]
+) -> bool:
+    """Whether an item's own calibration says something else than the scan did."""
+    if field_of_view_nm is None or not any(unit for _, unit in steps):
+        return False
+    sides = _sides_nm(steps)
+    return any(abs(side * max(shape) / field_of_view_nm - 1) > SQUARE_WITHIN for side in sides)
+
+
+def _swift_reported(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the scan device said; of old items, what the host kept of it."""
+    device = _tag(metadata, "scan", "scan_device_properties")
+    if device:
+        return dict(device)
     source = _tag(metadata, "hardware_source") or {}
-    dwell_us = _positive(source.get("pixel_time_us"))
-    flyback_us = _positive(device.get("flyback_time_us"))
-    if flyback_us is None and dwell_us is not None:
-        flyback_us = _positive(device.get("flyback_pixels"), dwell_us)
     return _told(
-        dwell_time_us=dwell_us,
-        flyback_time_us=flyback_us,
-        line_time_us=_positive(device.get("line_time_us")),
-        high_tension_v=_positive(_tag(metadata, "instrument", "high_tension")),
-        line_sync=device.get("ac_line_sync"),
-        frame_sync=device.get("ac_frame_sync"),
-        rotation_rad=_number(_tag(metadata, "scan", "rotation")),
-        device_id=_tag(metadata, "scan", "hardware_source_id"),
+        pixel_time_us=source.get("pixel_time_us"), rotation_rad=_tag(metadata, "scan", "rotation")
     )
+
+
+def _refuse_other_paths(reported: Mapping[str, Any]) -> None:
+    for name in SWIFT_OTHER_PATHS:
+        if reported.get(name):
+            raise _RefusedError(
+                f"the beam did not scan line by line ({name} is {reported[name]}), "
+                "so the time of each pixel is not known and nothing can be corrected"
+            )
+    if reported.get("calibration_style") == "time":
+        raise _RefusedError("the scan was made in time, not in space; it shows no crystal")
+
+
+def _scanned_px(reported: Mapping[str, Any], shape: tuple[int, int]) -> tuple[int, int]:
+    """Lines and pixels that the device scanned; the image's own where it did not say."""
+    told = reported.get("subscan_pixel_size") or reported.get("pixel_size") or shape
+    return int(told[0]), int(told[1])
+
+
+def _swift_alteration(reported: Mapping[str, Any], shape: tuple[int, int]) -> str:
+    scanned = _scanned_px(reported, shape)
+    if scanned == shape:
+        return ""
+    return f"it was cropped or binned: the scan had {scanned[0]} x {scanned[1]} pixels"
+
+
+def swift_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
+    """Translate the scan's metadata, as Nion Swift keeps them, to our words and units.
+
+    Parameters
+    ----------
+    metadata : Mapping
+        Metadata of an image.
+    shape : tuple of int
+        Its shape, (ny, nx).
+
+    Returns
+    -------
+    dict
+        Arguments of `ScanSettings`, those that the device reported; the field of view and the
+        place of a sub-scan only where the image is the whole scan.
+    """
+    reported = _swift_reported(metadata)
+    extra = sorted(set(reported) - SWIFT_RENAMED - SWIFT_PROVENANCE)
+    return _told(
+        **_swift_timing(reported, _scanned_px(reported, shape)[1], shape[1]),
+        **(_swift_extent(reported, shape) if not _swift_alteration(reported, shape) else {}),
+        rotation_rad=_swift_rotation_rad(reported),
+        line_sync=_truth(reported.get("ac_line_sync")),
+        frame_sync=_truth(reported.get("ac_frame_sync")),
+        high_tension_v=_positive(_tag(metadata, "instrument", "high_tension")),
+        device_id=_tag(metadata, "scan", "hardware_source_id"),
+        extra=tuple((name, _hashable(reported[name])) for name in extra),
+    )
+
+
+def _swift_extent(reported: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
+    """Return the longer side of the image in nm, and where it lies in its context."""
+    fov_nm = _positive(reported.get("fov_nm"))
+    context = tuple(int(length) for length in reported.get("pixel_size") or shape)
+    if fov_nm is None or not reported.get("subscan_pixel_size"):
+        return {"field_of_view_nm": fov_nm}
+    size = reported.get("subscan_fractional_size") or (1.0, 1.0)
+    center = reported.get("subscan_fractional_center") or (0.5, 0.5)
+    pixel_nm = size[1] * context[1] * fov_nm / max(context) / shape[1]
+    top, left = (round((center[i] - size[i] / 2) * context[i]) for i in range(2))
+    return {"field_of_view_nm": pixel_nm * max(shape), "subscan_px": (*context, top, left)}
+
+
+def _swift_timing(reported: Mapping[str, Any], scanned_px: int, width: int) -> dict[str, Any]:
+    """Dwell, fly-back and line time; the line time includes the fly-back."""
+    if width > scanned_px:  # interpolated: its pixels have no time of their own
+        return {}
+    dwell = _positive(reported.get("pixel_time_us"))
+    flyback, line = reported.get("flyback_time_us"), _positive(reported.get("line_time_us"))
+    pixels = reported.get("flyback_pixels")
+    if flyback is None and pixels is not None and dwell is not None:
+        flyback = pixels * dwell
+    if line is None and dwell is not None and flyback is not None:
+        line = scanned_px * dwell + (flyback if pixels is None else pixels * dwell)
+    return {"dwell_time_us": dwell, "flyback_time_us": flyback, "line_time_us": line}
+
+
+def _swift_rotation_rad(reported: Mapping[str, Any]) -> float:
+    in_radians = _number(reported.get("rotation_rad"))
+    if in_radians is not None:
+        return in_radians
+    return _number(reported.get("rotation_deg"), math.pi / 180) or 0.0
+
+
+def _truth(value: Any) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def _hashable(value: Any) -> object:
+    if isinstance(value, Mapping):
+        return tuple((str(key), _hashable(value[key])) for key in sorted(value, key=str))
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(item) for item in value)
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def write_corrected(
-    path: str | os.PathLike[str], corrected: "CorrectedFrame", *, overwrite: bool = False
+    path: str | os.PathLike[str], corrected: CorrectedFrame, *, overwrite: bool = False
 ) -> Path:
     """Write a corrected frame as HDF5 that HyperSpy and RosettaSciIO read.
 
@@ -554,7 +682,7 @@ def _replace(file: Path, content: memoryview) -> None:
         raise ValueError(f"{file} cannot be written: {error.strerror}") from error
 
 
-def _store_signal(store: h5py.File, corrected: "CorrectedFrame") -> None:
+def _store_signal(store: h5py.File, corrected: CorrectedFrame) -> None:
     store.attrs["file_format"], store.attrs["file_format_version"] = "HyperSpy", "3.1"
     title = f"corrected {corrected.frame_id}".strip()
     group = store.create_group(f"Experiments/{title.replace('/', '-')}")
@@ -580,7 +708,7 @@ def _store_signal(store: h5py.File, corrected: "CorrectedFrame") -> None:
         group.create_group(name)
 
 
-def _metadata(title: str, corrected: "CorrectedFrame") -> dict[str, Any]:
+def _metadata(title: str, corrected: CorrectedFrame) -> dict[str, Any]:
     settings = {item.name: getattr(corrected.settings, item.name) for item in fields(ScanSettings)}
     return {
         "General": {"title": title},

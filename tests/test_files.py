@@ -15,9 +15,10 @@ from nion.swift.model.HDF5Handler import HDF5Handler
 from nion.swift.model.NDataHandler import NDataHandler
 from rsciio import emd, hspy
 
-from nion_distortion.correction import CorrectedFrame
-from nion_distortion.files import SIGN_CONVENTION, read_frames, write_corrected
-from nion_distortion.frame import ScanSettings
+from nion_distortion.correction import SIGN_CONVENTION, CorrectedFrame
+from nion_distortion.files import read_frames, write_corrected
+from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.swift.source import scan_settings
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real micrographs are not here")
@@ -167,35 +168,149 @@ def test_a_plain_tiff_needs_the_field_of_view(tmp_path: Path) -> None:
     assert read_frames(path, 2.4)[0].settings.pixel_size_nm == pytest.approx(0.1)
 
 
-SWIFT_PROPERTIES = {
-    "title": "HAADF scan",
-    "dimensional_calibrations": [{"offset": 0.0, "scale": 0.02, "units": "nm"}] * 2,
-    "metadata": {
-        "instrument": {"high_tension": 100000.0},
-        "scan": {
-            "hardware_source_id": "superscan", "rotation": 0.25,
-            "scan_device_properties": {"flyback_time_us": 40.0, "ac_line_sync": False},
-        },
-        "hardware_source": {"pixel_time_us": 2.0, "line_time_us": 32.0, "channel_name": "HAADF"},
-    },
+REPORTED: dict[str, Any] = {
+    "pixel_size": (16, 20), "fov_nm": 0.4, "pixel_time_us": 2.0, "flyback_pixels": 15,
+    "rotation_deg": 30.0, "center_nm": (1.0, 2.0), "ac_line_sync": True, "ac_frame_sync": False,
+    "beam_lag_us": 0.4, "blanker": {"mode": [1, 2]},
+}  # fmt: skip
+SUBSCAN: dict[str, Any] = {
+    "pixel_size": (32, 40), "fov_nm": 0.8, "subscan_pixel_size": (16, 20),
+    "subscan_fractional_size": (0.5, 0.5), "subscan_fractional_center": (0.25, 0.5),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("handler", [HDF5Handler, NDataHandler])
-def test_an_item_of_nion_swift_tells_its_scan(tmp_path: Path, handler: Any) -> None:
+def swift_metadata(**changes: object) -> dict[str, Any]:
+    device = {name: value for name, value in (REPORTED | changes).items() if value is not None}
+    return {
+        "instrument": {"high_tension": 100000.0},
+        "scan": {"hardware_source_id": "superscan", "scan_device_properties": device},
+        "hardware_source": {"pixel_time_us": 2.0, "line_time_us": 40.0, "channel_name": "HAADF"},
+    }
+
+
+def save_swift(
+    path: Path,
+    array: npt.NDArray[Any],
+    metadata: dict[str, Any],
+    *,
+    unit: str = "nm",
+    scale: float = 0.02,
+    title: str = "HAADF scan",
+) -> Path:
     now = datetime.datetime(2026, 1, 1)
-    path = tmp_path / ("item.h5" if handler is HDF5Handler else "item.ndata")
-    stored = handler(path)
-    stored.write_data(picture(), now)
-    stored.write_properties(SWIFT_PROPERTIES, now)
+    stored = (HDF5Handler if path.suffix == ".h5" else NDataHandler)(path)
+    stored.write_data(array, now)
+    axes = [{"offset": 0.0, "scale": scale, "units": unit}] * 2
+    properties = {"title": title, "dimensional_calibrations": axes, "metadata": metadata}
+    stored.write_properties(properties, now)
     stored.close()
+    return path
+
+
+def read_swift(folder: Path, array: npt.NDArray[Any], how: Any = None, **changes: object) -> Frame:
+    path = save_swift(folder / "item.ndata", array, swift_metadata(**changes), **(how or {}))
+    return read_frames(path)[0]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".ndata"])
+def test_an_item_of_nion_swift_tells_its_scan(tmp_path: Path, suffix: str) -> None:
+    path = save_swift(tmp_path / f"item{suffix}", picture(16, 20), swift_metadata())
     frame = read_frames(path)[0]
-    np.testing.assert_array_equal(frame.image, picture())
+    np.testing.assert_array_equal(frame.image, picture(16, 20))
     assert frame.channel == "HAADF"
+    assert frame.altered is None
     assert frame.settings == ScanSettings(
-        shape_px=(16, 16), field_of_view_nm=0.32, dwell_time_us=2.0, flyback_time_us=40.0,
-        high_tension_v=1e5, line_sync=False, rotation_rad=0.25, device_id="superscan",
+        shape_px=(16, 20), field_of_view_nm=0.4, dwell_time_us=2.0, flyback_time_us=30.0,
+        line_time_us=70.0, high_tension_v=1e5, line_sync=True, frame_sync=False,
+        rotation_rad=np.pi / 6, device_id="superscan",
+        extra=(("beam_lag_us", 0.4), ("blanker", (("mode", (1, 2)),))),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"flyback_time_us": 0.0, "flyback_pixels": None},
+        {"flyback_time_us": 31.0},
+        {"line_time_us": 75.0, "rotation_rad": 0.1},
+        {"pixel_time_us": None, "ac_line_sync": None},
+        SUBSCAN,
+    ],
+)
+def test_a_saved_item_has_the_settings_of_its_live_scan(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    saved = read_swift(tmp_path, picture(16, 20), **changes).settings
+    assert saved == scan_settings(swift_metadata(**changes), (16, 20))
+
+
+def test_an_item_that_only_the_host_described_tells_what_it_can(tmp_path: Path) -> None:
+    old = {"scan": {"rotation": 0.25}, "hardware_source": {"pixel_time_us": 2.0}}
+    frame = read_frames(save_swift(tmp_path / "item.ndata", picture(), old))[0]
+    assert frame.settings == ScanSettings(
+        shape_px=(16, 16), field_of_view_nm=0.32, dwell_time_us=2.0, rotation_rad=0.25
+    )
+    assert frame.altered is None
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("", 1.0), ("pm", 20.0)])
+def test_an_items_own_calibration_may_agree_or_be_absent(
+    tmp_path: Path, unit: str, scale: float
+) -> None:
+    frame = read_swift(tmp_path, picture(16, 20), {"unit": unit, "scale": scale})
+    assert frame.settings.field_of_view_nm == 0.4
+
+
+def test_an_item_that_was_calibrated_anew_keeps_that(tmp_path: Path) -> None:
+    frame = read_swift(tmp_path, picture(16, 20), {"scale": 0.021})
+    assert frame.settings.pixel_size_nm == pytest.approx(0.021)
+
+
+def test_a_transform_of_a_scan_is_still_a_diffraction_pattern(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a diffraction pattern: its axes are in 1/nm"):
+        read_swift(tmp_path, picture(16, 20), {"unit": "1/nm"})
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "scanned"),
+    [
+        ((12, 20), {}, "16 x 20"),
+        ((8, 10), {}, "16 x 20"),
+        ((32, 40), {}, "16 x 20"),
+        ((32, 40), SUBSCAN, "16 x 20"),
+        ((16, 18), SUBSCAN, "16 x 20"),
+    ],
+)
+def test_a_part_of_a_scan_is_marked_as_altered(
+    tmp_path: Path, shape: tuple[int, int], changes: dict[str, Any], scanned: str
+) -> None:
+    frame = read_swift(tmp_path, picture(*shape), **changes)
+    assert frame.altered == f"it was cropped or binned: the scan had {scanned} pixels"
+    assert frame.settings.pixel_size_nm == pytest.approx(0.02)
+    narrower = shape[1] <= 20
+    assert frame.settings.line_time_us == (70.0 if narrower else None)
+
+
+def test_a_filtered_item_is_marked_by_its_title(tmp_path: Path) -> None:
+    frame = read_swift(tmp_path, picture(16, 20), {"title": "HAADF (Gaussian Filter)"})
+    assert frame.altered == 'its title says "filter"'
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({name: 2}, f"the beam did not scan line by line ({name} is 2), so the time of each pixel "
+                    "is not known and nothing can be corrected")
+        for name in ("external_scan_mode", "serpentine", "interlaced", "snake_scan")
+    ] + [({"calibration_style": "time"},
+          "the scan was made in time, not in space; it shows no crystal")],
+)  # fmt: skip
+def test_a_scan_that_did_not_go_line_by_line_is_refused(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        read_swift(tmp_path, picture(12, 20), **changes)
 
 
 @needs_data
