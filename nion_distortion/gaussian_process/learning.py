@@ -56,14 +56,14 @@ class Linearised:
     weights: Array
     lattice_precision: float
 
-    def design(self, basis: Basis, some: slice = slice(None)) -> Array:
+    def design(self, basis: Basis, some: npt.NDArray[np.intp] | slice = slice(None)) -> Array:
         """Evaluate the functions of D and W_k, then those of a change of the lattice.
 
         Parameters
         ----------
         basis : Basis
             The functions of D and W_k.
-        some : slice
+        some : ndarray of int, or slice
             Which of the samples.
 
         Returns

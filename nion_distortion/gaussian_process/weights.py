@@ -23,8 +23,13 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
+Samples = npt.NDArray[np.intp]
 
-COLUMNS_AT_ONCE = 512
+COLUMNS_AT_ONCE = 1024
+
+ALIKE = 0.05
+"""Weights of the two axes that differ by less are both set to their mean: a second Gram matrix for
+most columns would cost as much as the first, and gain 1e-4 of the variance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,13 +96,15 @@ class Posterior:
         return reduce_frozen(self)
 
 
-def information(design_of: Callable[[slice], Array], targets: Array, weights: Array) -> Information:
+def information(
+    design_of: Callable[[Samples], Array], targets: Array, weights: Array
+) -> Information:
     """Gather what the samples say.
 
     Parameters
     ----------
     design_of : callable
-        From a slice of samples to the functions there, (m, some).
+        From the numbers of some samples to the functions there, (m, some); a new array.
     targets : ndarray, shape (n, 2)
         Linearised observations, px.
     weights : ndarray, shape (n, 2, 2)
@@ -115,41 +122,49 @@ def information(design_of: Callable[[slice], Array], targets: Array, weights: Ar
     evaluated a few columns at a time, on two threads, and never leave the processor's cache.
     """
     pull = np.einsum("nab,nb->an", weights, targets)
-    more = weights[:, 1, 1] - weights[:, 0, 0]
-    more[np.abs(more) <= 1e-3 * weights[:, 0, 0]] = 0.0
-
-    def _part(start: int, stop: int) -> tuple[Array | float, ...]:
-        total: tuple[Array | float, ...] = (0.0, 0.0, 0.0, 0.0)
-        for at in range(start, stop, COLUMNS_AT_ONCE):
-            some = slice(at, min(at + COLUMNS_AT_ONCE, stop))
-            design = design_of(some)
-            scaled = design * np.sqrt(weights[some, 0, 0])
-            block = (
-                scaled @ scaled.T,
-                _signed_gram(design, more[some]),
-                _signed_gram(design, weights[some, 0, 1]),
-                pull[:, some] @ design.T,
-            )
-            total = tuple(a + b for a, b in zip(total, block, strict=True))
-        return total
-
-    parts = for_chunks(_part, len(targets), smallest=COLUMNS_AT_ONCE)
-    gram, extra, cross, vector = (sum(column) for column in zip(*parts, strict=True))
+    common, more = _split(weights[:, 0, 0], weights[:, 1, 1])
+    both = np.flatnonzero(weights[:, 0, 1])
+    gram, vector = _gram(design_of, np.arange(len(targets)), common, pull)
+    (gain, _), (loss, _) = (_gram(design_of, np.flatnonzero(part), part, 0 * pull) for part in more)
+    cross = None
+    if both.size:
+        design = design_of(both)
+        cross = owned((design * weights[both, 0, 1]) @ design.T)
     return Information(
-        blocks=owned(np.stack([gram, gram + extra])),
-        vector=owned(np.asarray(vector)),
-        cross=None if np.isscalar(cross) else cross,
+        blocks=owned(np.stack([gram, gram + gain - loss])), vector=owned(vector), cross=cross
     )
 
 
-def _signed_gram(design: Array, weights: Array) -> Array | float:
-    """``design weights design^T`` over the samples whose weight is not zero."""
-    some = np.flatnonzero(weights)
-    if not some.size:
-        return 0.0
-    part = design[:, some]
-    product: Array = (part * weights[some]) @ part.T
-    return product
+def _gram(
+    design_of: Callable[[Samples], Array], some: Samples, weights: Array, pull: Array
+) -> tuple[Array, Array]:
+    """``design weights design^T`` and ``pull design^T`` over some of the samples."""
+
+    def _part(start: int, stop: int) -> tuple[Array, Array]:
+        total, vector, buffer = None, np.zeros(()), None
+        for at in range(start, max(stop, start + 1), COLUMNS_AT_ONCE):
+            block = some[at : min(at + COLUMNS_AT_ONCE, stop)]
+            design = design_of(block)
+            vector = vector + pull[:, block] @ design.T
+            design *= np.sqrt(weights[block])
+            if total is None:
+                total = design @ design.T
+                buffer = np.empty_like(total)
+            else:
+                total += np.matmul(design, design.T, out=buffer)
+        return np.asarray(total), vector
+
+    parts = for_chunks(_part, len(some), smallest=COLUMNS_AT_ONCE // 2)
+    return sum(gram for gram, _ in parts), sum(vector for _, vector in parts)
+
+
+def _split(weight_y: Array, weight_x: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Weights for both axes, and what x has more and less of where that is not next to nothing."""
+    more = weight_x - weight_y
+    alike = np.abs(more) <= ALIKE * weight_y
+    common = np.where(alike, weight_y + 0.5 * more, weight_y)
+    more = np.where(alike, 0.0, more)
+    return common, (np.maximum(more, 0.0), np.maximum(-more, 0.0))
 
 
 def _inverse(matrix: Array) -> Array:
