@@ -40,7 +40,7 @@ def sto(*, quick: bool) -> Mapping[str, Measured]:
         np.mean([getattr(draw, name) for draw in draws], axis=0)
         for name in ("raw_pm", "corrected_pm", "fitted_pm")
     )
-    again = [100 * draw.found / (draw.erased - draw.refitted) for draw in draws]
+    again = [100 * draw.found / draw.erased for draw in draws]
     return {
         f"sto {axis}": Measured(
             value=float(left[number]),

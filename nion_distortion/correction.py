@@ -141,7 +141,8 @@ def correct_frame(
     frame_id : str, default: ""
         Identity of the scan that made a bare array; needed for a frame's own field.
     resample : {"spline", "nearest"}
-        Cubic B-spline, or whole pixels' counts.
+        Cubic B-spline, or whole pixels' counts. With ``"nearest"``, pixels along trailing axes
+        that are not finite move like all others; those of an image are refused.
 
     Returns
     -------
@@ -151,8 +152,9 @@ def correct_frame(
     Raises
     ------
     ValueError
-        If settings differ (each named), a frame's own field meets another scan, the array is not
-        one of real numbers, or an image to be interpolated is not finite.
+        If settings differ (each named), a frame's own field meets another scan, the array holds
+        no pixels or is not one of real numbers, or what is to be interpolated, or an image, is
+        not finite.
 
     Notes
     -----
@@ -204,6 +206,11 @@ def _check(
         raise ValueError(
             f"frame has shape {image.shape[:2]}, but its settings say {settings.shape_px}"
         )
+    if image.size == 0:
+        raise ValueError(f"frame of shape {image.shape} holds no pixels")
+    # `valid` speaks for whole pixels: of an image a wrong one could not be told from a good one
+    if resample == "nearest" and image.ndim == 2 and not np.isfinite(image).all():
+        raise ValueError("frame has pixels that are not finite; replace them")
     _check_match(field, settings, frame_id)
     return settings
 
@@ -334,7 +341,7 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     if not np.isfinite(inner[:, 0]).all():  # the filter carries it there from anywhere in a row
         raise ValueError(
             "frame has pixels that are not finite, which a spline would spread over their rows; "
-            'replace them or use resample="nearest"'
+            "replace them"
         )
     for_chunks(
         lambda start, stop: _prefilter_columns(inner[:, start:stop]), nx, smallest=FILTERED_PX // ny

@@ -83,7 +83,8 @@ def held_out_residual(
     Raises
     ------
     UnusableFrameError
-        If the frame, or what is left of it, cannot be measured.
+        If the frame, or what is left of it, cannot be measured, or no erased column is found
+        again.
     """
     raw = _indexed(frame.image)
     chosen = np.zeros(len(raw.columns), dtype=bool)
@@ -103,6 +104,11 @@ def held_out_residual(
     match = _nearest(places, seen, radius)
     found = held_out & (match >= 0)
     fitted = ~chosen & refitted & (match >= 0)
+    if not (found.any() and fitted.any()):
+        raise UnusableFrameError(
+            f"{found.sum()} of {chosen.sum()} erased columns and {fitted.sum()} of the fitted ones "
+            "were found again in the corrected image: there is nothing to compare"
+        )
     pm = 1e3 * frame.settings.pixel_size_nm
     before, left = pm * _residual_px(raw), pm * _residual_px(after)
     return HeldOut(
@@ -208,5 +214,5 @@ def _nearest(positions: Array, wanted: Array, radius: float) -> npt.NDArray[np.i
 
 
 def _rms(residual: Array) -> tuple[float, float]:
-    slow, fast = np.sqrt(np.mean(residual**2, axis=0)) if len(residual) else (np.nan, np.nan)
+    slow, fast = np.sqrt(np.mean(residual**2, axis=0))
     return float(slow), float(fast)

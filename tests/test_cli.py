@@ -2,19 +2,24 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from rsciio import hspy
 
+from nion_distortion import held_out
 from nion_distortion.cli import correct, demo, main
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
 from nion_distortion.held_out import held_out_residual
 from nion_distortion.pipeline import process_frame
+from nion_distortion.session import LiveReport
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.scan import strong_flyback
@@ -99,6 +104,16 @@ def test_held_out_columns_are_measured_beside_the_fitted_ones(
     assert found["fitted_fast_pm"] == pytest.approx(expected.fitted_pm[1], rel=1e-6)
     shown = f"-> {expected.corrected_pm[0]:.1f}/{expected.corrected_pm[1]:.1f} pm; fitted columns"
     assert shown in capsys.readouterr().out
+
+
+def test_when_no_erased_column_is_found_again_one_sentence_says_so(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(held_out, "SAME_COLUMN", 1e-12)
+    assert main(["correct", str(stack), "--held-out", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert "nan" not in said.out
+    assert said.err.endswith("found again in the corrected image: there is nothing to compare\n")
 
 
 def test_what_nobody_expected_is_one_sentence_too(
@@ -187,6 +202,51 @@ def test_version_and_usage_answer_without_loading_anything_heavy() -> None:
     assert version.startswith("nion-distortion ")
     assert exit_code == "0"
     assert loaded == ["", ""]
+
+
+def demo_with_reports(monkeypatch: pytest.MonkeyPatch, reports: list[LiveReport]) -> Any:
+    """Let the demo receive these reports; return a host that knows their truth."""
+
+    @contextmanager
+    def given(*_: object) -> Iterator[Any]:
+        yield iter(reports).__next__
+
+    monkeypatch.setattr(demo, "_reports", given)
+    monkeypatch.setattr(demo, "FRAMES", len(reports))
+    monkeypatch.setattr(demo, "Session", lambda **_: SimpleNamespace(model="what was learnt"))
+    other = make_specimen("pto_sto", rotation_rad=0.05)
+    truth = Microscope(other).shot(SETTINGS).truth
+    return SimpleNamespace(truth={report.scan[0].frame_id: truth for report in reports})
+
+
+def live_report(stack: Path, index: int, *, usable: bool = True) -> LiveReport:
+    frame = read_frames(stack)[index]
+    if not usable:
+        flat = np.full_like(frame.image, 7.0)
+        frame = replace(frame, image=flat, provenance={})
+    return LiveReport(scan=(frame,), report=process_frame(frame), accepted=index)
+
+
+def test_the_demo_writes_no_picture_for_a_frame_that_was_not_corrected(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = [live_report(stack, k, usable=k != 1) for k in range(3)]
+    live, _ = demo._learn(demo_with_reports(monkeypatch, reports), tmp_path)
+    assert [one["frame"] for one in live.numbers] == [0, 2]
+    written = sorted(path.name for path in tmp_path.glob("*.hspy"))
+    assert written == ["sto_live_0000_corrected.hspy", "sto_live_0002_corrected.hspy"]
+
+
+def test_a_demo_without_a_corrected_frame_says_so(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = demo_with_reports(monkeypatch, [live_report(stack, 0, usable=False)])
+    with pytest.raises(ValueError, match=r"^no frame of the simulated microscope could be correc"):
+        demo._learn(host, tmp_path)
+    model: Any = None
+    with pytest.raises(ValueError, match=r"^what SrTiO3 taught does not correct the other sample"):
+        demo._apply(host, model, tmp_path)
+    assert not list(tmp_path.glob("*.hspy"))
 
 
 def test_the_demo_learns_on_one_sample_and_corrects_another(

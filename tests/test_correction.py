@@ -1,4 +1,5 @@
 import pickle
+import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -362,15 +363,31 @@ def test_frame_field_is_refused_on_another_frame(frame_id: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_spline_refuses_pixels_that_are_not_finite_and_nearest_keeps_them(bad: float) -> None:
+@pytest.mark.parametrize("resample", ["spline", "nearest"])
+def test_an_image_with_pixels_that_are_not_finite_is_refused(bad: float, resample: Any) -> None:
     image = np.ones((40, 40))
     image[17, 29] = bad
-    field = field_of(np.zeros((2, 40, 40)))
+    with pytest.raises(ValueError, match=r"^frame has pixels that are not finite.*; replace them$"):
+        correct_frame(frame_of(image), field_of(np.zeros((2, 40, 40))), resample=resample)
 
+
+def test_along_trailing_axes_nearest_moves_what_is_not_finite() -> None:
+    cube = np.ones((40, 40, 3))
+    cube[17, 29, 1] = np.nan
+    field = field_of(np.stack([np.full((40, 40), 2.0), np.zeros((40, 40))]))
     with pytest.raises(ValueError, match="not finite"):
-        correct_frame(frame_of(image), field)
-    kept = correct_frame(frame_of(image), field, resample="nearest").image
-    assert np.array_equal(kept, image, equal_nan=True)
+        correct_frame(frame_of(cube), field)
+    corrected = correct_frame(frame_of(cube), field, resample="nearest")
+    assert np.argwhere(np.isnan(corrected.image)).tolist() == [[15, 29, 1]]
+
+
+@pytest.mark.parametrize("resample", ["spline", "nearest"])
+@pytest.mark.parametrize("trailing", [(0,), (3, 0)])
+def test_trailing_axes_without_pixels_are_refused(trailing: tuple[int, ...], resample: Any) -> None:
+    shape = (40, 40, *trailing)
+    sentence = re.escape(f"frame of shape {shape} holds no pixels")
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        correct_frame(frame_of(np.zeros(shape)), field_of(np.zeros((2, 40, 40))), resample=resample)
 
 
 def test_callers_mistakes_are_named() -> None:

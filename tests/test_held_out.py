@@ -6,10 +6,12 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial import KDTree
 
+from benchmarks import real
+from nion_distortion import held_out
 from nion_distortion.atoms import find_columns
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
-from nion_distortion.held_out import erase_columns, held_out_residual
+from nion_distortion.held_out import HeldOut, erase_columns, held_out_residual
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.scan import ScanErrors, strong_flyback
@@ -68,15 +70,39 @@ def test_the_residual_of_erased_columns_is_what_is_left_of_the_distortion() -> N
     assert found.refitted <= 0.01 * found.erased
     assert min(found.raw_pm) > 10
     # what is left is the error of the columns' own fits: 2 pm for Sr, 4 pm for Ti-O
-    for held_out, fitted in zip(found.corrected_pm, found.fitted_pm, strict=True):
-        assert held_out < 5
-        assert 0.5 < fitted / held_out < 1.1
+    for unseen, fitted in zip(found.corrected_pm, found.fitted_pm, strict=True):
+        assert unseen < 5
+        assert 0.5 < fitted / unseen < 1.1
 
 
 def test_a_frame_that_cannot_be_measured_says_why() -> None:
     flat = Frame(image=np.full((256, 256), 7.0, np.float32), settings=SETTINGS)
     with pytest.raises(UnusableFrameError, match="the same nearly everywhere"):
         held_out_residual(flat, rng=np.random.default_rng(0))
+
+
+def test_when_no_erased_column_is_found_again_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out, "SAME_COLUMN", 1e-12)
+    frame = frame_with(ScanErrors())
+    sentence = (
+        r"^0 of [1-9]\d* erased columns and 0 of the fitted ones were found again in the "
+        r"corrected image: there is nothing to compare$"
+    )
+    with pytest.raises(UnusableFrameError, match=sentence):
+        held_out_residual(frame, rng=np.random.default_rng(0))
+
+
+def test_the_benchmark_counts_what_was_found_of_what_was_erased(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pair = (1.0, 1.0)
+    drawn = HeldOut(
+        erased=100, found=85, refitted=10, raw_pm=pair, corrected_pm=pair, fitted_pm=pair
+    )
+    monkeypatch.setattr(real, "STO_FILE", tmp_path)
+    monkeypatch.setattr(real, "read_frames", lambda _: [None])
+    monkeypatch.setattr(held_out, "held_out_residual", lambda *_, **__: drawn)
+    assert real.sto(quick=True)["sto found"].value == 85
 
 
 @pytest.mark.skipif(not STO.is_file(), reason="the real micrographs are not here")

@@ -161,9 +161,11 @@ def _learn(host: "Host", folder: Path) -> "tuple[Run, DistortionModel]":
     with _reports(host, session) as receive:
         for number in tqdm(range(FRAMES), unit="frame", desc="SrTiO3, live"):
             report = receive()
-            _add(live, report, host.truth[report.scan[0].frame_id], number)
-            _write(folder, f"sto_live_{number:04d}", live)
+            if _add(live, report, host.truth[report.scan[0].frame_id], number):
+                _write(folder, f"sto_live_{number:04d}", live)
         model = session.model
+    if live.last is None:
+        raise ValueError("no frame of the simulated microscope could be corrected")
     if model is None:
         raise ValueError("no two frames of the simulated microscope agreed")
     return live, model
@@ -177,17 +179,17 @@ def _apply(host: "Host", model: "DistortionModel", folder: Path) -> Run:
         while other.last is None:
             report = receive()
             truth = host.truth[report.scan[0].frame_id]
-            if truth.specimen.name == "pto_sto":
-                _add(other, report, truth, 0)
+            if truth.specimen.name == "pto_sto" and not _add(other, report, truth, 0):
+                raise ValueError("what SrTiO3 taught does not correct the other sample")
     _write(folder, "pto_sto", other)
     return other
 
 
-def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> None:
-    """Note what the frame's report says, and what it should have said."""
+def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> bool:
+    """Note what a corrected frame's report says, and what it should have said."""
     frame, report = live.scan[0], live.report
-    if report is None or report.field is None:
-        return
+    if report is None or report.field is None or report.corrected is None:
+        return False
     score = importlib.import_module("simulator.scoring").score_map(
         report.field.displacement_px,
         report.field.valid,
@@ -206,6 +208,7 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> None
         true_share_removed_percent=100.0 * score.share,
         **undefined,
     )
+    return True
 
 
 def _write(folder: Path, name: str, done: Run) -> None:
