@@ -28,8 +28,8 @@ FieldKind = Literal["stationary", "frame"]
 MOST_STEPS, SETTLED_PX = 30, 0.02
 """After a Newton step shorter than this the place is right within 1e-4 px: most pixels need one."""
 
-EVERY_PX, STRAIGHT_PX = 8, 1e-3
-"""A second difference below the latter, looked for every few lines, is an error of 1e-4 px."""
+EVERY_PX, STRAIGHT_PX = 8, 4e-3
+"""A second difference below the latter, looked for every few lines, is an error of 5e-4 px."""
 
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances less than this much per pixel, the scan turns back."""

@@ -187,7 +187,8 @@ def test_pixels_are_seen_where_scan_places_puts_them() -> None:
         exact, _ = scan_places(moving, targets, start)
         off = np.abs(exact - start)[valid.ravel()]
         assert valid.mean() > 0.85
-        assert off.max() < 1e-4
+        assert off.max() < 1e-3  # where E is taken as straight: 0.03 pm at 31 pm pixels
+        assert np.sqrt(np.mean(off**2)) < 2e-4
 
 
 def test_pixels_between_which_nothing_moves_stay() -> None:
