@@ -15,10 +15,11 @@ from nion.swift.model.HDF5Handler import HDF5Handler
 from nion.swift.model.NDataHandler import NDataHandler
 from rsciio import emd, hspy
 
+from nion_distortion import files
 from nion_distortion.correction import SIGN_CONVENTION, CorrectedFrame
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.swift.source import scan_settings
+from nion_distortion.swift import source
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real micrographs are not here")
@@ -242,7 +243,13 @@ def test_a_saved_item_has_the_settings_of_its_live_scan(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     saved = read_swift(tmp_path, picture(16, 20), **changes).settings
-    assert saved == scan_settings(swift_metadata(**changes), (16, 20))
+    assert saved == source.scan_settings(swift_metadata(**changes), (16, 20))
+
+
+def test_live_and_saved_scans_know_the_same_parameters() -> None:
+    assert files.SWIFT_RENAMED == source.RENAMED
+    assert files.SWIFT_PROVENANCE == source.PROVENANCE
+    assert files.SWIFT_OTHER_PATHS == source.OTHER_PATHS
 
 
 def test_an_item_that_only_the_host_described_tells_what_it_can(tmp_path: Path) -> None:
