@@ -57,6 +57,7 @@ class FakeColumns:
     amplitude: Array
     confidence: Array
     sigma_px: Array
+    chi2: Array
 
     def subset(self, keep: Array) -> "FakeColumns":
         return FakeColumns(
@@ -64,6 +65,7 @@ class FakeColumns:
             covariance_px2=self.covariance_px2[keep],
             amplitude=self.amplitude[keep],
             confidence=self.confidence[keep],
+            chi2=self.chi2[keep],
             sigma_px=self.sigma_px[keep],
         )
 
@@ -252,6 +254,7 @@ def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed:
             ),
             amplitude=np.maximum(np.concatenate([amplitude, weak])[order], 1e-3),
             confidence=np.ones(n),
+            chi2=np.ones(n),
             sigma_px=np.full(n, 1.5),
         ),
         shape_px=shape,

@@ -132,6 +132,7 @@ def fake(places: Any) -> FakeColumns:
         covariance_px2=np.broadcast_to(0.01 * np.eye(2), (n, 2, 2)),
         amplitude=np.ones(n),
         confidence=np.ones(n),
+        chi2=np.ones(n),
         sigma_px=np.full(n, 1.5),
     )
 
@@ -414,3 +415,14 @@ def test_no_wrong_index_in_30_simulated_images() -> None:
     assert result["wrong_cells"] == 0
     assert result["false"] <= 3  # the benchmark's 200 frames hold the bound of 1e-4
     assert result["refused_bright"] == 0
+
+
+def test_two_columns_fitted_as_one_take_no_index() -> None:
+    places = np.mgrid[0:12, 0:12].reshape(2, -1).T * 12.0 + 20.0
+    columns = fake(places)
+    chi2 = np.random.default_rng(3).normal(1.0, 0.05, len(places))
+    chi2[77] = 3.0
+    indexed = index_columns(replace(columns, chi2=chi2), (172, 172))  # type: ignore[arg-type]
+    assert indexed.unindexed == 1
+    gaps = np.abs(indexed.columns.positions_px - places[77]).max(axis=1)
+    assert gaps.min() > 10

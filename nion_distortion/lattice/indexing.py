@@ -47,6 +47,10 @@ LEAST_CONFIDENCE = 0.9
 """What stands out of the noise by less than 3.3 standard deviations is too often noise: it may
 show the lattice, but takes no index."""
 
+ODD_SHAPE, LEAST_SPREAD = 3.0, 0.1
+"""Spreads of chi^2 above the typical one that cost a column its index, and the least spread as a
+share of it."""
+
 MOSTLY_SURE = 0.9
 """With a smaller share of such columns the lattice is looked for without the others as well."""
 
@@ -176,7 +180,15 @@ def _certain(columns: "AtomColumns", rows: Integers | Booleans, sites: Integers)
     """Tell which of these rows are columns beyond doubt, and one each."""
     sure = columns.confidence[rows] >= LEAST_CONFIDENCE
     bright = not_less(sites, columns.amplitude[rows])
-    return np.asarray(sure & bright & not_less(sites, 1 / columns.sigma_px[rows]))
+    shaped = _like_the_others(columns.chi2)[rows]
+    return np.asarray(sure & shaped & bright & not_less(sites, 1 / columns.sigma_px[rows]))
+
+
+def _like_the_others(chi2: Array) -> Booleans:
+    """Tell which columns have the shape of the others; two that were fitted as one have not."""
+    typical = np.median(chi2)
+    spread = max(1.4826 * float(np.median(np.abs(chi2 - typical))), LEAST_SPREAD * typical)
+    return np.asarray(chi2 <= typical + ODD_SHAPE * spread)
 
 
 def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers:
