@@ -36,6 +36,7 @@ CASES = {
     "ticks": "live",
     "memory": "live",
     "start": "start",
+    "demo": "start",
     "flyback": "accuracy",
     "null": "accuracy",
     "localisation": "localisation",

@@ -32,11 +32,14 @@ def flyback(*, quick: bool) -> Mapping[str, Measured]:
     Returns
     -------
     Mapping of str to Measured
-        Three numbers for each sign.
+        Three numbers for each sign, and how honest the report is about what is left.
     """
     found: dict[str, Measured] = {}
+    claims: list[float] = []
     for name, sign in SIGNS.items():
-        scores = [_score_flyback(sign, seed) for seed in range(1 if quick else 4)]
+        judged = [_judge_flyback(sign, seed) for seed in range(1 if quick else 4)]
+        scores = [score for score, _ in judged]
+        claims += [claim for _, claim in judged]
         shares = [100 * score.share for score in scores]
         worst = [score.worst_pm for score in scores]
         slow, fast = (np.sqrt(np.mean([s.rms_pm[a] ** 2 for s in scores])) for a in range(2))
@@ -48,7 +51,8 @@ def flyback(*, quick: bool) -> Mapping[str, Measured]:
                 value=median(worst), beside="each: " + ", ".join(f"{pm:.1f}" for pm in worst)
             ),
         }
-    return found
+    each = ", ".join(f"{claim:.2f}" for claim in claims)
+    return found | {"flyback claim": Measured(value=mean(claims), beside=f"each: {each}")}
 
 
 def null(*, quick: bool) -> Mapping[str, Measured]:
@@ -88,12 +92,15 @@ def null(*, quick: bool) -> Mapping[str, Measured]:
     }
 
 
-def _score_flyback(sign: int, seed: int) -> Score:
+def _judge_flyback(sign: int, seed: int) -> tuple[Score, float]:
+    """Score the stationary field, and what the report expects of the frame against the truth."""
     settings = settings_of(512)
     shot, report = _processed(flyback_microscope(settings, sign=sign, seed=seed), seed)
-    if report.model is None:
-        raise RuntimeError("a frame with a model came back without one")
-    return _score(report.model.stationary_field(), shot.truth.stationary_place_px)
+    if report.model is None or report.corrected_pm is None:
+        raise RuntimeError("a usable frame came back without a model")
+    left = _score(report.field, shot.truth.place_px).rms_pm
+    claim = report.corrected_pm.value / float(np.hypot(*left))
+    return _score(report.model.stationary_field(), shot.truth.stationary_place_px), claim
 
 
 def _processed(microscope: Microscope, seed: int) -> tuple[Shot, FrameReport]:

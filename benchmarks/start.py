@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from statistics import median
 
 from benchmarks.results import Measured
 
-__all__ = ["start"]
+__all__ = ["demo", "start"]
 
 PACKAGE = """
 import json, sys, time
@@ -61,6 +63,33 @@ def start(*, quick: bool) -> Mapping[str, Measured]:
             value=median(run[0] for run in plug_ins), beside=f"heavy libraries loaded: {heavy}"
         ),
     }
+
+
+def demo(*, quick: bool) -> Mapping[str, Measured]:
+    """Time the demo as a newcomer runs it for the second time.
+
+    Parameters
+    ----------
+    quick : bool
+        No difference: it is run once.
+
+    Returns
+    -------
+    Mapping of str to Measured
+        Wall-clock seconds.
+    """
+    command = "import sys; from nion_distortion.cli import main; sys.exit(main(sys.argv[1:]))"
+    with tempfile.TemporaryDirectory() as folder:
+        begun_s = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", command, "demo", "--out", folder],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        spent_s = time.perf_counter() - begun_s
+    said = " ".join(done.stdout.split()[:24])
+    return {"demo time": Measured(value=spent_s, beside="" if quick else said)}
 
 
 def _run(script: str) -> tuple[float, list[str]]:

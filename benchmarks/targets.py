@@ -60,7 +60,13 @@ class Target:
 JOB = "x one cubic map_coordinates"
 AT_MOST: Literal["<="] = "<="
 AT_LEAST: Literal[">="] = ">="
-DESIGN, ISSUE = "DESIGN 7", "first issue, 6"
+DESIGN, ISSUE = "goal of the whole project", "goal of the first release"
+
+FRAME_SHORTFALL = (
+    "finding columns, model and field take about a third each, ten fit steps and one Gram matrix of"
+    " 300 to 460 functions among them; one pass instead of two, one matrix for both axes, blocks"
+    " that stay in the cache and linear look-ups halved it; two threads gain 1.3 to 1.6 here, not 2"
+)
 
 TARGETS: tuple[Target, ...] = (
     *(
@@ -71,6 +77,7 @@ TARGETS: tuple[Target, ...] = (
             goal=goal,
             unit=JOB,
             source=DESIGN,
+            shortfall=FRAME_SHORTFALL,
         )
         for size, goal in ((512, 2.1), (1024, 1.4), (2048, 0.8))
     ),
@@ -80,7 +87,10 @@ TARGETS: tuple[Target, ...] = (
         direction="<=",
         goal=500.0,
         unit="ms",
-        source="DESIGN 3",
+        source=DESIGN,
+        shortfall="25 decays are tried in each of four to six passes, each followed by a search over"
+        " eight numbers for each axis; one shared factorisation for all decays brought it down"
+        " from 2 s, fewer passes cost accuracy at the line start",
     ),
     *(
         Target(
@@ -90,6 +100,8 @@ TARGETS: tuple[Target, ...] = (
             goal=goal,
             unit=JOB,
             source=DESIGN,
+            shortfall="image, field and both deviations pass through memory once; the two threads"
+            " together wait for it: their time by the processor's clock is 0.06 of the job",
         )
         for size, goal in ((512, 0.16), (1024, 0.085), (2048, 0.06))
     ),
@@ -149,7 +161,7 @@ TARGETS: tuple[Target, ...] = (
         direction="<=",
         goal=0.02,
         unit="sd",
-        source="first issue, 2",
+        source=ISSUE,
     ),
     Target(
         name="localisation units-claim",
@@ -157,7 +169,18 @@ TARGETS: tuple[Target, ...] = (
         direction="<=",
         goal=1.0,
         unit="%",
-        source="first issue, 2",
+        source=ISSUE,
+    ),
+    Target(
+        name="flyback claim",
+        what="strong fly-back: error that the report expects over the true one, mean of eight",
+        direction="<=",
+        goal=1.2,
+        unit="",
+        source=DESIGN,
+        shortfall="one frame cannot tell a calm beam from one that shakes by less than a column's"
+        " error: the priors of walk and jitter leave 1 pm in the claim; wider priors made restless"
+        " frames claim too little",
     ),
     Target(
         name="null false",
@@ -190,6 +213,8 @@ TARGETS: tuple[Target, ...] = (
         goal=0.0,
         unit="columns",
         source=DESIGN,
+        shortfall="a column at the rim of a second grain at 7 counts; merged dumbbells, which made"
+        " three before, are recognised by their chi^2",
     ),
     Target(
         name="indices false",
@@ -198,6 +223,8 @@ TARGETS: tuple[Target, ...] = (
         goal=1e-4,
         unit="of the indexed",
         source=DESIGN,
+        shortfall="noise beside columns at 4 to 7 counts; a higher confidence would cost more"
+        " columns than it is worth",
     ),
     Target(
         name="indices refused",
@@ -229,7 +256,7 @@ TARGETS: tuple[Target, ...] = (
         direction=">=",
         goal=90.0,
         unit="%",
-        source="first issue, 5",
+        source=ISSUE,
     ),
     Target(
         name="start import",
@@ -246,6 +273,15 @@ TARGETS: tuple[Target, ...] = (
         goal=0.3,
         unit="s",
         source=DESIGN,
+    ),
+    Target(
+        name="demo time",
+        what="nion-distortion demo, kernels compiled before",
+        direction="<=",
+        goal=60.0,
+        unit="s",
+        source=ISSUE,
+        shortfall="the simulated scan itself takes a third of it",
     ),
     Target(
         name="memory 2048",
@@ -270,5 +306,7 @@ TARGETS: tuple[Target, ...] = (
         goal=50.0,
         unit="ms",
         source=DESIGN,
+        shortfall="the first frames compile nothing but fit longest, and small NumPy calls hold the"
+        " interpreter; 95 % of the gaps are within 40 ms",
     ),
 )
