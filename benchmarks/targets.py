@@ -88,8 +88,8 @@ TARGETS: tuple[Target, ...] = (
         goal=500.0,
         unit="ms",
         source=DESIGN,
-        shortfall="25 decays are tried in each of four to six passes, each followed by a search over"
-        " eight numbers for each axis; one shared factorisation for all decays brought it down"
+        shortfall="25 decays are tried in each of four to six passes, each followed by a search"
+        " over eight numbers for each axis; one shared factorisation for all decays brought it down"
         " from 2 s, fewer passes cost accuracy at the line start",
     ),
     *(
