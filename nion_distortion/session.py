@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl
 
 from nion_distortion._validation import as_array
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Options
-from nion_distortion.worker import Worker
+from nion_distortion.worker import Worker, blas_limit
 
 if TYPE_CHECKING:
     from nion_distortion.correction import CorrectedFrame
@@ -114,9 +113,11 @@ class LiveReport:
     reason : str or None
         Why the frame gave nothing new, one sentence; None where it did.
     accepted : int
-        Frames in the model of these settings; 0 while the first ones are held back.
+        Frames that this session put into the model of these settings; 0 while the first ones are
+        held back.
     drift_nm : ndarray, shape (n, 2)
-        The sample's way so far (y, x), one row for each usable frame since it was last certain.
+        The sample's way so far (y, x), one row for each usable frame since the run began or the
+        way was last certain; the first row is zero.
     components : LiveComponents or None
         The distortion fields of the last 100 frames of these settings; its ``components()``
         costs milliseconds and is for who looks at them.
@@ -142,17 +143,25 @@ class _Learning:
 
     def __init__(self, settings: ScanSettings, model: "DistortionModel | None" = None) -> None:
         self.settings, self.model = settings, model
+        self.is_own = model is None
         self.accepted = 0
         self.held_back: deque[DistortionModel] = deque(maxlen=HELD_BACK)
         self.is_settling = False
         self.components: LiveComponents | None = None
         self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
+        self.began_nm = np.zeros(2)
 
     def settle(self) -> None:
         """Begin a run: its first frame is not adopted, drift and components begin anew."""
         self.is_settling = True
+        self.held_back.clear()  # two first frames may share the transient that they should show
         self.drift_nm.clear()
         self.components = None
+
+    def way_nm(self) -> npt.NDArray[np.float64]:
+        """Return the drift since the run began: the model's own may be older."""
+        rows = np.array(self.drift_nm).reshape(-1, 2)
+        return rows - self.began_nm
 
     def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
         """Return a frame held back that agrees with this one, or hold this one back too."""
@@ -169,6 +178,8 @@ class _Learning:
             return
         if report.drift_ambiguous or self.model is None:
             self.drift_nm.clear()
+        if not self.drift_nm:
+            self.began_nm = report.drift_nm
         self.drift_nm.append(report.drift_nm)
         self.components = (self.components or empty()).added(report.field.displacement_px)
 
@@ -222,6 +233,9 @@ class Session:
         self._subscribing = Lock()
         self._in_hand: tuple[Frame, ...] = ()
         self._last: LiveReport | None = None
+        self._submitting = Lock()
+        self._newest = (-1, "")
+        self._run = self._learnt_run = 0
         self._counts = SessionCounts()
         self._durations_s: deque[float] = deque(maxlen=TIMED_FRAMES)
         self._leave_limit = ExitStack()
@@ -266,7 +280,16 @@ class Session:
             raise ValueError("scan must have at least one frame")
         if len({frame.frame_id for frame in scan}) > 1:
             raise ValueError("the frames of a scan must have one frame_id")
-        self._worker.submit(scan)
+        with self._submitting:
+            # here and not on the worker, which would miss it where the first frames are dropped
+            self._run += self._begins_a_run(scan[0])
+            self._newest = (scan[0].index, scan[0].frame_id)
+            self._worker.submit((self._run, scan))
+
+    def _begins_a_run(self, frame: Frame) -> bool:
+        index, frame_id = self._newest
+        is_other = bool(frame_id) and frame.frame_id != frame_id
+        return index < 0 or frame.index < index or (frame.index == index and is_other)
 
     def subscribe(self, callback: Callable[[LiveReport], object]) -> Callable[[], None]:
         """Be told of each report, on the worker's thread.
@@ -314,9 +337,8 @@ class Session:
         self._correct = importlib.import_module("nion_distortion.correction").correct_frame
         components = importlib.import_module("nion_distortion.principal_components")
         self._no_components = components.LiveComponents
-        # only the thread that entered the limit can leave it again (threadpoolctl 3.8)
-        limit = threadpoolctl.threadpool_limits(1, user_api="blas")
-        self._leave_limit.enter_context(limit)
+        blas_limit.enter()
+        self._leave_limit.callback(blas_limit.leave)
         self._is_loaded = True
         _log.info("Live correction started")
 
@@ -324,12 +346,13 @@ class Session:
         self._leave_limit.close()
         _log.info("Live correction stopped: %s", self.counts)
 
-    def _work(self, scan: tuple[Frame, ...]) -> None:
+    def _work(self, item: tuple[int, tuple[Frame, ...]]) -> None:
         begun_s = time.perf_counter()
+        run, scan = item
         self._in_hand = scan
         if not self._is_loaded:  # loading failed before; the next failure says so again
             self._load()
-        learning = self._learning_of(scan[0])
+        learning = self._learning_of(scan[0], run)
         report = self._process_first(scan[0], learning)
         if report.unusable is None:
             learning.follow(report, self._no_components)
@@ -340,18 +363,18 @@ class Session:
                 others=self._others(scan, report),
                 reason=report.unusable,
                 accepted=learning.accepted,
-                drift_nm=np.array(learning.drift_nm).reshape(-1, 2),
+                drift_nm=learning.way_nm(),
                 components=learning.components,
                 duration_s=time.perf_counter() - begun_s,
             )
         )
 
-    def _learning_of(self, frame: Frame) -> _Learning:
+    def _learning_of(self, frame: Frame, run: int) -> _Learning:
         """Return what is known of the frame's settings; the newest settings come first."""
-        last = self._last
         is_same = bool(self._known) and not self._known[0].settings.differences(frame.settings)
-        if is_same and (last is None or frame.index >= last.scan[0].index):
+        if is_same and run == self._learnt_run:
             return self._known[0]
+        self._learnt_run = run
         matching = [one for one in self._known if not one.settings.differences(frame.settings)]
         learning = matching[0] if matching else _Learning(frame.settings)
         others = [one for one in self._known if one is not learning]
@@ -394,18 +417,25 @@ class Session:
         return together
 
     def _adopt(self, model: "DistortionModel", learning: _Learning) -> None:
-        learning.accepted += 1
-        if learning.accepted == REFIT_AFTER:
+        # a model that came from elsewhere no longer holds the samples of all its frames
+        if learning.is_own and learning.accepted + 1 == REFIT_AFTER:
             model = cast("Callable[[DistortionModel], DistortionModel]", self._refit)(model)
         learning.model = model
+        learning.accepted += 1
 
     def _others(
         self, scan: tuple[Frame, ...], report: "FrameReport"
     ) -> "tuple[CorrectedFrame, ...]":
-        if report.field is None:
+        field, resample = report.field, self.options.resample
+        if field is None:
             return ()
-        resample = self.options.resample
-        return tuple(self._correct(one, report.field, resample=resample) for one in scan[1:])
+        channels = scan[1:]
+        if field.frame_id and not scan[0].frame_id:  # a scan without identity was given one
+            channels = tuple(
+                replace(one, frame_id=field.frame_id, provenance=dict(one.provenance))
+                for one in channels
+            )
+        return tuple(self._correct(one, field, resample=resample) for one in channels)
 
     def _fail(self, error: Exception) -> None:
         """Report that the scan in hand could not be processed."""
@@ -439,8 +469,8 @@ class Session:
 
 def _log_change(before: LiveReport | None, now: LiveReport) -> None:
     """Log only what has changed: that frames can no longer be used, or can again."""
-    reason = None if before is None else before.reason
-    if now.reason == reason:
+    was_usable = before is None or before.reason is None
+    if was_usable == (now.reason is None):  # the numbers in a reason change with every frame
         return
     if now.reason is None:
         _log.info("Frames can be used again since frame %d", now.scan[0].index)

@@ -1,11 +1,13 @@
-"""A thread that always takes the newest item; it knows nothing of frames."""
+"""A thread that always takes the newest item, and the one thread of BLAS; no word of frames."""
 
 import logging
 from collections.abc import Callable
-from threading import Condition, Thread, current_thread
+from threading import Condition, Event, Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
-__all__ = ["Worker"]
+import threadpoolctl
+
+__all__ = ["BlasLimit", "Worker", "blas_limit"]
 
 Item = TypeVar("Item")
 
@@ -120,6 +122,8 @@ class Worker(Generic[Item]):
                 _log.exception("An item could not be processed; the next one is awaited")
             self._failure = repr(error)
             self._tell(error)
+        else:
+            self._failure = ""
 
     def _tell(self, error: Exception) -> None:
         if self._failed is None:
@@ -128,3 +132,58 @@ class Worker(Generic[Item]):
             self._failed(error)
         except Exception:
             _log.exception("The failure of an item could not be reported")
+
+
+class BlasLimit:
+    """Hold BLAS to one thread for as long as anybody wants it.
+
+    Notes
+    -----
+    The limit is the process's, and only the thread that entered it can leave it again
+    (threadpoolctl 3.8): with one limit for each owner, the first to go would take the others'
+    away, and the last could not give it back. So a thread of its own holds it for all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._owners = 0
+        self._left = Event()
+        self._thread: Thread | None = None
+
+    def enter(self) -> None:
+        """Begin to want it, on the thread that computes."""
+        with self._lock:
+            if self._owners == 0:
+                self._left, entered = Event(), Event()
+                self._thread = Thread(
+                    target=_hold,
+                    args=(entered, self._left),
+                    name="nion_distortion.blas",
+                    daemon=True,
+                )
+                self._thread.start()
+                entered.wait()
+            self._owners += 1
+        # for a BLAS with a pool for each thread; elsewhere it changes nothing
+        threadpoolctl.threadpool_limits(1, user_api="blas")
+
+    def leave(self) -> None:
+        """End it; the last one waits until BLAS has its threads back."""
+        with self._lock:
+            self._owners -= 1
+            if self._owners == 0 and self._thread is not None:
+                self._left.set()
+                self._thread.join()
+
+
+def _hold(entered: Event, left: Event) -> None:
+    try:
+        with threadpoolctl.threadpool_limits(1, user_api="blas"):
+            entered.set()
+            left.wait()
+    finally:
+        entered.set()
+
+
+blas_limit = BlasLimit()
+"""Of the process, as BLAS itself is."""
