@@ -117,13 +117,24 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         "correction": corrected.provenance.get("correction", {}),
         "frames_in_model": live.accepted,
         "unusable": live.reason,
+        "drift_nm": live.drift_nm[-1] if len(live.drift_nm) else None,
+        "component_shares": _component_shares(live),
     }
     if report is not None:
         record["effective_counts"] = report.effective_counts
         record["off_by_pm"] = report.off_by_pm
         record["corrected_pm"] = report.corrected_pm
+        record["drift_ambiguous"] = report.drift_ambiguous
     plain: dict[str, Any] = _plain(record)
     return plain
+
+
+def _component_shares(live: "LiveReport") -> dict[str, Any]:
+    """Return each axis' share of the first components, strongest first; costs up to 3 ms."""
+    if live.components is None:
+        return {}
+    axes = zip("yx", live.components.components(), strict=True)
+    return {axis: components.explained_variance_ratio for axis, components in axes}
 
 
 def _settings_record(settings: ScanSettings) -> dict[str, Any]:

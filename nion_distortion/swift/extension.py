@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from nion.instrumentation import HardwareSource, scan_base
 from nion.swift import DocumentController
-from nion.swift.model import Notification
+from nion.swift.model import DocumentModel, Notification
 from nion.utils import Registry
 
 from nion_distortion.swift.display import CorrectedItem
@@ -21,6 +21,7 @@ __all__ = ["CorrectLiveScanMenuItem", "DistortionExtension", "LiveCorrection"]
 
 _ = gettext.gettext
 
+Project = DocumentModel.DocumentModel
 Window = DocumentController.DocumentController
 
 
@@ -53,7 +54,7 @@ def _notify(text: str) -> None:
 
 
 class LiveCorrection:
-    """The live correction of one window: frame tap, session and data item.
+    """The live correction of one project: frame tap, session and data item.
 
     Everything but the session's own work happens on the main thread.
 
@@ -74,11 +75,17 @@ class LiveCorrection:
         *,
         make_session: "Callable[[], Session]" = _make_session,
     ) -> None:
+        self._window = window
         self._item = CorrectedItem(window)
         self._session = make_session()
         self._session.subscribe(self._item.show)
         self._tap = FrameTap(scan, self._session.submit, refuse=self._item.refuse)
         self._item.show_in_window()
+
+    @property
+    def window(self) -> Window:
+        """Where it was started."""
+        return self._window
 
     @property
     def item(self) -> CorrectedItem:
@@ -98,7 +105,9 @@ class LiveCorrection:
 
 
 class CorrectLiveScanMenuItem:
-    """The menu item that starts the correction in a window, and stops it again.
+    """The menu item that starts the correction in a project, and stops it again.
+
+    The corrected item is one for each project, whose windows so share one correction.
 
     Parameters
     ----------
@@ -113,7 +122,7 @@ class CorrectLiveScanMenuItem:
 
     def __init__(self, make_session: "Callable[[], Session]" = _make_session) -> None:
         self._make_session = make_session
-        self._running: WeakKeyDictionary[Window, LiveCorrection] = WeakKeyDictionary()
+        self._running: WeakKeyDictionary[Project, LiveCorrection] = WeakKeyDictionary()
         self._chained: WeakKeyDictionary[Window, bool] = WeakKeyDictionary()
 
     def menu_item_execute(self, window: Any) -> None:
@@ -127,14 +136,14 @@ class CorrectLiveScanMenuItem:
         self.toggle(window._document_controller)  # noqa: SLF001  # the facade has no live items
 
     def toggle(self, window: Window) -> None:
-        """Start the correction in a window, or stop it.
+        """Start the correction in a window's project, or stop it.
 
         Parameters
         ----------
         window : DocumentController
             The window.
         """
-        running = self._running.pop(window, None)
+        running = self._running.pop(window.document_model, None)
         if running is not None:
             running.close()
             return
@@ -142,11 +151,12 @@ class CorrectLiveScanMenuItem:
         if scan is None:
             _notify(_("There is no scan to correct: no scan device is registered."))
             return
-        self._running[window] = LiveCorrection(window, scan, make_session=self._make_session)
+        started = LiveCorrection(window, scan, make_session=self._make_session)
+        self._running[window.document_model] = started
         self._stop_with(window)
 
     def running(self, window: Window) -> LiveCorrection | None:
-        """Return what runs in a window.
+        """Return what runs in a window's project.
 
         Parameters
         ----------
@@ -158,16 +168,17 @@ class CorrectLiveScanMenuItem:
         LiveCorrection or None
             None where nothing does.
         """
-        return self._running.get(window)
+        return self._running.get(window.document_model)
 
     def close(self) -> None:
         """Stop everywhere."""
-        for window in list(self._running):
-            self._stop(window)
+        for project in list(self._running):
+            self._running.pop(project).close()
 
     def _stop(self, window: Window) -> None:
-        running = self._running.pop(window, None)
-        if running is not None:
+        running = self.running(window)
+        if running is not None and running.window is window:
+            del self._running[window.document_model]
             running.close()
 
     def _stop_with(self, window: Window) -> None:

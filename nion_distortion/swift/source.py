@@ -215,7 +215,7 @@ class FrameTap:
     -----
     The two events are private to the instrumentation kit, but nothing else of it delivers every
     frame. A scan's channels arrive one by one, then ``xdatas_available_event`` says that these
-    were all.
+    were all. A frame's index is the host's, which begins at 0 whenever the scan is started.
     """
 
     def __init__(
@@ -229,7 +229,6 @@ class FrameTap:
         self._hardware_source, self._submit, self._refuse = hardware_source, submit, refuse
         self._channel = channel
         self._frames: list[Frame] = []
-        self._count = 0
         listen = hardware_source.data_channel_updated_event.listen
         available = hardware_source.xdatas_available_event.listen
         self._listeners: tuple[Any, ...] = (
@@ -270,7 +269,7 @@ class FrameTap:
         frame = Frame(
             image=image,
             settings=scan_settings(metadata, cast("tuple[int, int]", image.shape)),
-            index=self._count,
+            index=int(source.get("frame_index") or 0),
             time_s=xdata.timestamp.replace(tzinfo=datetime.UTC).timestamp(),
             frame_id=str(metadata.get("scan", {}).get("scan_id", "")),
             channel=str(source.get("channel_name", "")),
@@ -286,7 +285,6 @@ class FrameTap:
         try:
             frames, self._frames = self._frames, []
             if frames and not self._hardware_source.is_aborted:
-                self._count += 1
                 self._submit(self._analysed_first(frames))
         except Exception:
             _log.exception("A scan could not be handed on")
