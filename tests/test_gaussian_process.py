@@ -183,8 +183,6 @@ def sample_weights(rng: np.random.Generator, count: int, *, mixed: bool) -> Arra
         weights[special] = root @ root.swapaxes(1, 2) + 0.1 * np.eye(2)
     else:
         weights[special, 1, 1] *= 0.4
-    nearly = np.abs(weights[:, 1, 1] / weights[:, 0, 0] - 1) < 0.06
-    weights[nearly] = np.eye(2)  # the axes count as equal below 5 %
     return weights
 
 

@@ -74,7 +74,9 @@ def test_a_good_frame_is_reported_in_full() -> None:
     assert report.samples is not None
     assert report.indexed is not None
     assert len(report.samples) == len(report.indexed.indices)
-    assert len(report.samples) > 0.95 * len(good.truth.columns.seen_px)
+    assert report.columns is not None
+    assert len(report.columns) > 0.95 * len(good.truth.columns.seen_px)
+    assert len(report.samples) > 0.99 * len(report.columns)
     assert report.field is not None
     assert (report.field.kind, report.field.frame_id) == ("frame", good.frame.frame_id)
     assert report.drift_nm is not None

@@ -27,10 +27,6 @@ Samples = npt.NDArray[np.intp]
 
 COLUMNS_AT_ONCE = 1024
 
-ALIKE = 0.05
-"""Weights of the two axes that differ by less are both set to their mean: a second Gram matrix for
-most columns would cost as much as the first, and gain 1e-4 of the variance."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Information:
@@ -117,15 +113,17 @@ def information(
 
     Notes
     -----
-    Fits of round columns have isotropic covariances, so one Gram matrix serves both axes; only
-    samples where the distortion changes fast add what is particular to x. The functions are
-    evaluated a few columns at a time, on two threads, and never leave the processor's cache.
+    One Gram matrix serves both axes where their weights are equal; the other samples add what is
+    particular to x. The functions are evaluated a few columns at a time, on two threads, and never
+    leave the processor's cache.
     """
     pull = np.einsum("nab,nb->an", weights, targets)
-    common, more = _split(weights[:, 0, 0], weights[:, 1, 1])
+    common, more = weights[:, 0, 0], weights[:, 1, 1] - weights[:, 0, 0]
     both = np.flatnonzero(weights[:, 0, 1])
     gram, vector = _gram(design_of, np.arange(len(targets)), common, pull)
-    (gain, _), (loss, _) = (_gram(design_of, np.flatnonzero(part), part, 0 * pull) for part in more)
+    (gain, _), (loss, _) = (
+        _gram(design_of, np.flatnonzero(part > 0), part, 0 * pull) for part in (more, -more)
+    )
     cross = None
     if both.size:
         design = design_of(both)
@@ -156,15 +154,6 @@ def _gram(
 
     parts = for_chunks(_part, len(some), smallest=COLUMNS_AT_ONCE // 2)
     return sum(gram for gram, _ in parts), sum(vector for _, vector in parts)
-
-
-def _split(weight_y: Array, weight_x: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Weights for both axes, and what x has more and less of where that is not next to nothing."""
-    more = weight_x - weight_y
-    alike = np.abs(more) <= ALIKE * weight_y
-    common = np.where(alike, weight_y + 0.5 * more, weight_y)
-    more = np.where(alike, 0.0, more)
-    return common, (np.maximum(more, 0.0), np.maximum(-more, 0.0))
 
 
 def _inverse(matrix: Array) -> Array:

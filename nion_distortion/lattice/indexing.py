@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
@@ -47,9 +48,9 @@ LEAST_CONFIDENCE = 0.9
 """What stands out of the noise by less than 3.3 standard deviations is too often noise: it may
 show the lattice, but takes no index."""
 
-ODD_SHAPE, LEAST_SPREAD = 3.0, 0.1
-"""Spreads of chi^2 above the typical one that cost a column its index, and the least spread as a
-share of it."""
+ODD_SHAPE, LEAST_SPREAD, NEAR = 3.5, 0.1, 8
+"""Spreads of chi^2 above the typical one, also that of so many neighbours, that cost a column its
+index; and the least spread as a share of it."""
 
 MOSTLY_SURE = 0.9
 """With a smaller share of such columns the lattice is looked for without the others as well."""
@@ -180,15 +181,28 @@ def _certain(columns: "AtomColumns", rows: Integers | Booleans, sites: Integers)
     """Tell which of these rows are columns beyond doubt, and one each."""
     sure = columns.confidence[rows] >= LEAST_CONFIDENCE
     bright = not_less(sites, columns.amplitude[rows])
-    shaped = _like_the_others(columns.chi2)[rows]
+    shaped = _like_the_others(columns)[rows]
     return np.asarray(sure & shaped & bright & not_less(sites, 1 / columns.sigma_px[rows]))
 
 
-def _like_the_others(chi2: Array) -> Booleans:
-    """Tell which columns have the shape of the others; two that were fitted as one have not."""
-    typical = np.median(chi2)
+def _like_the_others(columns: "AtomColumns") -> Booleans:
+    """Tell which columns have the shape of the others; two that were fitted as one have not.
+
+    Where a fly-back stretches columns all of them have another shape: what counts there are the
+    neighbours.
+    """
+    chi2 = columns.chi2
+    typical = float(np.median(chi2))
     spread = max(1.4826 * float(np.median(np.abs(chi2 - typical))), LEAST_SPREAD * typical)
-    return np.asarray(chi2 <= typical + ODD_SHAPE * spread)
+    most = typical + ODD_SHAPE * spread
+    like = np.asarray(chi2 <= most)
+    odd = np.flatnonzero(~like)
+    if odd.size:
+        places = columns.positions_px
+        near = np.asarray(cKDTree(places).query(places[odd], k=min(NEAR + 1, len(places)))[1])
+        around = np.median(chi2[near[:, 1:]], axis=1)
+        like[odd] = chi2[odd] <= most * np.maximum(around / typical, 1.0)
+    return like
 
 
 def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers:
