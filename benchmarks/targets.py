@@ -213,8 +213,8 @@ TARGETS: tuple[Target, ...] = (
         goal=0.0,
         unit="columns",
         source=DESIGN,
-        shortfall="one at the rim of a second grain at 7 counts, and one of a dumbbell that a line's"
-        " jump merged; others like it are recognised by a chi^2 unlike the frame's and the"
+        shortfall="one at the rim of a second grain at 7 counts, and one where a line's jump"
+        " merged a dumbbell; others like it are known by a chi^2 unlike the frame's and the"
         " neighbours'; a stricter rule would cost the stretched columns at the line start",
     ),
     Target(
