@@ -75,6 +75,8 @@ class Process:
         self.gated = gated
 
     def __call__(self, frame: Frame, *, model: Any, options: Options) -> Any:
+        if not frame.frame_id:  # as the pipeline does
+            frame = replace(frame, frame_id=f"frame {frame.index}", provenance={})
         self.calls.append((frame, model))
         self.begun.release()
         if self.gated:

@@ -258,6 +258,31 @@ def test_drift_is_the_way_since_it_was_last_certain(run: Run) -> None:
     assert len(restarted.drift_nm) == 1
 
 
+def test_drift_begins_at_zero_where_old_settings_come_back(run: Run) -> None:
+    run.levels(1.0, 1.0, 1.0)
+    run.levels(2.0, 2.0, first=3, settings=fakes.settings(4.0))
+    first, second = run.levels(1.0, 1.0, first=5)
+    np.testing.assert_allclose(first.drift_nm, [[0.0, 0.0]])
+    np.testing.assert_allclose(second.drift_nm, [[0.0, 0.0], [0.1, 0.2]])
+
+
+def test_known_model_leaves_the_first_frame_out_and_is_never_refitted() -> None:
+    known: Any = fakes.Model(fakes.settings(), (1.0,))
+    run = Run(model=known)
+    reports = run.levels(*[1.0] * 8)
+    run.session.close()
+    assert [report.accepted for report in reports] == list(range(8))
+    assert run.model.levels == (1.0,) * 8
+    assert not run.model.refitted
+
+
+def test_channels_of_a_scan_without_a_name_are_corrected_too(run: Run) -> None:
+    names = {"frame_id": "", "channel": "BF"}
+    report = run.submit(fakes.frame(0, 1.0, frame_id=""), fakes.frame(0, 1.0, **names))
+    assert report.reason is None
+    assert [other.channel for other in report.others] == ["BF"]
+
+
 def test_live_components_are_those_of_the_fields_so_far(run: Run) -> None:
     reports = run.levels(1.0, 1.0, fakes.UNUSABLE, 1.0)
     assert reports[-1].components is not None
@@ -280,6 +305,15 @@ reports.get(timeout=60)
 during = threads()
 session.close(60)
 print(before, during, threads())
+one, two = (Session(process=fakes.Process(), refit=fakes.refit) for _ in range(2))
+for session in (one, two):
+    session.subscribe(reports.put)
+    session.submit((fakes.frame(0),))
+    reports.get(timeout=60)
+one.close(60)
+still = threads()
+two.close(60)
+print(still, threads())
 """
 
 
@@ -291,7 +325,7 @@ def test_blas_is_held_to_one_thread_while_the_session_lives() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", BLAS], capture_output=True, check=True, env=environment, text=True
     )
-    assert ended.stdout.split() == ["{2}", "{1}", "{2}"]
+    assert ended.stdout.split() == ["{2}", "{1}", "{2}", "{1}", "{2}"]
 
 
 def test_close_ends_thread_and_subscriptions_and_ignores_what_comes_later(run: Run) -> None:
