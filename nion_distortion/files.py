@@ -17,11 +17,20 @@ import numpy as np
 import numpy.typing as npt
 from rsciio import digitalmicrograph, emd, hspy, tia, tiff
 
+from nion_distortion._tags import number, positive, tag, without_none
 from nion_distortion._validation import as_positive
 from nion_distortion.correction import SIGN_CONVENTION, CorrectedFrame
-from nion_distortion.frame import ALTERED, LARGEST_PX, SMALLEST_PX, Frame, ScanSettings
+from nion_distortion.frame import (
+    ALTERED,
+    LARGEST_PX,
+    SMALLEST_PX,
+    Frame,
+    ScanSettings,
+    UnusableFrameError,
+)
+from nion_distortion.nion_metadata import reported_settings, scanned_px
 
-__all__ = ["read_frames", "swift_settings", "write_corrected"]
+__all__ = ["read_frames", "write_corrected"]
 
 NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0.1, "å": 0.1,
                "nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "um": 1e3, "micron": 1e3,
@@ -31,24 +40,6 @@ NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0
 
 ALTERED_WORDS = ("align", "average", "binned", "crop", "fft", "filter", "rotated", "wiener")
 """Words in a title that tell that an image was computed from scans."""
-
-SWIFT_OTHER_PATHS = ("external_scan_mode", "serpentine", "interlaced", "snake_scan")
-"""Parameters of Nion Swift that say, when set, that the beam did not go line by line."""
-
-SWIFT_RENAMED = {
-    "pixel_size", "fov_nm", "fov_size_nm", "pixel_time_us", "line_time_us", "flyback_time_us",
-    "flyback_pixels", "rotation_rad", "rotation_deg", "ac_line_sync", "ac_frame_sync",
-    "subscan_pixel_size", "subscan_fractional_size", "subscan_fractional_center",
-}  # fmt: skip
-"""Parameters of Nion Swift that have a field of their own in ``ScanSettings``."""
-
-SWIFT_PROVENANCE = {
-    "center_nm", "center_x_nm", "center_y_nm", "channel_id", "channel_index", "channel_modifier",
-    "channel_name", "channel_override", "channel_variant", "enabled_channel_indexes", "defocus",
-    "defocus_nm", "stage_position_m", "valid_rows", "data_valid", "frame_index", "frame_number",
-    "frame_start_s", "frame_time_s", "scan_id", "view_id", "timestamp", "time_stamp",
-}  # fmt: skip
-"""Reported with a frame, but no part of what its distortion is stationary under."""
 
 SQUARE_WITHIN = 5e-3
 """Sides of a pixel that differ by less count as equal."""
@@ -179,6 +170,8 @@ def _guarded(file: Path, read: Callable[[], Result]) -> Result:
         return read()
     except _RefusedError:
         raise
+    except UnusableFrameError as error:
+        raise _RefusedError(str(error)) from None
     except Exception as error:  # damaged files raise anything, from struct.error to KeyError
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(
@@ -323,7 +316,7 @@ def _open_tiff(file: Path) -> _Recording:
     signals = tiff.file_reader(str(file))
     for signal in signals:
         # ImageJ writes one unit for all axes, and RosettaSciIO knows that of microns only.
-        unit = _imagej_unit(str(_tag(signal, "original_metadata", "ImageDescription") or ""))
+        unit = _imagej_unit(str(tag(signal, "original_metadata", "ImageDescription") or ""))
         for axis in signal["axes"]:
             axis["units"] = axis.get("units") or unit
     return _through_rosettasciio(signals)
@@ -348,7 +341,7 @@ def _open_ser(file: Path) -> _Recording:
 
 
 def _title(signal: Mapping[str, Any]) -> str:
-    general = _tag(signal, "metadata", "General") or {}
+    general = tag(signal, "metadata", "General") or {}
     return str(general.get("title") or general.get("original_filename") or "")
 
 
@@ -371,7 +364,7 @@ def _through_rosettasciio(signals: Sequence[Mapping[str, Any]]) -> _Recording:
             (float(axis.get("scale", 0)), str(axis.get("units") or "")) for axis in axes[-2:]
         ),
         settings=known,
-        channel=str(_tag(tree, "BinaryResult", "Detector") or ""),
+        channel=str(tag(tree, "BinaryResult", "Detector") or ""),
         provenance=_told_by(signal, tree, array.shape),
     )
 
@@ -380,14 +373,14 @@ def _told_by(
     signal: Mapping[str, Any], tree: Mapping[str, Any], shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """Collect what is worth keeping and no part of a match."""
-    instrument = _tag(signal, "metadata", "Acquisition_instrument", "TEM") or {}
+    instrument = tag(signal, "metadata", "Acquisition_instrument", "TEM") or {}
     told = {
         "title": _title(signal),
-        "date": _tag(signal, "metadata", "General", "date"),
+        "date": tag(signal, "metadata", "General", "date"),
         "microscope": instrument.get("microscope")
-        or _tag(tree, "ObjectInfo", "ExperimentalDescription", "Microscope"),
+        or tag(tree, "ObjectInfo", "ExperimentalDescription", "Microscope"),
         "magnification": instrument.get("magnification")
-        or _tag(tree, "ObjectInfo", "AcquireInfo", "Magnification"),
+        or tag(tree, "ObjectInfo", "AcquireInfo", "Magnification"),
         ALTERED: _alteration(_title(signal), tree, shape),
     }
     return {key: value for key, value in told.items() if value}
@@ -398,38 +391,15 @@ def _alteration(title: str, tree: Mapping[str, Any], shape: tuple[int, ...]) -> 
     words = [word for word in ALTERED_WORDS if word in title.lower()]
     if words:
         return f'its title says "{words[0]}"'
-    if _tag(tree, "ImageList", "TagGroup0", "ImageTags", "Filters"):
+    if tag(tree, "ImageList", "TagGroup0", "ImageTags", "Filters"):
         return "it was filtered"
-    scanned = [_number(_tag(tree, "Scan", "ScanSize", side)) for side in ("height", "width")]
+    scanned = [number(tag(tree, "Scan", "ScanSize", side)) for side in ("height", "width")]
     if None not in scanned and tuple(scanned) != tuple(shape[-2:]):
         return f"the scan had {scanned[0]:g} x {scanned[1]:g} pixels"
-    origins = _tag(tree, "ImageList", "TagGroup0", "ImageData", "Calibrations", "Dimension") or {}
-    if any(_number(_tag(one, "Origin")) for one in origins.values()):
+    origins = tag(tree, "ImageList", "TagGroup0", "ImageData", "Calibrations", "Dimension") or {}
+    if any(number(tag(one, "Origin")) for one in origins.values()):
         return "it was cut out of a larger image"
     return ""
-
-
-def _tag(tree: Any, *path: str) -> Any:
-    """Follow keys through nested mappings; None where one is missing."""
-    for key in path:
-        if not isinstance(tree, Mapping) or key not in tree:
-            return None
-        tree = tree[key]
-    return tree
-
-
-def _number(value: Any, scale: float = 1.0) -> float | None:
-    """Read a finite number, with or without a unit behind it; None where there is none."""
-    try:
-        number = float(value.split()[0] if isinstance(value, str) else value) * scale
-    except (TypeError, ValueError, IndexError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _positive(value: Any, scale: float = 1.0) -> float | None:
-    number = _number(value, scale)
-    return number if number is not None and number > 0 else None
 
 
 def _flag(value: Any) -> bool | None:
@@ -438,49 +408,45 @@ def _flag(value: Any) -> bool | None:
     return str(value).strip().lower() in ("1", "1.0", "true", "yes")
 
 
-def _told(**values: Any) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
-
-
 def _known_to_hyperspy(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    mine = _tag(metadata, "nion_distortion", "settings")
+    mine = tag(metadata, "nion_distortion", "settings")
     if isinstance(mine, str):
         return _stored_settings("the file", json.loads(mine))
-    energy_kv = _tag(metadata, "Acquisition_instrument", "TEM", "beam_energy")
-    return _told(high_tension_v=_positive(energy_kv, 1e3))
+    energy_kv = tag(metadata, "Acquisition_instrument", "TEM", "beam_energy")
+    return without_none(high_tension_v=positive(energy_kv, 1e3))
 
 
 def _known_to_digiscan(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Gatan's tags: dwell and fly-back in microseconds, rotation in degrees."""
-    tags = _tag(tree, "ImageList", "TagGroup0", "ImageTags")
-    return _told(
-        dwell_time_us=_positive(_tag(tags, "DigiScan", "Sample Time")),
-        flyback_time_us=_positive(_tag(tags, "DigiScan", "Flyback")),
-        line_sync=_flag(_tag(tags, "DigiScan", "Synchronize Lines")),
-        rotation_rad=_number(_tag(tags, "DigiScan", "Rotation"), math.pi / 180),
-        high_tension_v=_positive(_tag(tags, "Microscope Info", "Voltage")),
+    tags = tag(tree, "ImageList", "TagGroup0", "ImageTags")
+    return without_none(
+        dwell_time_us=positive(tag(tags, "DigiScan", "Sample Time")),
+        flyback_time_us=positive(tag(tags, "DigiScan", "Flyback")),
+        line_sync=_flag(tag(tags, "DigiScan", "Synchronize Lines")),
+        rotation_rad=number(tag(tags, "DigiScan", "Rotation"), math.pi / 180),
+        high_tension_v=positive(tag(tags, "Microscope Info", "Voltage")),
     )
 
 
 def _known_to_tia(tree: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
     """FEI's description of a series: times in seconds, the whole frame's among them."""
-    info = _tag(tree, "ObjectInfo")
-    volts = _tag(info, "ExperimentalConditions", "MicroscopeConditions", "AcceleratingVoltage")
-    return _told(
-        dwell_time_us=_positive(_tag(info, "AcquireInfo", "DwellTimePath"), 1e6),
-        line_time_us=_positive(_tag(info, "AcquireInfo", "FrameTime"), 1e6 / shape[-2]),
-        high_tension_v=_positive(volts),
+    info = tag(tree, "ObjectInfo")
+    volts = tag(info, "ExperimentalConditions", "MicroscopeConditions", "AcceleratingVoltage")
+    return without_none(
+        dwell_time_us=positive(tag(info, "AcquireInfo", "DwellTimePath"), 1e6),
+        line_time_us=positive(tag(info, "AcquireInfo", "FrameTime"), 1e6 / shape[-2]),
+        high_tension_v=positive(volts),
     )
 
 
 def _known_to_velox(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Thermo Fisher's tags: numbers as text, times in seconds, rotation in radians."""
-    return _told(
-        dwell_time_us=_positive(_tag(tree, "Scan", "DwellTime"), 1e6),
-        line_time_us=_positive(_tag(tree, "Scan", "LineTime"), 1e6),
-        line_sync=_flag(_tag(tree, "Scan", "MainsLockOn")),
-        rotation_rad=_number(_tag(tree, "Scan", "ScanRotation")),
-        high_tension_v=_positive(_tag(tree, "Optics", "AccelerationVoltage")),
+    return without_none(
+        dwell_time_us=positive(tag(tree, "Scan", "DwellTime"), 1e6),
+        line_time_us=positive(tag(tree, "Scan", "LineTime"), 1e6),
+        line_sync=_flag(tag(tree, "Scan", "MainsLockOn")),
+        rotation_rad=number(tag(tree, "Scan", "ScanRotation")),
+        high_tension_v=positive(tag(tree, "Optics", "AccelerationVoltage")),
     )
 
 
@@ -490,23 +456,28 @@ def _swift_recording(array: Any, properties: Mapping[str, Any]) -> _Recording:
     axes = inner.get("dimensional_calibrations") or inner.get("spatial_calibrations") or []
     metadata = inner.get("metadata") or properties.get("metadata") or {}
     title = str(properties.get("title") or inner.get("title") or "")
-    reported = _swift_reported(metadata)
-    _refuse_other_paths(reported)
     shape = (int(array.shape[-2]), int(array.shape[-1])) if len(array.shape) > 1 else (0, 0)
     steps = tuple((float(axis.get("scale", 1.0)), str(axis.get("units") or "")) for axis in axes)
-    known = swift_settings(metadata, shape)
+    known = reported_settings(metadata, shape)
     if _recalibrated(steps[-2:], known.get("field_of_view_nm"), shape):
         del known["field_of_view_nm"]  # the operator's word, or no length at all
-    altered = _alteration(title, {}, shape) or _swift_alteration(reported, shape)
+    altered = _alteration(title, {}, shape) or _cropped(metadata, shape)
     return _Recording(
         shape=tuple(array.shape),
         dtype=array.dtype,
         load=_one_of(array),
         steps=steps[-2:],
         settings=known,
-        channel=str(_tag(metadata, "hardware_source", "channel_name") or ""),
-        provenance=_told(title=title or None) | ({ALTERED: altered} if altered else {}),
+        channel=str(tag(metadata, "hardware_source", "channel_name") or ""),
+        provenance=without_none(title=title or None) | ({ALTERED: altered} if altered else {}),
     )
+
+
+def _cropped(metadata: Mapping[str, Any], shape: tuple[int, int]) -> str:
+    scanned = scanned_px(metadata, shape)
+    if scanned == shape:
+        return ""
+    return f"it was cropped or binned: the scan had {scanned[0]} x {scanned[1]} pixels"
 
 
 def _recalibrated(
@@ -517,117 +488,6 @@ def _recalibrated(
         return False
     sides = _sides_nm(steps)
     return any(abs(side * max(shape) / field_of_view_nm - 1) > SQUARE_WITHIN for side in sides)
-
-
-def _swift_reported(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the scan device said; of old items, what the host kept of it."""
-    device = _tag(metadata, "scan", "scan_device_properties")
-    if device:
-        return dict(device)
-    source = _tag(metadata, "hardware_source") or {}
-    return _told(
-        pixel_time_us=source.get("pixel_time_us"), rotation_rad=_tag(metadata, "scan", "rotation")
-    )
-
-
-def _refuse_other_paths(reported: Mapping[str, Any]) -> None:
-    for name in SWIFT_OTHER_PATHS:
-        if reported.get(name):
-            raise _RefusedError(
-                f"the beam did not scan line by line ({name} is {reported[name]}), "
-                "so the time of each pixel is not known and nothing can be corrected"
-            )
-    if reported.get("calibration_style") == "time":
-        raise _RefusedError("the scan was made in time, not in space; it shows no crystal")
-
-
-def _scanned_px(reported: Mapping[str, Any], shape: tuple[int, int]) -> tuple[int, int]:
-    """Lines and pixels that the device scanned; the image's own where it did not say."""
-    told = reported.get("subscan_pixel_size") or reported.get("pixel_size") or shape
-    return int(told[0]), int(told[1])
-
-
-def _swift_alteration(reported: Mapping[str, Any], shape: tuple[int, int]) -> str:
-    scanned = _scanned_px(reported, shape)
-    if scanned == shape:
-        return ""
-    return f"it was cropped or binned: the scan had {scanned[0]} x {scanned[1]} pixels"
-
-
-def swift_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
-    """Translate the scan's metadata, as Nion Swift keeps them, to our words and units.
-
-    Parameters
-    ----------
-    metadata : Mapping
-        Metadata of an image.
-    shape : tuple of int
-        Its shape, (ny, nx).
-
-    Returns
-    -------
-    dict
-        Arguments of `ScanSettings`, those that the device reported; the field of view and the
-        place of a sub-scan only where the image is the whole scan.
-    """
-    reported = _swift_reported(metadata)
-    extra = sorted(set(reported) - SWIFT_RENAMED - SWIFT_PROVENANCE)
-    return _told(
-        **_swift_timing(reported, _scanned_px(reported, shape)[1], shape[1]),
-        **(_swift_extent(reported, shape) if not _swift_alteration(reported, shape) else {}),
-        rotation_rad=_swift_rotation_rad(reported),
-        line_sync=_truth(reported.get("ac_line_sync")),
-        frame_sync=_truth(reported.get("ac_frame_sync")),
-        high_tension_v=_positive(_tag(metadata, "instrument", "high_tension")),
-        device_id=_tag(metadata, "scan", "hardware_source_id"),
-        extra=tuple((name, _hashable(reported[name])) for name in extra),
-    )
-
-
-def _swift_extent(reported: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
-    """Return the longer side of the image in nm, and where it lies in its context."""
-    fov_nm = _positive(reported.get("fov_nm"))
-    context = tuple(int(length) for length in reported.get("pixel_size") or shape)
-    if fov_nm is None or not reported.get("subscan_pixel_size"):
-        return {"field_of_view_nm": fov_nm}
-    size = reported.get("subscan_fractional_size") or (1.0, 1.0)
-    center = reported.get("subscan_fractional_center") or (0.5, 0.5)
-    pixel_nm = size[1] * context[1] * fov_nm / max(context) / shape[1]
-    top, left = (round((center[i] - size[i] / 2) * context[i]) for i in range(2))
-    return {"field_of_view_nm": pixel_nm * max(shape), "subscan_px": (*context, top, left)}
-
-
-def _swift_timing(reported: Mapping[str, Any], scanned_px: int, width: int) -> dict[str, Any]:
-    """Dwell, fly-back and line time; the line time includes the fly-back."""
-    if width > scanned_px:  # interpolated: its pixels have no time of their own
-        return {}
-    dwell = _positive(reported.get("pixel_time_us"))
-    flyback, line = reported.get("flyback_time_us"), _positive(reported.get("line_time_us"))
-    pixels = reported.get("flyback_pixels")
-    if flyback is None and pixels is not None and dwell is not None:
-        flyback = pixels * dwell
-    if line is None and dwell is not None and flyback is not None:
-        line = scanned_px * dwell + (flyback if pixels is None else pixels * dwell)
-    return {"dwell_time_us": dwell, "flyback_time_us": flyback, "line_time_us": line}
-
-
-def _swift_rotation_rad(reported: Mapping[str, Any]) -> float:
-    in_radians = _number(reported.get("rotation_rad"))
-    if in_radians is not None:
-        return in_radians
-    return _number(reported.get("rotation_deg"), math.pi / 180) or 0.0
-
-
-def _truth(value: Any) -> bool | None:
-    return None if value is None else bool(value)
-
-
-def _hashable(value: Any) -> object:
-    if isinstance(value, Mapping):
-        return tuple((str(key), _hashable(value[key])) for key in sorted(value, key=str))
-    if isinstance(value, list | tuple):
-        return tuple(_hashable(item) for item in value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def write_corrected(

@@ -15,7 +15,6 @@ from nion.swift.model.HDF5Handler import HDF5Handler
 from nion.swift.model.NDataHandler import NDataHandler
 from rsciio import emd, hspy
 
-from nion_distortion import files
 from nion_distortion.correction import SIGN_CONVENTION, CorrectedFrame
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame, ScanSettings
@@ -246,12 +245,6 @@ def test_a_saved_item_has_the_settings_of_its_live_scan(
     assert saved == source.scan_settings(swift_metadata(**changes), (16, 20))
 
 
-def test_live_and_saved_scans_know_the_same_parameters() -> None:
-    assert files.SWIFT_RENAMED == source.RENAMED
-    assert files.SWIFT_PROVENANCE == source.PROVENANCE
-    assert files.SWIFT_OTHER_PATHS == source.OTHER_PATHS
-
-
 def test_an_item_that_only_the_host_described_tells_what_it_can(tmp_path: Path) -> None:
     old = {"scan": {"rotation": 0.25}, "hardware_source": {"pixel_time_us": 2.0}}
     frame = read_frames(save_swift(tmp_path / "item.ndata", picture(), old))[0]
@@ -311,9 +304,12 @@ def test_a_filtered_item_is_marked_by_its_title(tmp_path: Path) -> None:
                     "is not known and nothing can be corrected")
         for name in ("external_scan_mode", "serpentine", "interlaced", "snake_scan")
     ] + [({"calibration_style": "time"},
-          "the scan was made in time, not in space; it shows no crystal")],
+          "the scan was made in time, not in space; it shows no crystal"),
+         ({"pixel_size": (32, 40), "subscan_pixel_size": (12, 20)},
+          "the pixels of the sub-scan are 26.7 pm high and 20.0 pm wide; only square pixels can be "
+          "corrected")],
 )  # fmt: skip
-def test_a_scan_that_did_not_go_line_by_line_is_refused(
+def test_a_scan_that_is_no_raster_of_square_pixels_is_refused(
     tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):

@@ -213,7 +213,7 @@ class CorrectedItem:
         reason : str
             One sentence.
         """
-        self._say("", reason, updated=False)
+        self._say("", _sentence(reason), updated=False)
 
     def _say(self, channel: str, reason: str, *, updated: bool) -> None:
         """Describe the item on the main thread, where something has changed."""

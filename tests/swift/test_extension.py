@@ -202,7 +202,10 @@ def test_refused_scan_is_told(window: Window) -> None:
     window.scan.start_playing(sync_timeout=PATIENCE_S)
     assert refused.wait(PATIENCE_S)
     window.window.periodic()
-    assert "external_scan_mode is 1" in window.item.caption
+    assert window.item.caption == (
+        "The beam did not scan line by line (external_scan_mode is 1), so the time of each pixel "
+        "is not known and nothing can be corrected."
+    )
 
 
 def test_change_of_settings_is_followed(window: Window) -> None:
