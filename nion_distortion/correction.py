@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array, as_positive, frozen
+from nion_distortion._version import installed_version
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Resample
@@ -241,15 +241,8 @@ def _record(field: DistortionField, resample: Resample) -> dict[str, object]:
         "frame_id": field.frame_id,
         "resample": resample,
         "convention": SIGN_CONVENTION,
-        "versions": {"nion_distortion": _version("nion-distortion"), "numpy": np.__version__},
+        "versions": {"nion_distortion": installed_version(), "numpy": np.__version__},
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _resampled(

@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from nion_distortion._plain import as_plain
 from nion_distortion._validation import as_array
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ def write_report(
         If the folder cannot be written to.
     """
     target = Path(folder)
-    values = _plain(numbers)
+    values = as_plain(numbers)
     pictures = {caption: _png(figure) for caption, figure in figures.items()}
     page = _page(title, paragraphs, values, pictures)
     try:
@@ -402,19 +402,6 @@ def _png(figure: Figure) -> bytes:
 
 def _slug(caption: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")
-
-
-def _plain(value: Any) -> Any:
-    """Turn values into what JSON knows."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 STYLE = """

@@ -4,10 +4,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import threadpoolctl
+
+from nion_distortion._version import installed_version
 
 __all__ = ["main"]
 
@@ -60,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="nion-distortion",
         description="Take the scan distortion out of atomically resolved STEM images.",
     )
-    parser.add_argument("--version", action="version", version=f"nion-distortion {_version()}")
+    parser.add_argument(
+        "--version", action="version", version=f"nion-distortion {installed_version()}"
+    )
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="correct a live scan of a simulated microscope")
@@ -80,10 +83,3 @@ def _parser() -> argparse.ArgumentParser:
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("nion-distortion")
-    except PackageNotFoundError:
-        return "(not installed)"

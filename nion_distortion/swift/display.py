@@ -13,6 +13,7 @@ from nion.data import Calibration, DataAndMetadata
 from nion.swift import DocumentController
 from nion.swift.model import DataItem
 
+from nion_distortion._plain import as_plain
 from nion_distortion.frame import ScanSettings
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         record["off_by_pm"] = report.off_by_pm
         record["corrected_pm"] = report.corrected_pm
         record["drift_ambiguous"] = report.drift_ambiguous
-    plain: dict[str, Any] = _plain(record)
+    plain: dict[str, Any] = as_plain(record)
     return plain
 
 
@@ -140,19 +141,6 @@ def _component_shares(live: "LiveReport") -> dict[str, Any]:
 def _settings_record(settings: ScanSettings) -> dict[str, Any]:
     values = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
     return values | {"extra": dict(settings.extra)}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON knows it; metadata must not hold anything else."""
-    if hasattr(value, "_asdict"):  # a named tuple
-        value = value._asdict()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _sentence(reason: str) -> str:
