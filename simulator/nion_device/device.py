@@ -1,61 +1,36 @@
-"""The simulated microscope as a Nion scan device and STEM controller; opt-in."""
+"""The scan device: the simulated microscope's pixels, line by line."""
 
-import asyncio
 import math
-import pathlib
-import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Condition
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nion.device_kit import InstrumentDevice
 from nion.device_kit.ScanDevice import ScanFrameParameters
-from nion.instrumentation import DriftTracker, HardwareSource, scan_base, stem_controller
-from nion.utils import Geometry, ReferenceCounting, Registry
+from nion.instrumentation import scan_base, stem_controller
+from nion.utils import Geometry
 
-from nion_distortion.frame import ScanSettings
 from simulator.microscope import Exposure, Microscope, Truth
-from simulator.scan import strong_flyback
-from simulator.specimen import Specimen, make_specimen
-
-__all__ = [
-    "Host",
-    "ScanDevice",
-    "SimulatedMicroscope",
-    "TruthLog",
-    "profile_parameters",
-    "run",
-    "scan_settings",
-    "start_host",
-]
-
-INSTRUMENT_ID = "nion_distortion_stem"
-SCAN_ID = "nion_distortion_scan"
-
-FLYBACK_US = 30.0
-HIGH_TENSION_V = 200e3
-
-PROFILES = (
-    ("Fast", (256, 256), 1.0, 8.0),
-    ("Slow", (512, 512), 1.0, 16.0),
-    ("Record", (1024, 1024), 2.0, 32.0),
+from simulator.nion_device.parameters import (
+    HIGH_TENSION_V,
+    PROFILES,
+    SCAN_ID,
+    line_time_us,
+    profile_parameters,
+    scan_settings,
 )
-"""Name, pixels, dwell time in us and field of view in nm of each profile."""
+from simulator.specimen import Specimen
+
+__all__ = ["ScanDevice"]
 
 LATE_S = 0.2
 """A reader that comes later than this after a frame's end has missed the start of the next."""
 
 CHANNELS = ("HAADF", "MAADF", "BF")
 """The detectors; the first is on."""
-
-TRUTHS_KEPT = 1000
-"""Frames whose truth can still be asked for."""
 
 Properties = dict[str, Any]
 Partial = tuple[
@@ -66,161 +41,6 @@ Partial = tuple[
     int | None,
     int,
 ]
-
-
-def profile_parameters(
-    shape_px: tuple[int, int], dwell_time_us: float, field_of_view_nm: float
-) -> ScanFrameParameters:
-    """Return the host's parameters of a scan.
-
-    Parameters
-    ----------
-    shape_px : tuple of int
-        Lines and pixels, (ny, nx).
-    dwell_time_us : float
-        Time on each pixel.
-    field_of_view_nm : float
-        Longer side.
-
-    Returns
-    -------
-    ScanFrameParameters
-        With the simulated device's own fly-back time, beam lag and synchronisation.
-    """
-    return ScanFrameParameters(
-        pixel_size=shape_px,
-        pixel_time_us=dwell_time_us,
-        fov_nm=field_of_view_nm,
-        flyback_time_us=FLYBACK_US,
-        ac_line_sync=False,
-        ac_frame_sync=False,
-        beam_lag_us=0.0,
-    )
-
-
-def line_time_us(parameters: ScanFrameParameters) -> float:
-    """Return the time from line start to line start.
-
-    Parameters
-    ----------
-    parameters : ScanFrameParameters
-        The scan.
-
-    Returns
-    -------
-    float
-        Microseconds, with the fly-back.
-    """
-    return parameters.scan_size.width * parameters.pixel_time_us + parameters.flyback_time_us
-
-
-def scan_settings(
-    parameters: ScanFrameParameters, *, high_tension_v: float = HIGH_TENSION_V
-) -> ScanSettings:
-    """Return what these parameters make the simulated beam do.
-
-    Parameters
-    ----------
-    parameters : ScanFrameParameters
-        The host's parameters.
-    high_tension_v : float, default: 200000
-        Acceleration voltage.
-
-    Returns
-    -------
-    ScanSettings
-        The settings of the frame, a sub-scan's own field of view among them.
-    """
-    shape, context = parameters.scan_size, parameters.pixel_size
-    fov_nm, subscan_px = parameters.fov_nm, None
-    size = parameters.subscan_fractional_size
-    if parameters.subscan_pixel_size and size:
-        center = parameters.subscan_fractional_center or Geometry.FloatPoint(y=0.5, x=0.5)
-        top = round((center.y - size.height / 2) * context.height)
-        left = round((center.x - size.width / 2) * context.width)
-        subscan_px = (context.height, context.width, top, left)
-        pixel_nm = size.width * context.width / shape.width * fov_nm / max(context)
-        fov_nm = pixel_nm * max(shape)
-    return ScanSettings(
-        shape_px=(shape.height, shape.width),
-        field_of_view_nm=fov_nm,
-        dwell_time_us=parameters.pixel_time_us,
-        flyback_time_us=parameters.flyback_time_us,
-        line_time_us=line_time_us(parameters),
-        high_tension_v=high_tension_v,
-        line_sync=parameters.ac_line_sync,
-        frame_sync=parameters.ac_frame_sync,
-        rotation_rad=parameters.rotation_rad,
-        device_id=SCAN_ID,
-        subscan_px=subscan_px,
-        extra=(("beam_lag_us", float(parameters.get_parameter("beam_lag_us", 0.0))),),
-    )
-
-
-class _Values(InstrumentDevice.ValueManagerLike):
-    """A dictionary of controls; "NAME.x" and "NAME.y" together are one 2-D control."""
-
-    def __init__(self) -> None:
-        pairs = ("CSH", "stage_position_m", "beam_shift_m")
-        self._values = {f"{name}.{axis}": 0.0 for name in pairs for axis in "xy"}
-        self._values |= {"EHT": HIGH_TENSION_V, "C10": 0.0, "BeamCurrent": 30e-12}
-        self._values |= {"ConvergenceAngle": 0.03, "ZLPoffset": 0.0}
-
-    def get_value(self, name: str) -> float | None:
-        return self._values.get(name)
-
-    def set_value(self, name: str, value: float) -> bool:
-        known = name in self._values
-        self._values[name] = value
-        return known
-
-    def inform_value(self, name: str, value: float) -> bool:
-        return self.set_value(name, value)
-
-    def get_value_2d(
-        self,
-        s: str,
-        default_value: Geometry.FloatPoint | None = None,
-        *,
-        axis: stem_controller.AxisType | None = None,  # noqa: ARG002  # one pair of axes only
-    ) -> Geometry.FloatPoint:
-        if f"{s}.x" in self._values:
-            return Geometry.FloatPoint(y=self._values[f"{s}.y"], x=self._values[f"{s}.x"])
-        if default_value is None:
-            raise KeyError(s)
-        return default_value
-
-    def set_value_2d(
-        self,
-        s: str,
-        value: Geometry.FloatPoint,
-        *,
-        axis: stem_controller.AxisType | None = None,  # noqa: ARG002  # one pair of axes only
-    ) -> bool:
-        self._values[f"{s}.y"], self._values[f"{s}.x"] = value.y, value.x
-        return True
-
-    def inform_control_2d(
-        self, s: str, value: Geometry.FloatPoint, *, axis: stem_controller.AxisType
-    ) -> bool:
-        return self.set_value_2d(s, value, axis=axis)
-
-    def get_reference_setting_index(self, settings_control: str) -> int:  # noqa: ARG002
-        return 0
-
-
-class _Axes(InstrumentDevice.AxisManagerLike):
-    @property
-    def supported_axis_descriptions(self) -> Sequence[stem_controller.AxisDescription]:
-        return []
-
-    def axis_transform_point(
-        self,
-        point: Geometry.FloatPoint,
-        from_axis: stem_controller.AxisDescription,  # noqa: ARG002
-        to_axis: stem_controller.AxisDescription,  # noqa: ARG002
-    ) -> Geometry.FloatPoint:
-        return point
 
 
 class _ScannedFrame:
@@ -602,193 +422,3 @@ class ScanDevice(scan_base.ScanDevice):
             "ac_frame_sync": parameters.ac_frame_sync,
             "beam_lag_us": float(parameters.get_parameter("beam_lag_us", 0.0)),
         }
-
-
-class _ScanModule(scan_base.ScanModule):
-    def __init__(self, device: ScanDevice, instrument_id: str) -> None:
-        self.stem_controller_id = instrument_id
-        self.device = device
-        self.priority = 20
-        modes = [
-            scan_base.ScanSettingsMode(row[0], row[0].lower(), profile_parameters(*row[1:]))
-            for row in PROFILES
-        ]
-        self.settings = scan_base.ScanSettings(
-            device.scan_device_id, modes, ScanFrameParameters, 0, 2
-        )
-
-
-class SimulatedMicroscope:
-    """A scan device and, where none is there yet, a STEM controller, ready to be registered.
-
-    Parameters
-    ----------
-    microscope : Microscope
-        What is scanned, and what is wrong with it.
-    time_scale : float, default: 1
-        Seconds of waiting for each simulated second; 0 is as fast as possible.
-    """
-
-    def __init__(self, microscope: Microscope, *, time_scale: float = 1.0) -> None:
-        present = Registry.get_component("stem_controller")
-        self._owns_instrument = present is None
-        self.instrument: Any = present or InstrumentDevice.Instrument(
-            INSTRUMENT_ID, _Values(), _Axes()
-        )
-        self.device = ScanDevice(microscope, time_scale=time_scale)
-        self.scan_module = _ScanModule(self.device, self.instrument.instrument_id)
-
-    def register(self) -> None:
-        """Make host and instrument known to one another."""
-        if self._owns_instrument:
-            Registry.register_component(
-                self.instrument, {"instrument_controller", "stem_controller"}
-            )
-        Registry.register_component(self.scan_module, {"scan_module"})
-
-    def unregister(self) -> None:
-        """Take back what ``register`` did."""
-        Registry.unregister_component(self.scan_module, {"scan_module"})
-        if self._owns_instrument:
-            Registry.unregister_component(
-                self.instrument, {"instrument_controller", "stem_controller"}
-            )
-
-
-class TruthLog:
-    """Remember what each scan really was, so that tests can compare; never the live path.
-
-    Parameters
-    ----------
-    hardware_source : ScanHardwareSource
-        The host's side of the device.
-    device : ScanDevice
-        The simulated device.
-
-    Attributes
-    ----------
-    kept : int
-        How many of the newest scans are remembered.
-    """
-
-    def __init__(self, hardware_source: scan_base.ScanHardwareSource, device: ScanDevice) -> None:
-        self._device = device
-        self.kept = TRUTHS_KEPT
-        self._truths: OrderedDict[str, Truth] = OrderedDict()
-        self._listener = hardware_source.data_channel_updated_event.listen(
-            ReferenceCounting.weak_partial(TruthLog._updated, self)
-        )
-
-    def __getitem__(self, scan_id: str) -> Truth:
-        """Return the truth about a scan, by its ``Frame.frame_id``."""
-        return self._truths[scan_id]
-
-    def close(self) -> None:
-        """Stop listening."""
-        del self._listener
-
-    def _updated(self, args: HardwareSource.DataChannelEventArgs, xdata: Any) -> None:
-        # on the acquisition thread, before the device can begin another frame
-        if args.state == "complete":
-            self._truths[xdata.metadata["scan"]["scan_id"]] = self._device.last_truth
-            while len(self._truths) > self.kept:
-                self._truths.popitem(last=False)
-
-
-class Host:
-    """The instrumentation kit without a window, with the simulated microscope in it.
-
-    Parameters
-    ----------
-    microscope : Microscope
-        What is scanned, and what is wrong with it.
-    time_scale : float, default: 0
-        Seconds of waiting for each simulated second; 0 is as fast as possible.
-    """
-
-    def __init__(self, microscope: Microscope, *, time_scale: float = 0.0) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self._loop)  # the hardware source asks for it when it is made
-        HardwareSource.run()
-        DriftTracker.run()
-        scan_base.run(pathlib.Path(self._folder.name))
-        self._simulated = SimulatedMicroscope(microscope, time_scale=time_scale)
-        self._simulated.register()
-        self.device = self._simulated.device
-        manager = HardwareSource.HardwareSourceManager()
-        self.hardware_source = cast(
-            "scan_base.ScanHardwareSource",
-            manager.get_hardware_source_for_hardware_source_id(self.device.scan_device_id),
-        )
-        self.truth = TruthLog(self.hardware_source, self.device)
-
-    def __enter__(self) -> "Host":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def scan(self, parameters: ScanFrameParameters) -> None:
-        """Start the live scan, or change its settings while it runs.
-
-        Parameters
-        ----------
-        parameters : ScanFrameParameters
-            Take effect with the next frame.
-        """
-        self.hardware_source.set_current_frame_parameters(parameters)
-        self.hardware_source.start_playing(sync_timeout=5.0)
-
-    def close(self) -> None:
-        """Stop the scan and take everything out of the host again."""
-        if self.hardware_source.is_playing:
-            self.hardware_source.abort_playing(sync_timeout=10.0)
-        self.truth.close()
-        self._simulated.unregister()
-        scan_base.stop()
-        for component in list(Registry.get_components_by_type("drift_tracker")):
-            Registry.unregister_component(component, {"drift_tracker"})
-        HardwareSource.stop()
-        asyncio.set_event_loop(None)
-        self._loop.close()
-        self._folder.cleanup()
-
-
-def start_host(microscope: Microscope, *, time_scale: float = 0.0) -> Host:
-    """Start the instrumentation kit without a window, with the simulated microscope in it.
-
-    Parameters
-    ----------
-    microscope : Microscope
-        What is scanned, and what is wrong with it.
-    time_scale : float, default: 0
-        Seconds of waiting for each simulated second; 0 is as fast as possible.
-
-    Returns
-    -------
-    Host
-        To be closed, or used in a ``with`` statement.
-    """
-    return Host(microscope, time_scale=time_scale)
-
-
-def run() -> SimulatedMicroscope:
-    """Register a microscope with strong fly-back and drift over SrTiO3: the host's plug-in call.
-
-    Returns
-    -------
-    SimulatedMicroscope
-        What was registered.
-    """
-    errors = strong_flyback(scan_settings(profile_parameters(*PROFILES[1][1:])))
-    errors = replace(errors, walk_nm=0.01, line_jitter_nm=0.005, drift_nm_s=(0.01, 0.02))
-    microscope = Microscope(specimen=make_specimen("sto_001"), errors=errors)
-    simulated = SimulatedMicroscope(microscope)
-    simulated.register()
-    return simulated
