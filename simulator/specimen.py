@@ -1,7 +1,5 @@
 """What lies under the beam: columns of atoms, where they really are."""
 
-import inspect
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,12 @@ import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from simulator.crystals import CRYSTALS, Change, make_crystal
+
 __all__ = ["SPECIMENS", "Sites", "Specimen", "make_specimen"]
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Change = Callable[[Integers, Integers], tuple[Array, Array]]
 
 REACH_NM = 0.3
 PROFILE_NM2 = np.linspace(0.0, REACH_NM**2, 4097)
@@ -32,8 +31,6 @@ BOUNDARY_NM = 0.1
 
 LAYER_POINTS, LAYER_STEP_NM, LAYER_CLUMP_NM = 512, 0.05, 0.1
 """The amorphous layer: points to its period of 25.6 nm, their distance, sigma of its clumps."""
-
-STO_NM = 0.3905
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -303,153 +300,7 @@ def _chance(sites: Sites, seed: int) -> Array:
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Crystal:
-    """A unit cell in projection."""
-
-    basis_nm: Sequence[Sequence[float]]
-    motif: Sequence[Sequence[float]]
-    brightness: Sequence[float]
-    shapes: str
-    change: Change | None = None
-
-
-def _strontium_titanate(*, dark: float = 0.35, change: Change | None = None) -> _Crystal:
-    return _Crystal(
-        basis_nm=[[STO_NM, 0], [0, STO_NM]],
-        motif=[[0, 0], [0.5, 0.5]],
-        brightness=[1.0, dark],
-        shapes="sto_001",
-        change=change,
-    )
-
-
-def _sto_001() -> _Crystal:
-    return _strontium_titanate()
-
-
-def _sto_110() -> _Crystal:
-    return _Crystal(
-        basis_nm=[[STO_NM, 0], [0, STO_NM / np.sqrt(2)]],
-        motif=[[0, 0], [0.5, 0]],
-        brightness=[1.0, 0.3],
-        shapes="sto_110",
-    )
-
-
-def _dumbbells(a_nm: float, second: float, shapes: str) -> _Crystal:
-    return _Crystal(
-        basis_nm=[[a_nm / 2, a_nm / np.sqrt(8)], [0, a_nm / np.sqrt(2)]],
-        motif=[[0, 0], [0.5, -0.25]],  # a quarter of the cube's edge apart, along y
-        brightness=[1.0, second],
-        shapes=shapes,
-    )
-
-
-def _si_110() -> _Crystal:
-    return _dumbbells(0.5431, 1.0, "si_110")
-
-
-def _gaas_110() -> _Crystal:
-    return _dumbbells(0.5653, (31 / 33) ** 1.7, "gaas_110")
-
-
-def _hexagonal(a_nm: float, second: float, shapes: str) -> _Crystal:
-    return _Crystal(
-        basis_nm=[[0, a_nm], [a_nm * np.sqrt(3) / 2, -a_nm / 2]],
-        motif=[[0, 0], [2 / 3, 1 / 3]],
-        brightness=[1.0, second],
-        shapes=shapes,
-    )
-
-
-def _graphene() -> _Crystal:
-    return _hexagonal(0.246, 1.0, "graphene")
-
-
-def _mos2() -> _Crystal:
-    return _hexagonal(0.316, 2 * (16 / 42) ** 1.7, "mos2")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Polar:
-    """The B column moves along +y in every cell."""
-
-    polar_nm: float
-
-    def __call__(self, cell: Integers, sublattice: Integers) -> tuple[Array, Array]:
-        moved = np.where(sublattice[:, None] == 1, [self.polar_nm, 0.0], 0.0)
-        return moved, np.ones(len(cell))
-
-
-def _batio3_polar(*, polar_nm: float = 0.03) -> _Crystal:
-    return _Crystal(
-        basis_nm=[[0.4036, 0], [0, 0.3992]],
-        motif=[[0, 0], [0.5, 0.5]],
-        brightness=[1.0, 0.25],
-        shapes="batio3_polar",
-        change=_Polar(polar_nm=polar_nm),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StrainStep:
-    """SrTiO3 is the lattice that counts; from a row of cells on stands PbTiO3, longer along y."""
-
-    strain: float
-    polar_nm: float
-    interface_cell: int
-
-    def __call__(self, cell: Integers, sublattice: Integers) -> tuple[Array, Array]:
-        below = cell[:, 0] - self.interface_cell
-        rows = below + np.where(sublattice == 1, 0.5, 0.0)
-        stretched = self.strain * STO_NM * np.maximum(rows, 0)
-        polar = np.where((sublattice == 1) & (below >= 0), self.polar_nm, 0.0)
-        strontium = (sublattice == 0) & (below < 0)
-        moved = np.stack([stretched + polar, np.zeros(len(cell))], 1)
-        return moved, np.where(strontium, 0.4, 1.0)
-
-
-def _pto_sto(*, strain: float = 0.064, polar_nm: float = 0.03, interface_cell: int = 0) -> _Crystal:
-    step = _StrainStep(strain=strain, polar_nm=polar_nm, interface_cell=interface_cell)
-    return _strontium_titanate(dark=0.15, change=step)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Zigzag:
-    """Neighbouring columns move along x by turns."""
-
-    amplitude_nm: float
-
-    def __call__(self, cell: Integers, sublattice: Integers) -> tuple[Array, Array]:
-        sign = 1.0 - 2.0 * (cell.sum(1) % 2)
-        moved = np.stack([np.zeros(len(cell)), self.amplitude_nm * sign], 1)
-        return moved, np.ones(len(sublattice))
-
-
-def _zigzag(*, amplitude_nm: float = 0.02) -> _Crystal:
-    return _Crystal(
-        basis_nm=[[STO_NM, 0], [0, STO_NM]],
-        motif=[[0, 0]],
-        brightness=[1.0],
-        shapes="sto_001",
-        change=_Zigzag(amplitude_nm=amplitude_nm),
-    )
-
-
-_CRYSTALS: dict[str, Callable[..., _Crystal]] = {
-    "sto_001": _sto_001,
-    "sto_110": _sto_110,
-    "si_110": _si_110,
-    "gaas_110": _gaas_110,
-    "graphene": _graphene,
-    "mos2": _mos2,
-    "batio3_polar": _batio3_polar,
-    "pto_sto": _pto_sto,
-    "zigzag": _zigzag,
-}
-
-SPECIMENS: tuple[str, ...] = tuple(_CRYSTALS)
+SPECIMENS: tuple[str, ...] = tuple(CRYSTALS)
 """Names that `make_specimen` knows."""
 
 
@@ -500,7 +351,7 @@ def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
     ValueError
         If the name or a parameter is not known, or a share is outside 0 to 1.
     """
-    if name not in _CRYSTALS:
+    if name not in CRYSTALS:
         raise ValueError(f"name must be one of {', '.join(SPECIMENS)}, not {name!r}")
     shares = {"vacancy_fraction": vacancy_fraction, "vacuum_fraction": vacuum_fraction}
     for argument, share in shares.items():
@@ -511,7 +362,7 @@ def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
     if column_shape not in ("multislice", "gaussian"):
         raise ValueError(f"column_shape must be multislice or gaussian, not {column_shape!r}")
     rng = np.random.default_rng([17, seed])
-    crystal = _crystal(name, parameters)
+    crystal = make_crystal(name, parameters)
     basis = np.asarray(crystal.basis_nm, float) @ _rotation(rotation_rad).T
     motif = np.asarray(crystal.motif, float)
     profile, width = _multislice(crystal.shapes, len(motif))
@@ -532,16 +383,6 @@ def make_specimen(  # noqa: PLR0913 - one knob for each kind of defect
         contamination=contamination,
         seed=seed,
     )
-
-
-def _crystal(name: str, parameters: dict[str, float]) -> _Crystal:
-    make = _CRYSTALS[name]
-    known = tuple(inspect.signature(make).parameters)
-    for parameter in parameters:
-        if parameter not in known:
-            accepts = ", ".join(known) or "none"
-            raise ValueError(f"{name} has no parameter {parameter!r}; it has: {accepts}")
-    return make(**parameters)
 
 
 def _multislice(shapes: str, kinds: int) -> tuple[Array, Array]:
