@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from nion_distortion.frame import Frame as Frame
     from nion_distortion.frame import ScanSettings as ScanSettings
     from nion_distortion.frame import UnusableFrameError as UnusableFrameError
+    from nion_distortion.gaussian_process import CoilErrors as CoilErrors
     from nion_distortion.gaussian_process import DistortionModel as DistortionModel
     from nion_distortion.lattice import IndexedColumns as IndexedColumns
     from nion_distortion.lattice import Lattice as Lattice
+    from nion_distortion.options import CRYSTALS as CRYSTALS
     from nion_distortion.options import Free as Free
+    from nion_distortion.options import KnownCrystal as KnownCrystal
     from nion_distortion.options import Options as Options
+    from nion_distortion.options import Similarity as Similarity
     from nion_distortion.pipeline import FrameReport as FrameReport
     from nion_distortion.pipeline import process_frame as process_frame
     from nion_distortion.principal_components import PrincipalComponents as PrincipalComponents
@@ -27,13 +31,17 @@ _HOMES = {
     "Frame": "frame",
     "ScanSettings": "frame",
     "UnusableFrameError": "frame",
+    "CRYSTALS": "options",
     "Free": "options",
+    "KnownCrystal": "options",
     "Options": "options",
+    "Similarity": "options",
     "AtomColumns": "atoms",
     "IndexedColumns": "lattice",
     "Lattice": "lattice",
     "DistortionField": "distortion",
     "DistortionSamples": "distortion",
+    "CoilErrors": "gaussian_process",
     "DistortionModel": "gaussian_process",
     "CorrectedFrame": "correction",
     "correct_frame": "correction",

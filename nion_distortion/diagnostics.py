@@ -8,6 +8,7 @@ import numpy.typing as npt
 from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import CorrectedFrame
 from nion_distortion.distortion import DistortionField
+from nion_distortion.gaussian_process import FREEDOMS, fitted
 
 __all__ = ["Estimate", "effective_counts", "expected_error_pm", "off_by_pm"]
 
@@ -39,11 +40,11 @@ def off_by_pm(field: DistortionField, std_px: float) -> Estimate:
     Returns
     -------
     Estimate
-        Rms length of the displacement over the valid pixels, its affine part (the gauge)
-        removed, pm.
+        Rms length of the displacement over the valid pixels without its gauge: the part that the
+        reference leaves unknown (an affine map, a similarity, or a rotation and a shift), pm.
     """
     to_pm = PM_PER_NM * field.settings.pixel_size_nm
-    lengths = np.sqrt((_without_affine(field) ** 2).sum(axis=0))
+    lengths = np.sqrt((_without_gauge(field) ** 2).sum(axis=1))
     return _estimate(lengths * to_pm, std_px * to_pm)
 
 
@@ -94,16 +95,16 @@ def _every(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return np.s_[step // 2 :: step, step // 2 :: step]
 
 
-def _without_affine(field: DistortionField) -> npt.NDArray[np.float64]:
-    """Displacement at the valid pixels without its least-squares affine part, (2, n)."""
+def _without_gauge(field: DistortionField) -> npt.NDArray[np.float64]:
+    """Displacement at the valid pixels without what the reference leaves unknown, (n, 2)."""
     some = _every(field.valid.shape)
     y, x = np.nonzero(field.valid[some])
-    displacement = field.displacement_px[:, *some][:, y, x].astype(np.float64)
+    displacement = field.displacement_px[:, *some][:, y, x].T.astype(np.float64)
     if y.size < 3:
-        return np.zeros((2, 1))
-    affine = np.stack([np.ones(y.size), y - y.mean(), x - x.mean()])
-    part = np.linalg.solve(affine @ affine.T, affine @ displacement.T)
-    result: npt.NDArray[np.float64] = displacement - part.T @ affine
+        return np.zeros((1, 2))
+    places = np.stack([y - y.mean(), x - x.mean()], axis=1)
+    part = fitted(places, displacement, np.ones(y.size), FREEDOMS[field.reference])
+    result: npt.NDArray[np.float64] = displacement - np.c_[np.ones(y.size), places] @ part.T
     return result
 
 

@@ -1,13 +1,28 @@
 """What is wanted: how a frame is to be processed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["TERMS", "Detect", "Free", "Options", "Resample", "Sample", "Term"]
+from nion_distortion._validation import as_finite, as_positive
+
+__all__ = [
+    "CRYSTALS",
+    "TERMS",
+    "Detect",
+    "Free",
+    "KnownCrystal",
+    "Options",
+    "Reference",
+    "Resample",
+    "Sample",
+    "Similarity",
+    "Term",
+]
 
 Sample = Literal["reference", "unknown"]
 Resample = Literal["spline", "nearest"]
@@ -24,14 +39,93 @@ class Free:
     """The reference is the best affine lattice of each frame: scale and skew stay unknown."""
 
 
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """The cell has the shape that the middle of the first frame shows; its scale stays unknown.
+
+    This is the paper's reference: what the lattice does elsewhere is measured against the
+    neighbourhood of the central column.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCrystal:
+    """The projected cell is known: scale and skew of the scan are measured against it.
+
+    Parameters
+    ----------
+    a_nm, b_nm : float
+        Edges of the cell.
+    gamma_deg : float, default: 90
+        Angle between them.
+    a_std_nm, b_std_nm : float, default: 0
+        Standard deviations of the edges.
+    gamma_std_deg : float, default: 0
+        Standard deviation of the angle.
+
+    Raises
+    ------
+    ValueError
+        If an edge is not positive, the angle not between 10 and 170 degrees, or a standard
+        deviation negative.
+    """
+
+    a_nm: float
+    b_nm: float
+    gamma_deg: float = 90.0
+    a_std_nm: float = 0.0
+    b_std_nm: float = 0.0
+    gamma_std_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        as_positive("a_nm", self.a_nm)
+        as_positive("b_nm", self.b_nm)
+        if not 10.0 <= as_finite("gamma_deg", self.gamma_deg) <= 170.0:
+            raise ValueError(f"gamma_deg must be between 10 and 170, not {self.gamma_deg:g}")
+        for name in ("a_std_nm", "b_std_nm", "gamma_std_deg"):
+            if as_finite(name, getattr(self, name)) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
+
+
+Reference = Free | Similarity | KnownCrystal
+
+
+def _cubic(a_nm: float, b_nm: float, relative_std: float) -> KnownCrystal:
+    """Cell with a right angle whose edges have one relative uncertainty."""
+    return KnownCrystal(
+        a_nm=a_nm, b_nm=b_nm, a_std_nm=relative_std * a_nm, b_std_nm=relative_std * b_nm
+    )
+
+
+CRYSTALS: Mapping[str, KnownCrystal] = MappingProxyType(
+    {
+        "SrTiO3 [001]": _cubic(0.3905, 0.3905, 1e-4),
+        "Si [110]": _cubic(0.54310, 0.54310 / np.sqrt(2), 1e-5),
+        "GaAs [110]": _cubic(0.56533, 0.56533 / np.sqrt(2), 5e-5),
+        "Au [110]": _cubic(0.40782, 0.40782 / np.sqrt(2), 1e-4),
+        "Au [001]": _cubic(0.20391, 0.20391, 1e-4),
+        "graphene": KnownCrystal(
+            a_nm=0.2461, b_nm=0.2461, gamma_deg=120.0, a_std_nm=2e-4, b_std_nm=2e-4
+        ),
+        "MoS2": KnownCrystal(
+            a_nm=0.3161, b_nm=0.3161, gamma_deg=120.0, a_std_nm=3e-4, b_std_nm=3e-4
+        ),
+    }
+)
+"""Projected cells at room temperature, with what samples scatter by; centred cells are welcome."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a frame is to be processed.
 
     Parameters
     ----------
-    reference : Free
+    reference : Free, Similarity or KnownCrystal
         What counts as undistorted.
+    zero_px : tuple of float, optional
+        A place (y, x) in the corrected image whose displacement is zero by definition, for example
+        a column's; default: displacements are zero on average.
     sample : {"reference", "unknown"}
         ``"unknown"`` applies a known distortion only: the sample's own displacements are data.
     detect : callable, optional
@@ -47,13 +141,22 @@ class Options:
         If a name is unknown.
     """
 
-    reference: Free = Free()
+    reference: Reference = Free()
+    zero_px: tuple[float, float] | None = None
     sample: Sample = "reference"
     detect: Detect | None = None
     terms: frozenset[Term] = TERMS
     resample: Resample = "spline"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.reference, Reference):
+            raise ValueError(
+                "reference must be Free(), Similarity() or KnownCrystal(...), "
+                f"not {self.reference!r}"
+            )
+        if self.zero_px is not None:
+            y, x = self.zero_px
+            object.__setattr__(self, "zero_px", (as_finite("zero_px", y), as_finite("zero_px", x)))
         if self.sample not in get_args(Sample):
             raise ValueError(f'sample must be "reference" or "unknown", not {self.sample!r}')
         if self.resample not in get_args(Resample):

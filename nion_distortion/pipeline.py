@@ -19,7 +19,7 @@ from nion_distortion.distortion import (
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel, FieldEstimate, first_model
 from nion_distortion.lattice import IndexedColumns, index_columns
-from nion_distortion.options import Options, Term
+from nion_distortion.options import Free, Options, Term
 
 __all__ = ["FrameReport", "process_frame"]
 
@@ -101,7 +101,8 @@ def process_frame(
     Raises
     ------
     ValueError
-        If the image is not a finite 2-D image, or the model's settings differ from the frame's.
+        If the image is not a finite 2-D image, or the model's settings differ from the frame's or
+        its reference from the wanted one; ``Free()``, the default, goes on with the model's own.
 
     Notes
     -----
@@ -109,7 +110,7 @@ def process_frame(
     applied, and the model stays as it is.
     """
     options = Options() if options is None else options
-    _check(frame, model)
+    _check(frame, model, options)
     if options.sample == "unknown":
         return _applied(frame, model, options)
     try:
@@ -122,7 +123,13 @@ def process_frame(
             indexed, frame.settings, frame_id=_identity(frame), time_s=frame.time_s
         )
         if model is None:
-            model = first_model(samples, indexed.lattice, _terms(frame, options))
+            model = first_model(
+                samples,
+                indexed.lattice,
+                _terms(frame, options),
+                reference=options.reference,
+                zero_px=options.zero_px,
+            )
         else:
             model = model.updated(samples, indexed.lattice)
     except UnusableFrameError as reason:
@@ -140,7 +147,7 @@ def process_frame(
     )
 
 
-def _check(frame: Frame, model: DistortionModel | None) -> None:
+def _check(frame: Frame, model: DistortionModel | None, options: Options) -> None:
     if frame.image.ndim != 2:
         raise ValueError(f"image must be 2-D to find columns, not of shape {frame.image.shape}")
     if model is None:
@@ -148,6 +155,10 @@ def _check(frame: Frame, model: DistortionModel | None) -> None:
     names = model.settings.differences(frame.settings)
     if names:
         raise ValueError(f"the frame's settings differ from the model's in {', '.join(names)}")
+    if options.sample == "reference" and options.reference not in (Free(), model.reference):
+        raise ValueError(
+            f"the model was learnt against {model.reference}, not against {options.reference}"
+        )
     if frame.altered is not None and model.basis.terms & FLYBACK:
         raise ValueError(
             f"the image is not the scan as it was made ({frame.altered}), so the model's fly-back "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,8 @@ import numpy.typing as npt
 __all__ = ["Score", "score_map"]
 
 Array = npt.NDArray[np.float64]
+
+Freedom = Literal["affine", "similarity", "rigid"]
 
 BAND = 1.96
 """Standard deviations that hold 95 % of normal errors."""
@@ -54,6 +56,7 @@ def score_map(
     pixel_size_nm: float,
     std_px: npt.NDArray[np.floating] | None = None,
     step_px: int = 1,
+    freedom: Freedom = "affine",
 ) -> Score:
     """Judge a field by the map that it implies: pixel -> place in the scan -> place on the sample.
 
@@ -72,6 +75,8 @@ def score_map(
         Standard deviation that the field claims.
     step_px : int, default: 1
         Judge every so many lines and pixels.
+    freedom : {"affine", "similarity", "rigid"}
+        The maps of which the best is taken out: what the field's reference cannot know.
 
     Returns
     -------
@@ -86,7 +91,8 @@ def score_map(
     Notes
     -----
     The best affine map is taken out of the places before and after: it is the gauge, which no
-    lattice of unknown constants can tell.
+    lattice of unknown constants can tell. A crystal of known shape leaves a similarity unknown, one
+    of known constants a rotation and a shift.
     """
     every = np.s_[::step_px, ::step_px]
     y, x = np.nonzero(valid[every])
@@ -94,8 +100,8 @@ def score_map(
         raise ValueError(f"valid must have at least 3 pixels, not {len(y)}")
     pixels = step_px * np.stack([y, x], axis=1)
     moved = displacement_px[:, pixels[:, 0], pixels[:, 1]].T.astype(np.float64)
-    error = _without_affine(pixels, place(pixels + moved))
-    before = _without_affine(pixels, place(pixels.astype(np.float64)))
+    error = _without_best(pixels, place(pixels + moved), freedom)
+    before = _without_best(pixels, place(pixels.astype(np.float64)), freedom)
     pm = 1e3 * pixel_size_nm
     claims = {}
     if std_px is not None:
@@ -109,11 +115,17 @@ def score_map(
     )
 
 
-def _without_affine(pixels: npt.NDArray[np.int64], places: Array) -> Array:
+def _without_best(pixels: npt.NDArray[np.int64], places: Array, freedom: Freedom) -> Array:
+    """Take the best map of a class out of the places; rotations by Kabsch's method."""
     centred = pixels - pixels.mean(axis=0)
-    affine = np.column_stack([np.ones(len(pixels)), centred])
-    best = np.linalg.solve(affine.T @ affine, affine.T @ places)
-    return np.asarray(places - affine @ best)
+    off = places - places.mean(axis=0)
+    if freedom == "affine":
+        return np.asarray(off - centred @ np.linalg.solve(centred.T @ centred, centred.T @ off))
+    left, sizes, right = np.linalg.svd(centred.T @ off)
+    sign = np.sign(np.linalg.det(left @ right))
+    turn = left @ np.diag([1.0, sign]) @ right
+    scale = (sizes @ [1.0, sign]) / np.sum(centred**2) if freedom == "similarity" else 1.0
+    return np.asarray(off - scale * centred @ turn)
 
 
 def _rms(error: Array) -> tuple[float, float]:

@@ -26,7 +26,8 @@ from nion_distortion.distortion import scan_places_of_pixels
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process import Drift, first_model, refit_amplitudes
 from nion_distortion.gaussian_process.drift import follow_drift
-from nion_distortion.gaussian_process.fields import FieldEstimate, find_gauge
+from nion_distortion.gaussian_process.fields import FieldEstimate
+from nion_distortion.gaussian_process.gauge import find_gauge
 from nion_distortion.gaussian_process.fitting import (
     fit_frame,
     frame_information,

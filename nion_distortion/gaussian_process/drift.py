@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion.frame import ScanSettings
 
 __all__ = ["Drift", "follow_drift"]
 
@@ -14,6 +15,13 @@ Array = npt.NDArray[np.float64]
 
 MOST_SURPRISE, MOST_STEP = 0.3, 0.35
 """In cells: beyond these a lattice looks the same after another step, so drift is ambiguous."""
+
+
+DRIFT_PRIOR_NM_S, UNKNOWN_FRAME_S = 0.5 / 60, 1.0
+"""Standard deviation of an unknown drift, and how long a frame is taken to last if nobody knows."""
+
+ORIGIN_STD_PX = 0.02
+"""Standard deviation of a step: origins of two lattices of a thousand columns, and the walk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,6 +34,9 @@ class Drift:
         Motion of the sample in the image since the trajectory began, (y, x).
     step_px : ndarray, shape (2,)
         Motion since the frame before.
+    surprise_px : ndarray, shape (2,), optional
+        By how much the step differs from the one before, scaled to the same interval; None where
+        there is none to compare with.
     lattice_px : ndarray, shape (2, 3)
         A_k of the frame: ``place = lattice_px @ [1, X]``.
     interval_s : float, optional
@@ -39,6 +50,7 @@ class Drift:
     offset_px: Array
     step_px: Array
     lattice_px: Array
+    surprise_px: Array | None = None
     interval_s: float | None = None
     time_s: float | None = None
     ambiguous: bool = False
@@ -46,9 +58,34 @@ class Drift:
     def __post_init__(self) -> None:
         for name, shape in (("offset_px", (2,)), ("step_px", (2,)), ("lattice_px", (2, 3))):
             object.__setattr__(self, name, as_array(name, getattr(self, name), shape))
+        if self.surprise_px is not None:
+            surprise = as_array("surprise_px", self.surprise_px, (2,))
+            object.__setattr__(self, "surprise_px", surprise)
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
+
+    def in_frame_px(self, settings: ScanSettings) -> tuple[Array, Array]:
+        """Estimate the sample's motion during the frame from its motion between frames.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+
+        Returns
+        -------
+        motion, variance : ndarray, shape (2,)
+            Px and px^2, (y, x). Where no step is known the motion is zero, with the variance of
+            half a nanometre a minute.
+        """
+        frame_s = settings.frame_time_s
+        if self.surprise_px is None:
+            unknown = DRIFT_PRIOR_NM_S * (frame_s or UNKNOWN_FRAME_S) / settings.pixel_size_nm
+            return np.zeros(2), np.full(2, unknown**2)
+        share = frame_s / self.interval_s if frame_s and self.interval_s else 1.0
+        variance = 0.5 * self.surprise_px**2 + ORIGIN_STD_PX**2
+        return share * self.step_px, share**2 * variance
 
 
 def follow_drift(
@@ -85,8 +122,8 @@ def follow_drift(
     interval = None
     if time_s is not None and previous.time_s is not None:
         interval = time_s - previous.time_s
-    expected = _expected_step(previous, interval)
-    expected = expected + _change_in_frame(previous.lattice_px, lattice_px, 2 * centre_px[0] + 1)
+    as_before = _expected_step(previous, interval)
+    expected = as_before + _change_in_frame(previous.lattice_px, lattice_px, 2 * centre_px[0] + 1)
     step = _motion(previous.lattice_px, lattice_px, centre_px)
     cells = np.linalg.inv(lattice_px[:, 1:])
     step = step - lattice_px[:, 1:] @ np.rint(cells @ (step - expected))
@@ -97,6 +134,7 @@ def follow_drift(
     return Drift(
         offset_px=np.zeros(2) if ambiguous else previous.offset_px + step,
         step_px=np.zeros(2) if ambiguous else step,
+        surprise_px=None if ambiguous else step - as_before,
         lattice_px=lattice_px,
         interval_s=interval,
         time_s=time_s,

@@ -8,30 +8,47 @@ from scipy.interpolate import make_interp_spline
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
-from nion_distortion.distortion import (
-    DistortionField,
-    FieldKind,
-    scan_places,
-    scan_places_of_pixels,
-)
+from nion_distortion.distortion import DistortionField, FieldKind, scan_places_of_pixels
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.coils import ShapeErrors, scan_matrix
+from nion_distortion.gaussian_process.gauge import (
+    FREEDOMS,
+    Freedom,
+    composed,
+    find_gauge,
+    fitted,
+    moved_to_zero,
+)
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
 from nion_distortion.gaussian_process.weights import Posterior
 
-__all__ = ["FieldEstimate", "estimate_field"]
+__all__ = ["FieldEstimate", "Subject", "estimate_field"]
 
 Array = npt.NDArray[np.float64]
 
-GAUGE_EDGE_PX, GAUGE_GROWTH = 16, 1.3
-"""So many single pixels at each edge decide the gauge, and blocks that grow towards the middle."""
-
-GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 8, 1e-4
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
 
 EDGE_SHARE = 0.75
 """How much the nodes crowd at the rim, where standard deviations change fastest."""
+
+
+class Subject(NamedTuple):
+    """Which field is wanted, and what is known of scale and skew."""
+
+    kind: FieldKind
+    frame_id: str = ""
+    """The frame of a frame's field."""
+    shape: ShapeErrors | None = None
+    """What the reference crystal says of scale and skew; None where an affine map is free."""
+    zero_px: tuple[float, float] | None = None
+    """A place of the corrected image that is not displaced by definition."""
+
+    @property
+    def freedom(self) -> Freedom:
+        """What the reference leaves unknown."""
+        return "affine" if self.shape is None else self.shape.freedom
 
 
 class FieldEstimate(NamedTuple):
@@ -47,9 +64,7 @@ def estimate_field(
     posterior: Posterior,
     hyperparameters: Hyperparameters,
     settings: ScanSettings,
-    *,
-    kind: FieldKind,
-    frame_id: str = "",
+    subject: Subject,
 ) -> FieldEstimate:
     """Bring the posterior of the weights to the pixels of the corrected image.
 
@@ -63,95 +78,57 @@ def estimate_field(
         Prior amplitudes of what is not removed.
     settings : ScanSettings
         The scan.
-    kind : {"stationary", "frame"}
-        What is removed.
-    frame_id : str, default: ""
-        The frame of a frame's field.
+    subject : Subject
+        Whether D or D + W_k is removed, and scale and skew where they were measured.
 
     Returns
     -------
     FieldEstimate
-        The field in its gauge: over the pixels that the scan saw, the least-squares affine part of
-        its displacement is zero.
+        The field in its gauge: over the pixels that the scan saw, the least-squares part of its
+        displacement that the reference leaves unknown (an affine map, a similarity, or a rotation
+        and a shift) is zero.
 
     Notes
     -----
     The gauge is a map of the sample: it is applied before the scan place is looked up. Standard
-    deviations are those of the place on the sample that a pixel shows, its affine part removed.
+    deviations are those of the place on the sample that a pixel shows, the same part removed.
     """
-    size = basis.size if kind == "frame" else basis.stationary_size
+    size = basis.size if subject.kind == "frame" else basis.stationary_size
     moving = basis.on_pixels(posterior.mean[:, :size])
-    gauge = find_gauge(moving)
-    displacement, valid = scan_places_of_pixels(moving, gauge)
+    displacement, valid = scan_places_of_pixels(moving, _gauge(moving, subject))
     nodes = _Nodes.of(displacement, valid)
     design = nodes.projected(basis.design(nodes.seen_px))
     covariance = posterior.covariance[:, :size, :size]
-    std = np.sqrt(_quadratic_form(design[:size], covariance).clip(0.0))
-    unremoved = np.sqrt(_unremoved_variance(basis, hyperparameters, design[size:]))
+    variance = _quadratic_form(design[:size], covariance).clip(0.0)
+    unremoved = _unremoved_variance(basis, hyperparameters, design[size:])
+    off_by = nodes.rms_std(design[:size], covariance) ** 2
+    if subject.shape is not None:
+        spread = nodes.spread_of_shape(subject.shape)
+        variance = variance + spread.variance
+        off_by += spread.rms_variance
     field = DistortionField(
         displacement_px=owned(displacement),
-        std_px=nodes.spread(std),
-        unremoved_std_px=nodes.spread(unremoved),
+        std_px=nodes.spread(np.sqrt(variance)),
+        unremoved_std_px=nodes.spread(np.sqrt(unremoved)),
         valid=owned(valid),
-        kind=kind,
+        kind=subject.kind,
         settings=settings,
-        reference="free",
-        frame_id=frame_id,
+        reference=next(name for name, one in FREEDOMS.items() if one == subject.freedom),
+        frame_id=subject.frame_id,
     )
-    return FieldEstimate(field, nodes.rms_std(design[:size], covariance))
+    return FieldEstimate(field, float(np.sqrt(off_by)))
 
 
-def find_gauge(moving_px: npt.NDArray[np.float32]) -> Array:
-    """Find the affine map G for which ``s(G u) - u`` has no affine part.
-
-    Parameters
-    ----------
-    moving_px : ndarray of float32, shape (2, ny, nx)
-        D, or D + W_k, at every pixel of the scan.
-
-    Returns
-    -------
-    ndarray, shape (2, 3)
-        ``G u = gauge @ [1, u_y, u_x]``.
-    """
-    _, ny, nx = moving_px.shape
-    (y, tall), (x, wide) = _blocks(ny), _blocks(nx)
-    pixels = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
-    root = np.sqrt(np.outer(tall, wide)).reshape(-1, 1)
-    places = np.c_[np.ones(len(pixels)), pixels]
-    gauge = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    seen = pixels
-    last = np.array([ny - 1.0, nx - 1.0])
-    for _ in range(GAUGE_PASSES):
-        seen, _ = scan_places(moving_px, places @ gauge.T, seen)
-        inside = root * ((seen >= 0.0) & (seen <= last)).all(axis=1, keepdims=True)
-        affine = np.linalg.lstsq(inside * places, inside * (seen - pixels), rcond=None)[0].T
-        gauge = _composed(gauge, affine)
-        if np.abs(affine @ [1.0, ny, nx]).max() < GAUGE_STANDS_STILL_PX:
-            break
+def _gauge(moving: npt.NDArray[np.float32], subject: Subject) -> Array:
+    gauge = find_gauge(moving)
+    if subject.shape is not None:
+        back = np.linalg.inv(scan_matrix(subject.shape.values))
+        centre = 0.5 * (np.array(moving.shape[1:]) - 1.0)
+        start = composed(gauge, np.c_[centre - back @ centre, back])
+        gauge = find_gauge(moving, freedom=subject.freedom, start=start)
+    if subject.zero_px is not None:
+        gauge = moved_to_zero(moving, gauge, subject.zero_px)
     return gauge
-
-
-def _blocks(length: int) -> tuple[Array, Array]:
-    """Centres and widths of blocks that cover the pixels: single ones at both edges.
-
-    Where the scan's edge lies counts to a fraction of a pixel, and there distortion is strongest.
-    """
-    widths = np.ones(GAUGE_EDGE_PX).tolist()
-    while sum(widths) < length / 2:
-        widths.append(min(GAUGE_GROWTH * widths[-1], length / GAUGE_EDGE_PX))
-    ends = np.rint(np.cumsum(widths))
-    ends = ends[ends < length / 2]
-    edges = np.r_[0.0, ends, length - ends[::-1], length]
-    return 0.5 * (edges[1:] + edges[:-1] - 1), np.diff(edges)
-
-
-def _composed(gauge: Array, affine: Array) -> Array:
-    """``u -> gauge(u - affine(u))``."""
-    inner = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) - affine
-    result: Array = gauge[:, 1:] @ inner
-    result[:, 0] += gauge[:, 0]
-    return result
 
 
 def _quadratic_form(design: Array, covariance: Array) -> Array:
@@ -176,6 +153,13 @@ def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: 
     moving = variances[:, basis.size - len(design) :] @ design**2
     result: Array = moving + jitter[:, None]
     return result
+
+
+class _ShapeSpread(NamedTuple):
+    """What the errors of scale and skew do to the places that the pixels show."""
+
+    variance: Array  # (2, nodes)
+    rms_variance: float
 
 
 class _Nodes(NamedTuple):
@@ -216,6 +200,21 @@ class _Nodes(NamedTuple):
         grid = values.reshape(2, len(self.y), len(self.x)).astype(np.float32)
         result: npt.NDArray[np.float32] = np.matmul(np.matmul(to_y, grid), to_x.T)
         return owned(np.maximum(result, 0.0, out=result))
+
+    def spread_of_shape(self, shape: ShapeErrors) -> _ShapeSpread:
+        """Propagate the covariance of scale and skew, without what the reference leaves unknown."""
+        y, x = (self.seen_px - self.displacement_px - 0.5 * np.array(self.shape_px)).T
+        zero = np.zeros(len(y))
+        vectors = np.stack([[y, zero], [zero, x], [zero, y]])  # (3, 2, nodes)
+        places = np.stack([y, x], axis=1)
+        affine = np.c_[np.ones(len(y)), places]
+        for vector in vectors:
+            vector -= fitted(places, vector.T, self.weights, shape.freedom) @ affine.T
+        covariance = shape.whole_covariance
+        variance = np.einsum("kan,kl,lan->an", vectors, covariance, vectors)
+        rms = np.sqrt((self.weights * (self.displacement_px**2).sum(axis=1)).sum())
+        slope = np.einsum("kan,na,n->k", vectors, self.displacement_px, self.weights)
+        return _ShapeSpread(variance, float(slope @ covariance @ slope) / max(rms, 1e-12) ** 2)
 
     def rms_std(self, design: Array, covariance: Array) -> float:
         """Propagate the weights' covariance to the rms length of the displacement, px."""

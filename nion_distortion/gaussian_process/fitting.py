@@ -21,6 +21,7 @@ from nion_distortion.gaussian_process.weights import (
 
 __all__ = [
     "FrameFit",
+    "crystal_scale",
     "fit_frame",
     "fit_frame_and_hyperparameters",
     "frame_information",
@@ -105,13 +106,33 @@ class _State:
     @property
     def scale(self) -> Array:
         """Brings ``crystal`` to the size of 1, shape (3,)."""
-        scale: Array = 1.0 / np.maximum(np.abs(self.crystal).max(axis=0), 1.0)
-        return scale
+        return _scale(self.crystal)
 
     @property
     def places_px(self) -> Array:
         """Ideal sites on the sample, shape (n, 2)."""
         return self.crystal @ self.lattice_px.T
+
+
+def crystal_scale(samples: DistortionSamples) -> Array:
+    """Return the factors that the weights of a change of the lattice were fitted with.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of a frame.
+
+    Returns
+    -------
+    ndarray, shape (3,)
+        For the origin and the two basis vectors.
+    """
+    return _scale(np.c_[np.ones(len(samples)), samples.crystal_sites])
+
+
+def _scale(crystal: Array) -> Array:
+    scale: Array = 1.0 / np.maximum(np.abs(crystal).max(axis=0), 1.0)
+    return scale
 
 
 def fit_frame(

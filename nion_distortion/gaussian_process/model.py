@@ -12,8 +12,9 @@ from nion_distortion._validation import reduce_frozen
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.coils import Cell, CoilErrors, ShapeErrors
 from nion_distortion.gaussian_process.drift import Drift, follow_drift
-from nion_distortion.gaussian_process.fields import FieldEstimate, estimate_field
+from nion_distortion.gaussian_process.fields import FieldEstimate, Subject, estimate_field
 from nion_distortion.gaussian_process.fitting import (
     FrameFit,
     fit_frame,
@@ -25,8 +26,10 @@ from nion_distortion.gaussian_process.fitting import (
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import learn_amplitudes
+from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
 from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
 from nion_distortion.lattice import Lattice
+from nion_distortion.options import Free, Reference
 
 __all__ = ["DistortionModel", "first_model", "refit_amplitudes"]
 
@@ -34,6 +37,8 @@ MOST_SAMPLES = 20
 """Frames whose samples a live model keeps."""
 
 FEWEST_COLUMNS = 20
+
+FREE = Free()
 
 ROWS_PER_SPACING = 1.5
 """A turned lattice, or a second sublattice, has rows closer together than its columns."""
@@ -69,6 +74,16 @@ class DistortionModel:
         Its lattice, in whose cell the next frame is indexed.
     drift : Drift
         Where the sample stands.
+    reference : Free, Similarity or KnownCrystal, default: Free()
+        What counts as undistorted.
+    zero_px : tuple of float, optional
+        A place of the corrected image that is not displaced by definition.
+    cell : Cell, optional
+        The reference's cell; None where it is free.
+    coils : CoilErrors, optional
+        Scale errors and skew of the scan, measured against the cell.
+    frame_shape : ShapeErrors, optional
+        Those of the newest frame alone, its drift included.
     """
 
     settings: ScanSettings
@@ -82,6 +97,11 @@ class DistortionModel:
     last: FrameFit
     lattice: Lattice
     drift: Drift
+    reference: Reference = Free()
+    zero_px: tuple[float, float] | None = None
+    cell: Cell | None = None
+    coils: CoilErrors | None = None
+    frame_shape: ShapeErrors | None = None
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -109,7 +129,11 @@ class DistortionModel:
             self.stationary,
             self.hyperparameters,
             self.settings,
-            kind="stationary",
+            Subject(
+                "stationary",
+                shape=None if self.coils is None else self.coils.as_shape(),
+                zero_px=self.zero_px,
+            ),
         )
 
     def frame_estimate(self) -> FieldEstimate:
@@ -125,8 +149,7 @@ class DistortionModel:
             self.last.posterior,
             self.hyperparameters,
             self.settings,
-            kind="frame",
-            frame_id=self.samples[-1].frame_id,
+            Subject("frame", self.samples[-1].frame_id, self.frame_shape, self.zero_px),
         )
 
     def updated(self, samples: DistortionSamples, lattice: Lattice) -> "DistortionModel":
@@ -163,8 +186,12 @@ class DistortionModel:
             moving_px=self.distortion_px,
         )
         stationary = leading(fit.posterior, self.basis.stationary_size)
+        drift = follow_drift(
+            self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s
+        )
         return replace(
             self,
+            **_shapes(fit, samples, drift, self.cell, self.coils),
             known=self.known + fit.known,
             stationary=stationary,
             distortion_px=self.basis.on_pixels(stationary.mean),
@@ -172,14 +199,17 @@ class DistortionModel:
             samples=(*self.samples, samples)[-MOST_SAMPLES:],
             last=fit,
             lattice=lattice,
-            drift=follow_drift(
-                self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s
-            ),
+            drift=drift,
         )
 
 
 def first_model(
-    samples: DistortionSamples, lattice: Lattice, terms: frozenset[Any]
+    samples: DistortionSamples,
+    lattice: Lattice,
+    terms: frozenset[Any],
+    *,
+    reference: Reference = FREE,
+    zero_px: tuple[float, float] | None = None,
 ) -> DistortionModel:
     """Make a model from the first frame of new settings.
 
@@ -191,6 +221,10 @@ def first_model(
         Its lattice.
     terms : frozenset of str
         The terms to use.
+    reference : Free, Similarity or KnownCrystal, default: Free()
+        What counts as undistorted.
+    zero_px : tuple of float, optional
+        A place of the corrected image that is not displaced by definition.
 
     Returns
     -------
@@ -200,13 +234,15 @@ def first_model(
     Raises
     ------
     UnusableFrameError
-        If there are too few columns.
+        If there are too few columns, or they are not those of a known crystal.
     """
     _check_enough(samples)
     settings = samples.settings
+    cell = reference_cell(reference, samples)
     basis = Basis.of_scan(settings, _rows_of_columns(samples), terms)
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
     stationary = leading(fit.posterior, fit.basis.stationary_size)
+    drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
     return DistortionModel(
         settings=settings,
         basis=fit.basis,
@@ -218,7 +254,11 @@ def first_model(
         samples=(samples,),
         last=fit,
         lattice=lattice,
-        drift=follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s),
+        drift=drift,
+        reference=reference,
+        zero_px=zero_px,
+        cell=cell,
+        **_shapes(fit, samples, drift, cell, None),
     )
 
 
@@ -265,6 +305,20 @@ def refit_amplitudes(model: DistortionModel) -> DistortionModel:
         stationary=stationary,
         distortion_px=basis.on_pixels(stationary.mean),
     )
+
+
+def _shapes(
+    fit: FrameFit,
+    samples: DistortionSamples,
+    drift: Drift,
+    cell: Cell | None,
+    before: CoilErrors | None,
+) -> dict[str, Any]:
+    """Scale and skew as the model keeps them; nothing where the cell is free."""
+    if cell is None:
+        return {}
+    shapes = shapes_of_frame(fit, samples, cell, drift, before)
+    return {"coils": shapes.coils, "frame_shape": shapes.frame}
 
 
 def _check_enough(samples: DistortionSamples) -> None:

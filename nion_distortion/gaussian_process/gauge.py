@@ -1,0 +1,181 @@
+"""The gauge of a field: a map of the sample side that leaves its displacement no part of a class."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.distortion import scan_places
+
+__all__ = ["FREEDOMS", "IDENTITY", "Freedom", "composed", "find_gauge", "fitted", "moved_to_zero"]
+
+Array = npt.NDArray[np.float64]
+
+Freedom = Literal["affine", "similarity", "rigid"]
+"""What a reference leaves unknown: any affine map, a similarity, or a rotation and a shift."""
+
+FREEDOMS: Mapping[str, Freedom] = MappingProxyType(
+    {"free": "affine", "similarity": "similarity", "known crystal": "rigid"}
+)
+"""What the reference that a field names leaves unknown."""
+
+IDENTITY = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+IDENTITY.flags.writeable = False
+
+GAUGE_EDGE_PX, GAUGE_GROWTH = 16, 1.3
+"""So many single pixels at each edge decide the gauge, and blocks that grow towards the middle."""
+
+GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 8, 1e-4
+
+
+def find_gauge(
+    moving_px: npt.NDArray[np.float32],
+    *,
+    freedom: Freedom = "affine",
+    start: Array = IDENTITY,
+) -> Array:
+    """Find the map G of the sample for which ``s(G u) - u`` has no part of a class.
+
+    Parameters
+    ----------
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        D, or D + W_k, at every pixel of the scan.
+    freedom : {"affine", "similarity", "rigid"}
+        The class: what the reference leaves unknown.
+    start : ndarray, shape (2, 3)
+        What the reference knows of G; anything where an affine map is free.
+
+    Returns
+    -------
+    ndarray, shape (2, 3)
+        ``G u = gauge @ [1, u_y, u_x]``; differs from ``start`` by a member of the class.
+    """
+    _, ny, nx = moving_px.shape
+    grid = _Blocks.of(ny, nx)
+    places = np.c_[np.ones(len(grid.pixels)), grid.pixels]
+    gauge, seen = start, grid.pixels
+    last = np.array([ny - 1.0, nx - 1.0])
+    for _ in range(GAUGE_PASSES):
+        seen, _ = scan_places(moving_px, places @ gauge.T, seen)
+        inside = grid.weights * ((seen >= 0.0) & (seen <= last)).all(axis=1)
+        member = fitted(grid.pixels, seen - grid.pixels, inside, freedom)
+        gauge = composed(gauge, _without(member, freedom))
+        if np.abs(member @ [1.0, ny, nx]).max() < GAUGE_STANDS_STILL_PX:
+            break
+    return gauge
+
+
+def fitted(places: Array, vectors: Array, weights: Array, freedom: Freedom) -> Array:
+    """Fit a member of a class to vectors by least squares.
+
+    Parameters
+    ----------
+    places : ndarray, shape (n, 2)
+        Where the vectors are, (y, x).
+    vectors : ndarray, shape (n, 2)
+        The vectors.
+    weights : ndarray, shape (n,)
+        Of each.
+    freedom : {"affine", "similarity", "rigid"}
+        The class; small rotations are linear.
+
+    Returns
+    -------
+    ndarray, shape (2, 3)
+        ``vector = result @ [1, y, x]``.
+    """
+    root = np.sqrt(weights)[:, None]
+    if freedom == "affine":
+        affine = np.c_[np.ones(len(places)), places]
+        return np.asarray(np.linalg.lstsq(root * affine, root * vectors, rcond=None)[0].T)
+    zero, one, (y, x) = np.zeros(len(places)), np.ones(len(places)), places.T
+    members = [np.stack([one, zero], 1), np.stack([zero, one], 1), np.stack([-x, y], 1)]
+    members += [np.stack([y, x], 1)] if freedom == "similarity" else []
+    design = np.stack([(root * member).ravel() for member in members], axis=1)
+    found = np.linalg.lstsq(design, (root * vectors).ravel(), rcond=None)[0]
+    turn, scale = found[2], found[3] if freedom == "similarity" else 0.0
+    return np.array([[found[0], scale, -turn], [found[1], turn, scale]])
+
+
+def composed(outer: Array, inner: Array) -> Array:
+    """Apply one affine map after another.
+
+    Parameters
+    ----------
+    outer, inner : ndarray, shape (2, 3)
+        The maps.
+
+    Returns
+    -------
+    ndarray, shape (2, 3)
+        ``u -> outer(inner(u))``.
+    """
+    result: Array = outer[:, 1:] @ inner
+    result[:, 0] += outer[:, 0]
+    return result
+
+
+def moved_to_zero(
+    moving_px: npt.NDArray[np.float32], gauge: Array, zero_px: tuple[float, float]
+) -> Array:
+    """Shift a gauge so that one place is not displaced.
+
+    Parameters
+    ----------
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        As in `find_gauge`.
+    gauge : ndarray, shape (2, 3)
+        The gauge.
+    zero_px : tuple of float
+        The place (y, x) of the corrected image.
+
+    Returns
+    -------
+    ndarray, shape (2, 3)
+        The gauge for which ``s(G zero) = zero``.
+    """
+    place = np.array([zero_px])
+    for _ in range(GAUGE_PASSES):
+        seen, _ = scan_places(moving_px, place @ gauge[:, 1:].T + gauge[:, 0], place)
+        gauge = composed(gauge, np.c_[(place - seen)[0], np.eye(2)])
+        if np.abs(seen - place).max() < GAUGE_STANDS_STILL_PX:
+            break
+    return gauge
+
+
+def _without(member: Array, freedom: Freedom) -> Array:
+    """``u -> u - member(u)``; a rotation by its exact matrix, which does not scale."""
+    if freedom != "rigid":
+        return np.asarray(IDENTITY - member)
+    turn = -member[1, 1]
+    cosine, sine = np.cos(turn), np.sin(turn)
+    return np.array([[-member[0, 0], cosine, -sine], [-member[1, 0], sine, cosine]])
+
+
+class _Blocks(NamedTuple):
+    """Blocks of pixels that decide the gauge."""
+
+    pixels: Array  # (n, 2): their centres
+    weights: Array  # (n,): their areas
+
+    @classmethod
+    def of(cls, ny: int, nx: int) -> "_Blocks":
+        (y, tall), (x, wide) = _along(ny), _along(nx)
+        pixels = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+        return cls(pixels, np.outer(tall, wide).ravel())
+
+
+def _along(length: int) -> tuple[Array, Array]:
+    """Centres and widths of blocks that cover the pixels: single ones at both edges.
+
+    Where the scan's edge lies counts to a fraction of a pixel, and there distortion is strongest.
+    """
+    widths = np.ones(GAUGE_EDGE_PX).tolist()
+    while sum(widths) < length / 2:
+        widths.append(min(GAUGE_GROWTH * widths[-1], length / GAUGE_EDGE_PX))
+    ends = np.rint(np.cumsum(widths))
+    ends = ends[ends < length / 2]
+    edges = np.r_[0.0, ends, length - ends[::-1], length]
+    return 0.5 * (edges[1:] + edges[:-1] - 1), np.diff(edges)

@@ -1,0 +1,155 @@
+"""A frame's fit -> the scale and skew that its reference crystal shows."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.distortion import DistortionSamples
+from nion_distortion.gaussian_process.coils import (
+    Cell,
+    CoilErrors,
+    ShapeErrors,
+    cell_at_centre,
+    cell_of,
+    measure_shape,
+    without_drift,
+)
+from nion_distortion.gaussian_process.drift import Drift
+from nion_distortion.gaussian_process.fitting import FrameFit, crystal_scale
+from nion_distortion.gaussian_process.gauge import find_gauge
+from nion_distortion.options import Free, KnownCrystal, Reference
+
+__all__ = ["FrameShapes", "reference_cell", "shapes_of_frame"]
+
+Array = npt.NDArray[np.float64]
+
+NODES = 15
+"""Places along each axis at which functions are compared with an affine map."""
+
+
+class FrameShapes(NamedTuple):
+    """What the reference crystal says of scale and skew."""
+
+    coils: CoilErrors
+    """Of the scan, after this frame."""
+    frame: ShapeErrors
+    """Of this frame, its drift and its beam's own motion included."""
+
+
+def reference_cell(reference: Reference, samples: DistortionSamples) -> Cell | None:
+    """Find the cell that the first frame is compared with.
+
+    Parameters
+    ----------
+    reference : Free, Similarity or KnownCrystal
+        What counts as undistorted.
+    samples : DistortionSamples
+        The first frame.
+
+    Returns
+    -------
+    Cell or None
+        None where the cell is free.
+
+    Raises
+    ------
+    UnusableFrameError
+        If there are too few columns near the centre.
+    """
+    if isinstance(reference, Free):
+        return None
+    if isinstance(reference, KnownCrystal):
+        return cell_of(reference, samples.settings.pixel_size_nm)
+    return cell_at_centre(
+        samples.crystal_sites,
+        samples.observed_px,
+        samples.covariance_px2,
+        samples.settings.shape_px,
+    )
+
+
+def shapes_of_frame(
+    fit: FrameFit,
+    samples: DistortionSamples,
+    cell: Cell,
+    drift: Drift,
+    before: CoilErrors | None,
+) -> FrameShapes:
+    """Measure scale and skew in a frame, and add what it says to what is known of the coils.
+
+    Parameters
+    ----------
+    fit : FrameFit
+        The frame's fit.
+    samples : DistortionSamples
+        Its columns.
+    cell : Cell
+        The reference.
+    drift : Drift
+        The sample's motion.
+    before : CoilErrors or None
+        What earlier frames said.
+
+    Returns
+    -------
+    FrameShapes
+        Of the coils, and of this frame.
+
+    Raises
+    ------
+    UnusableFrameError
+        If the frame shows another crystal.
+
+    Notes
+    -----
+    The lattice A_k of each frame is free in its fit. What its shape says of the coils is exact to
+    first order: errors of the fitted lattice and of the affine part of D enter together, by the
+    joint covariance of their weights.
+    """
+    expected = None if before is None else before.as_shape()
+    steady = _measured(fit, samples, cell, fit.basis.stationary_size, expected)
+    motion, variance = drift.in_frame_px(samples.settings)
+    coil = without_drift(steady, motion, variance, samples.settings.shape_px[0])
+    return FrameShapes(
+        coils=CoilErrors.of(coil, before=before),
+        frame=_measured(fit, samples, cell, fit.basis.size, expected),
+    )
+
+
+def _measured(
+    fit: FrameFit,
+    samples: DistortionSamples,
+    cell: Cell,
+    size: int,
+    expected: ShapeErrors | None,
+) -> ShapeErrors:
+    """Compare the cell with the one shown when the first functions' motion is taken out."""
+    moving = fit.basis.on_pixels(fit.posterior.mean[:, :size])
+    back = np.linalg.inv(find_gauge(moving)[:, 1:])
+    covariance = _gradient_covariance(fit, samples, moving, size)
+    return measure_shape(back @ fit.lattice_px[:, 1:], covariance, cell, expected)
+
+
+def _gradient_covariance(
+    fit: FrameFit, samples: DistortionSamples, moving: npt.NDArray[np.float32], size: int
+) -> Array:
+    """Covariance of the affine part of what moves the crystal on the sample, (4, 4).
+
+    It is a linear function of the weights: of D (and W_k) and of the lattice together.
+    """
+    basis = fit.basis
+    y, x = (np.linspace(0, n - 1, NODES).astype(int) for n in basis.shape_px)
+    grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    places = grid - moving[:, grid[:, 0], grid[:, 1]].T
+    cells = np.linalg.solve(fit.lattice_px[:, 1:], places.T - fit.lattice_px[:, :1])
+    rows = basis.design(grid.astype(np.float64), spare=3)
+    rows[size : basis.size] = 0.0
+    rows[basis.size :] = np.concatenate([np.ones((1, len(grid))), cells])
+    rows[basis.size :] *= crystal_scale(samples)[:, None]
+    slopes = np.linalg.pinv(np.c_[np.ones(len(places)), places])[1:] @ rows.T
+    covariance = np.zeros((4, 4))
+    for axis in range(2):
+        part = np.s_[2 * axis : 2 * axis + 2]
+        covariance[part, part] = slopes @ fit.posterior.covariance[axis] @ slopes.T
+    return covariance
