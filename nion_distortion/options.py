@@ -150,10 +150,8 @@ class Options:
 
     def __post_init__(self) -> None:
         if not isinstance(self.reference, Reference):
-            raise ValueError(
-                "reference must be Free(), Similarity() or KnownCrystal(...), "
-                f"not {self.reference!r}"
-            )
+            expected = "Free(), Similarity() or KnownCrystal(...)"
+            raise ValueError(f"reference must be {expected}, not {self.reference!r}")  # noqa: TRY004
         if self.zero_px is not None:
             y, x = self.zero_px
             object.__setattr__(self, "zero_px", (as_finite("zero_px", y), as_finite("zero_px", x)))

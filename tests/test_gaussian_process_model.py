@@ -27,13 +27,13 @@ from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process import Drift, first_model, refit_amplitudes
 from nion_distortion.gaussian_process.drift import follow_drift
 from nion_distortion.gaussian_process.fields import FieldEstimate
-from nion_distortion.gaussian_process.gauge import find_gauge
 from nion_distortion.gaussian_process.fitting import (
     fit_frame,
     frame_information,
     stationary_posterior,
     walk_precision,
 )
+from nion_distortion.gaussian_process.gauge import find_gauge
 from nion_distortion.gaussian_process.hyperparameters import NAMES, prior_variances
 from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.options import TERMS

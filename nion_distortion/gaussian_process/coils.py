@@ -126,7 +126,7 @@ class CoilErrors:
         inverse = np.linalg.pinv(self.information, hermitian=True)
         values = inverse @ self.vector
         freedom = max(1, self._unknowns * (self.frames - 1))
-        excess = max(1.0, (self.squares - self.vector @ values) / freedom)
+        excess = max(1.0, float(self.squares - self.vector @ values) / freedom)
         object.__setattr__(self, "values", as_array("values", values, (3,)))
         covariance = excess * inverse + self.systematic
         object.__setattr__(self, "covariance", as_array("covariance", covariance, (3, 3)))
@@ -145,7 +145,7 @@ class CoilErrors:
 
     @property
     def scale_std(self) -> Array:
-        """Its standard deviation, shape (2,)."""
+        """Standard deviation of the scale errors, shape (2,)."""
         return np.asarray(np.sqrt(np.diag(self.covariance)[:2]))
 
     @property
@@ -155,7 +155,7 @@ class CoilErrors:
 
     @property
     def skew_std_rad(self) -> float:
-        """Its standard deviation."""
+        """Standard deviation of the skew."""
         return float(np.sqrt(self.covariance[2, 2]))
 
     def as_shape(self) -> ShapeErrors:
@@ -282,7 +282,9 @@ def cell_at_centre(
     fit = inverse @ (design * weights[:, None]).T @ observed_px[near]
     rest = observed_px[near] - design @ fit
     chi2 = float((weights[:, None] * rest**2).sum()) / (2.0 * (count - 3))
-    return Cell(fit[1:].T, np.kron(np.eye(2), max(chi2, 1.0) * inverse[1:, 1:]), has_scale=False)
+    covariance = np.zeros((4, 4))
+    covariance[:2, :2] = covariance[2:, 2:] = max(chi2, 1.0) * inverse[1:, 1:]
+    return Cell(fit[1:].T, covariance, has_scale=False)
 
 
 def measure_shape(
@@ -315,13 +317,13 @@ def measure_shape(
     true = np.eye(2) if expected is None else scan_matrix(expected.values)
     basis, choice = _matched(true @ shown, cell)
 
-    def errors(gradient: Array, corners: Array) -> Array:
+    def _seen(gradient: Array, corners: Array) -> Array:
         seen = (np.eye(2) + gradient.reshape(2, 2)) @ shown
         return _errors(seen, corners.reshape(2, 2) @ choice, has_scale=cell.has_scale)
 
     none = np.zeros(4)
-    by_gradient = _slopes(lambda g: errors(g, cell.basis), none)
-    by_cell = _slopes(lambda c: errors(none, c), cell.basis.ravel())
+    by_gradient = _slopes(lambda g: _seen(g, cell.basis), none)
+    by_cell = _slopes(lambda c: _seen(none, c), cell.basis.ravel())
     return ShapeErrors(
         values=_errors(shown, basis, has_scale=cell.has_scale),
         covariance=by_gradient @ covariance @ by_gradient.T,
@@ -346,7 +348,9 @@ def scan_matrix(values: Array) -> Array:
     return np.array([[1.0 - values[0], 0.0], [-values[2], 1.0 - values[1]]])
 
 
-def without_drift(shape: ShapeErrors, drift_px: Array, variance_px2: Array, lines: int) -> ShapeErrors:
+def without_drift(
+    shape: ShapeErrors, drift_px: Array, variance_px2: Array, lines: int
+) -> ShapeErrors:
     """Take the sample's motion during the frame out of what it shows.
 
     Parameters
@@ -421,8 +425,8 @@ def _best(shown: Array, cell: Cell, choices: Array, area: float) -> tuple[float,
 
 
 def _slopes(function: Callable[[Array], Array], at: Array) -> Array:
-    """Derivatives of a vector function by each number, one column for each; central differences."""
-    columns = []
-    for step in STEP * np.eye(len(at)) * max(1.0, float(np.abs(at).max())):
-        columns.append((function(at + step) - function(at - step)) / (2 * step.sum()))
-    return np.stack(columns, axis=1)
+    """Differentiate a vector function by each number, one column for each."""
+    size = STEP * max(1.0, float(np.abs(at).max()))
+    steps = size * np.eye(len(at))
+    differences = [function(at + step) - function(at - step) for step in steps]
+    return np.stack(differences, axis=1) / (2 * size)

@@ -208,8 +208,8 @@ class _Nodes(NamedTuple):
         vectors = np.stack([[y, zero], [zero, x], [zero, y]])  # (3, 2, nodes)
         places = np.stack([y, x], axis=1)
         affine = np.c_[np.ones(len(y)), places]
-        for vector in vectors:
-            vector -= fitted(places, vector.T, self.weights, shape.freedom) @ affine.T
+        unknown = [fitted(places, one.T, self.weights, shape.freedom) for one in vectors]
+        vectors = vectors - np.stack(unknown) @ affine.T
         covariance = shape.whole_covariance
         variance = np.einsum("kan,kl,lan->an", vectors, covariance, vectors)
         rms = np.sqrt((self.weights * (self.displacement_px**2).sum(axis=1)).sum())

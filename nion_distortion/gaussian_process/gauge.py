@@ -1,4 +1,4 @@
-"""The gauge of a field: a map of the sample side that leaves its displacement no part of a class."""
+"""The gauge of a field: the map of the sample by which nothing unknown is displaced."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -97,7 +97,7 @@ class DistortionModel:
     last: FrameFit
     lattice: Lattice
     drift: Drift
-    reference: Reference = Free()
+    reference: Reference = FREE
     zero_px: tuple[float, float] | None = None
     cell: Cell | None = None
     coils: CoilErrors | None = None
@@ -186,9 +186,7 @@ class DistortionModel:
             moving_px=self.distortion_px,
         )
         stationary = leading(fit.posterior, self.basis.stationary_size)
-        drift = follow_drift(
-            self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s
-        )
+        drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         return replace(
             self,
             **_shapes(fit, samples, drift, self.cell, self.coils),
