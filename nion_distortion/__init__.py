@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from nion_distortion.gaussian_process import DistortionModel as DistortionModel
     from nion_distortion.lattice import IndexedColumns as IndexedColumns
     from nion_distortion.lattice import Lattice as Lattice
-    from nion_distortion.options import CRYSTALS as CRYSTALS
     from nion_distortion.options import Free as Free
     from nion_distortion.options import KnownCrystal as KnownCrystal
     from nion_distortion.options import Options as Options
@@ -31,7 +30,6 @@ _HOMES = {
     "Frame": "frame",
     "ScanSettings": "frame",
     "UnusableFrameError": "frame",
-    "CRYSTALS": "options",
     "Free": "options",
     "KnownCrystal": "options",
     "Options": "options",

@@ -1,5 +1,6 @@
 """What is wanted: how a frame is to be processed."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -54,12 +55,16 @@ class KnownCrystal:
 
     Parameters
     ----------
-    a_nm, b_nm : float
-        Edges of the cell.
+    a_nm : float
+        First edge of the cell.
+    b_nm : float
+        Second edge.
     gamma_deg : float, default: 90
         Angle between them.
-    a_std_nm, b_std_nm : float, default: 0
-        Standard deviations of the edges.
+    a_std_nm : float, default: 0
+        Standard deviation of the first edge.
+    b_std_nm : float, default: 0
+        Standard deviation of the second edge.
     gamma_std_deg : float, default: 0
         Standard deviation of the angle.
 
@@ -86,6 +91,29 @@ class KnownCrystal:
             if as_finite(name, getattr(self, name)) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
 
+    @classmethod
+    def named(cls, name: str) -> "KnownCrystal":
+        """Return a crystal from the list ``CRYSTALS``.
+
+        Parameters
+        ----------
+        name : str
+            For example ``"SrTiO3 [001]"``.
+
+        Returns
+        -------
+        KnownCrystal
+            Its projected cell.
+
+        Raises
+        ------
+        ValueError
+            If it is not in the list, which the message has.
+        """
+        if name not in CRYSTALS:
+            raise ValueError(f"the crystal must be one of {', '.join(CRYSTALS)}, not {name!r}")
+        return CRYSTALS[name]
+
 
 Reference = Free | Similarity | KnownCrystal
 
@@ -100,9 +128,9 @@ def _cubic(a_nm: float, b_nm: float, relative_std: float) -> KnownCrystal:
 CRYSTALS: Mapping[str, KnownCrystal] = MappingProxyType(
     {
         "SrTiO3 [001]": _cubic(0.3905, 0.3905, 1e-4),
-        "Si [110]": _cubic(0.54310, 0.54310 / np.sqrt(2), 1e-5),
-        "GaAs [110]": _cubic(0.56533, 0.56533 / np.sqrt(2), 5e-5),
-        "Au [110]": _cubic(0.40782, 0.40782 / np.sqrt(2), 1e-4),
+        "Si [110]": _cubic(0.54310, 0.54310 / math.sqrt(2), 1e-5),
+        "GaAs [110]": _cubic(0.56533, 0.56533 / math.sqrt(2), 5e-5),
+        "Au [110]": _cubic(0.40782, 0.40782 / math.sqrt(2), 1e-4),
         "Au [001]": _cubic(0.20391, 0.20391, 1e-4),
         "graphene": KnownCrystal(
             a_nm=0.2461, b_nm=0.2461, gamma_deg=120.0, a_std_nm=2e-4, b_std_nm=2e-4
@@ -149,9 +177,6 @@ class Options:
     resample: Resample = "spline"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.reference, Reference):
-            expected = "Free(), Similarity() or KnownCrystal(...)"
-            raise ValueError(f"reference must be {expected}, not {self.reference!r}")  # noqa: TRY004
         if self.zero_px is not None:
             y, x = self.zero_px
             object.__setattr__(self, "zero_px", (as_finite("zero_px", y), as_finite("zero_px", x)))

@@ -48,13 +48,14 @@ class Score:
     coverage: float | None = None
 
 
-def score_map(
+def score_map(  # noqa: PLR0913 - what is judged, by what, and how closely
     displacement_px: npt.NDArray[np.floating],
     valid: npt.NDArray[np.bool_],
     place: Callable[[Array], Array],
     *,
     pixel_size_nm: float,
     std_px: npt.NDArray[np.floating] | None = None,
+    step_px: int = 1,
     freedom: Freedom = "affine",
 ) -> Score:
     """Judge a field by the map that it implies: pixel -> place in the scan -> place on the sample.
@@ -72,6 +73,8 @@ def score_map(
         Side of a pixel.
     std_px : ndarray, shape (2, ny, nx), optional
         Standard deviation that the field claims.
+    step_px : int, default: 1
+        Judge every so many lines and pixels.
     freedom : {"affine", "similarity", "rigid"}
         The maps of which the best is taken out: what the field's reference cannot know.
 
@@ -91,10 +94,10 @@ def score_map(
     lattice of unknown constants can tell. A crystal of known shape leaves a similarity unknown, one
     of known constants a rotation and a shift.
     """
-    y, x = np.nonzero(valid)
+    y, x = np.nonzero(valid[::step_px, ::step_px])
     if len(y) < 3:
         raise ValueError(f"valid must have at least 3 pixels, not {len(y)}")
-    pixels = np.stack([y, x], axis=1)
+    pixels = step_px * np.stack([y, x], axis=1)
     moved = displacement_px[:, pixels[:, 0], pixels[:, 1]].T.astype(np.float64)
     error = _without_best(pixels, place(pixels + moved), freedom)
     before = _without_best(pixels, place(pixels.astype(np.float64)), freedom)

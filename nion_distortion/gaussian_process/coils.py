@@ -197,7 +197,7 @@ class CoilErrors:
             information=information + (0.0 if before is None else before.information),
             vector=vector + (0.0 if before is None else before.vector),
             squares=float(np.sum(squares)) + (0.0 if before is None else before.squares),
-            systematic=shapes[0].systematic,
+            systematic=(before or shapes[0]).systematic,
             freedom=shapes[0].freedom,
             frames=len(shapes) + (0 if before is None else before.frames),
         )

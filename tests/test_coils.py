@@ -1,0 +1,243 @@
+"""Scale and skew against a reference cell: formulas, and samples of simulated frames."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from model_cases import SMALL, Array, flyback, microscope, sampled
+
+from nion_distortion.frame import UnusableFrameError
+from nion_distortion.gaussian_process import CoilErrors, DistortionModel, first_model
+from nion_distortion.gaussian_process.coils import (
+    Cell,
+    ShapeErrors,
+    cell_of,
+    freedom_of,
+    measure_shape,
+    scan_matrix,
+    without_drift,
+)
+from nion_distortion.options import TERMS, Free, KnownCrystal, Reference, Similarity
+from simulator.microscope import Microscope, Truth
+from simulator.scan import ScanErrors
+from simulator.scoring import score_map
+
+STO = KnownCrystal.named("SrTiO3 [001]")
+COILS = ScanErrors(coil_scale=(-0.03, 0.015), coil_skew_rad=0.02)
+SLOW = replace(SMALL, dwell_time_us=4.0)
+DRIFTING = replace(COILS, drift_nm_s=(0.8 / 60, -0.6 / 60))
+"""One nanometre a minute."""
+
+errors = st.floats(-0.05, 0.05)
+angles = st.floats(-np.pi, np.pi)
+
+
+def turned(angle: float) -> Array:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def model_against(
+    reference: Reference, machine: Microscope, *, frames: int
+) -> tuple[DistortionModel, Truth]:
+    samples, lattice, truth = sampled(machine, SLOW)
+    model = first_model(samples, lattice, TERMS, reference=reference)
+    for index in range(1, frames):
+        samples, lattice, truth = sampled(machine, SLOW, index=index)
+        model = model.updated(samples, lattice)
+    return model, truth
+
+
+@given(slow=errors, fast=errors, skew=errors, angle=angles)
+def test_shape_errors_are_those_that_the_cell_was_given(
+    slow: float, fast: float, skew: float, angle: float
+) -> None:
+    cell = cell_of(KnownCrystal(a_nm=0.39, b_nm=0.55, gamma_deg=80.0), 0.03)
+    shown = np.linalg.inv(scan_matrix(np.array([slow, fast, skew]))) @ turned(angle) @ cell.basis
+
+    measured = measure_shape(shown, np.zeros((4, 4)), cell)
+
+    assert measured.values == pytest.approx([slow, fast, skew], abs=1e-9)
+
+
+@given(slow=errors, fast=errors, skew=errors)
+def test_without_a_scale_only_its_difference_and_the_skew_are_measured(
+    slow: float, fast: float, skew: float
+) -> None:
+    cell = Cell(np.diag([12.0, 17.0]), np.zeros((4, 4)), has_scale=False)
+    shown = np.linalg.inv(scan_matrix(np.array([slow, fast, skew]))) @ cell.basis
+
+    measured = measure_shape(shown, np.zeros((4, 4)), cell).values
+
+    mean = 1.0 - 0.5 * (slow + fast)
+    expected = [0.5 * (slow - fast) / mean, 0.5 * (fast - slow) / mean, skew / mean]
+    assert measured == pytest.approx(expected, abs=1e-9)
+
+
+def test_any_basis_of_the_crystal_is_known_also_a_centred_one() -> None:
+    silicon = cell_of(KnownCrystal.named("Si [110]"), 0.02)
+    primitive = silicon.basis @ np.array([[0.5, 0.5], [0.5, -0.5]])
+    sheared = silicon.basis @ np.array([[1.0, 1.0], [0.0, 1.0]])
+
+    for shown in (primitive, sheared):
+        measured = measure_shape(shown, np.zeros((4, 4)), silicon)
+        assert measured.values == pytest.approx(np.zeros(3), abs=1e-9)
+
+
+def test_a_crystal_that_is_not_in_the_list_is_named() -> None:
+    with pytest.raises(ValueError, match=r"one of SrTiO3 \[001\], .* not 'unobtainium'"):
+        KnownCrystal.named("unobtainium")
+
+
+def test_another_crystal_is_refused() -> None:
+    cell = cell_of(STO, 0.03)
+
+    with pytest.raises(UnusableFrameError, match="differs by more than 10 %"):
+        measure_shape(1.2 * cell.basis, np.zeros((4, 4)), cell)
+
+
+def test_an_uncertain_cell_makes_an_uncertain_scale() -> None:
+    uncertain = cell_of(KnownCrystal(a_nm=0.4, b_nm=0.5, a_std_nm=0.004, gamma_std_deg=1.0), 0.03)
+
+    measured = measure_shape(uncertain.basis, np.zeros((4, 4)), uncertain)
+
+    assert np.sqrt(measured.systematic[0, 0]) == pytest.approx(0.01, rel=1e-3)
+    assert measured.systematic[1, 1] == pytest.approx(0.0, abs=1e-12)
+    assert np.sqrt(measured.systematic[2, 2]) == pytest.approx(np.radians(1.0), rel=1e-2)
+
+
+def test_the_covariance_is_that_of_repeated_measurements() -> None:
+    rng = np.random.default_rng(5)
+    cell = cell_of(STO, 0.03)
+    root = np.tril(rng.normal(0.0, 1e-3, (4, 4)))
+    draws = [
+        measure_shape(
+            (np.eye(2) + (root @ rng.normal(size=4)).reshape(2, 2)) @ cell.basis,
+            np.zeros((4, 4)),
+            cell,
+        ).values
+        for _ in range(2000)
+    ]
+
+    claimed = measure_shape(cell.basis, root @ root.T, cell).covariance
+
+    assert np.diag(claimed) == pytest.approx(np.var(draws, axis=0), rel=0.12)
+
+
+def test_drift_is_taken_out_of_the_slow_scale_and_the_skew() -> None:
+    zero = np.zeros((3, 3))
+    shape = ShapeErrors(values=np.zeros(3), covariance=zero, systematic=zero, freedom="rigid")
+
+    rest = without_drift(shape, np.array([1.0, -2.0]), np.array([0.04, 0.09]), 100)
+
+    assert rest.values == pytest.approx([-0.01, 0.0, 0.02])
+    assert np.sqrt(np.diag(rest.covariance)) == pytest.approx([0.002, 0.0, 0.003])
+
+
+def test_coils_and_drift_are_told_apart() -> None:
+    surprises = []
+    for seed in range(4):
+        machine = microscope(DRIFTING, turn_rad=0.1 + 0.3 * seed, seed=seed)
+        model, _ = model_against(STO, machine, frames=6)
+        coils = model.coils
+        assert coils is not None
+        off = coils.values - [-0.03, 0.015, 0.02]
+        assert np.abs(off[:2]).max() < 0.0012  # of 5 nm, with a tenth of a wide frame's columns
+        surprises.append(off / np.sqrt(np.diag(coils.covariance)))
+    assert np.sqrt(np.mean(np.square(surprises))) < 1.5
+
+
+def test_a_known_crystal_takes_scale_and_skew_out() -> None:
+    machine = microscope(replace(flyback(), coil_scale=(-0.03, 0.015), coil_skew_rad=0.02))
+    model, truth = model_against(STO, machine, frames=4)
+    field = model.stationary_field()
+
+    score = score_map(
+        field.displacement_px,
+        field.valid,
+        truth.stationary_place_px,
+        pixel_size_nm=SLOW.pixel_size_nm,
+        std_px=field.std_px,
+        freedom="rigid",
+    )
+
+    assert field.reference == "known crystal"
+    assert score.share > 0.998
+    assert score.z is not None
+    assert score.z < 1.3
+
+
+def test_free_and_known_crystal_agree_on_what_is_not_affine() -> None:
+    machine = microscope(replace(flyback(), coil_scale=(-0.03, 0.015), coil_skew_rad=0.02))
+    scores = []
+    for reference in (Free(), Similarity(), STO):
+        model, truth = model_against(reference, machine, frames=1)
+        field = model.stationary_field()
+        scores.append(
+            score_map(
+                field.displacement_px,
+                field.valid,
+                truth.stationary_place_px,
+                pixel_size_nm=SLOW.pixel_size_nm,
+            )
+        )
+    assert [score.share for score in scores[1:]] == pytest.approx([scores[0].share] * 2, abs=3e-4)
+
+
+def test_a_chosen_place_is_not_displaced() -> None:
+    samples, lattice, _ = sampled(microscope(flyback()))
+    model = first_model(samples, lattice, TERMS, zero_px=(40.0, 90.0))
+
+    for field in (model.stationary_field(), model.frame_estimate().field):
+        assert field.displacement_px[:, 40, 90] == pytest.approx([0.0, 0.0], abs=1e-3)
+
+
+def test_frames_that_differ_by_more_than_they_claim_widen_the_error() -> None:
+    def _shape(scale: float) -> ShapeErrors:
+        return ShapeErrors(
+            values=np.array([scale, 0.0, 0.0]),
+            covariance=1e-8 * np.eye(3),
+            systematic=np.zeros((3, 3)),
+            freedom="rigid",
+        )
+
+    calm, restless = (CoilErrors.of(_shape(-size), _shape(size)) for size in (1e-5, 1e-2))
+
+    assert calm.scale_std[0] == pytest.approx(1e-4 / np.sqrt(2))
+    assert restless.scale_std[0] > 30 * calm.scale_std[0]
+
+
+def test_one_by_one_equals_together() -> None:
+    shapes = []
+    for seed in range(3):
+        model, _ = model_against(STO, microscope(DRIFTING, seed=seed), frames=1)
+        assert model.frame_shape is not None
+        shapes.append(model.frame_shape)
+    step = CoilErrors.of(
+        shapes[2], before=CoilErrors.of(shapes[1], before=CoilErrors.of(shapes[0]))
+    )
+
+    together = CoilErrors.of(*shapes)
+
+    assert step.values == pytest.approx(together.values, abs=1e-12)
+    scale = np.sqrt(np.outer(np.diag(together.covariance), np.diag(together.covariance)))
+    assert np.abs(step.covariance - together.covariance).max() < 1e-8 * scale.max()
+
+
+def test_what_each_reference_leaves_unknown() -> None:
+    assert [freedom_of(one) for one in (Free(), Similarity(), STO)] == [
+        "affine",
+        "similarity",
+        "rigid",
+    ]
+
+
+def test_coil_errors_survive_pickling() -> None:
+    model, _ = model_against(STO, microscope(COILS), frames=1)
+    copy = pickle.loads(pickle.dumps(model))
+
+    assert model.coils is not None
+    assert copy.coils.values == pytest.approx(model.coils.values)
+    assert not copy.coils.values.flags.writeable
