@@ -34,6 +34,9 @@ EVERY_PX, STRAIGHT_PX = 8, 4e-3
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances less than this much per pixel, the scan turns back."""
 
+U = np.uint64
+"""An index that cannot be negative: the compiler need not look."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DistortionSamples:
@@ -306,9 +309,9 @@ def scan_places_of_pixels(
 
     Notes
     -----
-    Equal to `scan_places` at every pixel. Each pixel starts where its neighbour's solution and its
-    slope put it, so that one Newton step is enough nearly everywhere; where E is as good as
-    straight from pixel to pixel, that step interpolates it linearly, which is three times as fast.
+    Equal to `scan_places` at every pixel. Each pixel starts where the two solutions above it
+    put it, so that one Newton step is enough nearly everywhere; where E is as good as
+    straight from pixel to pixel, that step interpolates it linearly, several pixels at a time.
     """
     _, ny, nx = moving_px.shape
     displacement = np.empty((2, ny, nx), np.float32)
@@ -317,11 +320,12 @@ def scan_places_of_pixels(
 
     bent = _bent(moving_px, axis=1), _bent(moving_px, axis=2)
 
-    def _part(start: int, stop: int) -> None:
+    def _part(start: int, stop: int) -> bool:
         _solve_rows(moving_px, gauge, bent, (start, stop), (displacement, valid))
+        return bool(_folds(moving_px, start, stop))
 
-    for_chunks(_part, ny, smallest=16)
-    _refuse_folds(moving_px, gauge, valid)
+    if any(for_chunks(_part, ny, smallest=16)):
+        _refuse_folds(moving_px, gauge, valid)
     return displacement, valid
 
 
@@ -342,8 +346,6 @@ def _refuse_folds(
     """Mark pixels whose place the beam passed more than once, forwards and backwards."""
     advance = moving_px[1, :, 1:] - moving_px[1, :, :-1]
     y, x = np.nonzero(advance > 1 - LEAST_MAGNIFICATION)
-    if not y.size:
-        return
     ends = np.stack([np.stack([y, x]), np.stack([y, x + 1])], axis=-1)  # (2, steps, 2)
     places = ends - moving_px[:, ends[0], ends[1]] - gauge[:, :1, None]
     pixels = np.einsum("ab,bnk->ank", np.linalg.inv(gauge[:, 1:]), places)
@@ -465,31 +467,174 @@ def _solve_points(moving, places, solution, jacobian):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True)
+def _solve_pixel(moving, gauge, bent, pixel, start):  # type: ignore[no-untyped-def]
+    """Newton steps from a guessed displacement: where they end, and whether it holds."""
+    (row, column), (ny, nx) = pixel, moving.shape[1:]
+    py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
+    px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
+    y, x = row + np.float64(start[0]), column + np.float64(start[1])
+    iy, ix = min(max(int(y), 0), ny - 1), min(max(int(x), 0), nx - 1)
+    curved = bent[0][iy] or bent[1][ix]
+    for _ in range(MOST_STEPS):
+        e = _cubic(moving, y, x) if curved else _linear(moving, y, x)
+        new_y, new_x = _step(py, px, y, x, e)
+        moved = abs(new_y - y) + abs(new_x - x)
+        y, x = new_y, new_x
+        if moved < SETTLED_PX:
+            break
+    forward = (1 - e[2]) * (1 - e[5]) - e[3] * e[4]
+    forwards = forward > LEAST_MAGNIFICATION and 1 - e[5] > LEAST_MAGNIFICATION
+    return (y - row, x - column), forwards and moved < SETTLED_PX
+
+
+@numba.njit(cache=True, nogil=True)
 def _solve_rows(moving, gauge, bent, rows, results):  # type: ignore[no-untyped-def]
-    ny, nx = moving.shape[1], moving.shape[2]
-    bent_y, bent_x = bent
+    """Each row from those above it: first all straight pixels at once, then the others singly."""
     displacement, valid = results
+    nx = moving.shape[2]
+    guess, good = np.zeros((2, nx), np.float32), np.zeros(nx, np.bool_)
+    whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
     for row in range(rows[0], rows[1]):
-        y, x = row * 1.0, 0.0
-        for column in range(nx):
-            py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
-            px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
-            iy, ix = min(max(int(y), 0), ny - 1), min(max(int(x), 0), nx - 1)
-            curved = bent_y[iy] or bent_x[ix]
-            for _ in range(MOST_STEPS):
-                e = _cubic(moving, y, x) if curved else _linear(moving, y, x)
-                new_y, new_x = _step(py, px, y, x, e)
-                moved = abs(new_y - y) + abs(new_x - x)
-                y, x = new_y, new_x
-                if moved < SETTLED_PX:
-                    break
-            displacement[0, row, column], displacement[1, row, column] = y - row, x - column
-            forward = (1 - e[2]) * (1 - e[5]) - e[3] * e[4]
-            inside = y >= 0.0 and y <= ny - 1.0 and x >= 0.0 and x <= nx - 1.0
-            forwards = forward > LEAST_MAGNIFICATION and 1 - e[5] > LEAST_MAGNIFICATION
-            valid[row, column] = inside and forwards and moved < SETTLED_PX
-            if forwards:  # the neighbour's place, to first order
-                y += (gauge[0, 2] * (1 - e[5]) + gauge[1, 2] * e[3]) / forward
-                x += (gauge[1, 2] * (1 - e[2]) + gauge[0, 2] * e[4]) / forward
-            else:
-                x += 1.0
+        here = displacement[0, row], displacement[1, row]
+        _split(guess[0], (row, 0, moving.shape[1]), whole[0], fraction[0])
+        _split(guess[1], (0, 1, nx), whole[1], fraction[1])
+        _step_row(moving, gauge, bent, (row, whole, fraction), here)
+        _finish_row(moving, gauge, bent, (row, guess), here, good)
+        _mark_valid(here, moving.shape, row, good, valid[row])
+        above = max(row - 1, rows[0])
+        _extrapolate(here[0], displacement[0, above], guess[0])
+        _extrapolate(here[1], displacement[1, above], guess[1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _extrapolate(here, above, guess):  # type: ignore[no-untyped-def]
+    for j in range(len(guess)):
+        guess[j] = here[j] + (here[j] - above[j])
+
+
+@numba.njit(cache=True, nogil=True)
+def _split(guess, place, whole, fraction):  # type: ignore[no-untyped-def]
+    """Split one axis' guesses in a row into whole pixels and fractions; not a number outside.
+
+    ``place`` is the row's first pixel on this axis, the step from pixel to pixel, and the length
+    of the axis. The next pixel exists too: on the last one the fraction is 1.
+    """
+    first, step, last = np.float32(place[0]), np.float32(place[1]), np.float32(place[2] - 1)
+    for j in range(len(guess)):
+        low = -first - step * np.float32(np.int32(j))
+        high = low + last
+        kept = guess[j] if guess[j] > low else low  # not a number: low
+        kept = kept if kept < high else high
+        shift = np.floor(kept)
+        shift = shift if shift < high else high - np.float32(1.0)
+        whole[j] = np.int32(shift)
+        fraction[j] = kept - shift if kept == guess[j] else np.float32(np.nan)
+
+
+@numba.njit(cache=True, nogil=True)
+def _step_row(moving, gauge, bent, guess, here):  # type: ignore[no-untyped-def]
+    """One Newton step of a row, in runs of pixels whose guesses are as many whole pixels away."""
+    row, (down, right), fraction = guess
+    start, nx = 0, len(down)
+    while start < nx:
+        stop = start + 1
+        while stop < nx and down[stop] == down[start] and right[stop] == right[start]:
+            stop += 1
+        run = row, start, stop, row + down[start], start + right[start]
+        if bent[0][run[3]]:
+            here[0][start:stop] = np.float32(np.nan)
+        else:
+            _step_run(moving, gauge, bent[1], run, fraction, here)
+        start = stop
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _straight_step(moving, at, fraction, rest):  # type: ignore[no-untyped-def]
+    """One Newton step from a straight interpolation: (y, x), and whether it ended there."""
+    (k, k1, s, s1), (fy, fx), one = at, fraction, np.float32(1.0)
+    p, q = moving[U(0), k, s], moving[U(0), k1, s]
+    px, qx = moving[U(0), k, s1] - p, moving[U(0), k1, s1] - q
+    eyy, eyx = q - p + fx * (qx - px), px + fy * (qx - px)
+    ry = rest[0] + p + fx * px + fy * eyy
+    p, q = moving[U(1), k, s], moving[U(1), k1, s]
+    px, qx = moving[U(1), k, s1] - p, moving[U(1), k1, s1] - q
+    exy, exx = q - p + fx * (qx - px), px + fy * (qx - px)
+    rx = rest[1] + p + fx * px + fy * exy
+    forward = (one - eyy) * (one - exx) - eyx * exy
+    by = ((one - exx) * ry + eyx * rx) / forward
+    bx = ((one - eyy) * rx + exy * ry) / forward
+    least = np.float32(LEAST_MAGNIFICATION)
+    ended = (forward > least) & (one - exx > least) & (abs(by) + abs(bx) < np.float32(SETTLED_PX))
+    return by, bx, ended
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+def _step_run(moving, gauge, bent, run, fraction, here):  # type: ignore[no-untyped-def]
+    """Equal to `_solve_pixel` where one step ends on a straight E; not a number elsewhere.
+
+    Whole arrays, unsigned indices, no check for division by zero and one array written in each
+    loop let the compiler take several pixels at a time: that is worth computing each step twice.
+    """
+    a, b, k, m = U(run[1]), U(run[2]), U(run[3]), U(run[4])
+    down, right, fraction_y, fraction_x = here[0], here[1], fraction[0], fraction[1]
+    shift_y, shift_x = np.float32(run[3] - run[0]), np.float32(run[4] - run[1])
+    along_y, along_x = np.float32(gauge[0, 2]), np.float32(gauge[1, 2] - 1.0)
+    begin_y = np.float32(gauge[0, 0] + (gauge[0, 1] - 1.0) * run[0] + gauge[0, 2] * run[1])
+    begin_x = np.float32(gauge[1, 0] + gauge[1, 1] * run[0] + (gauge[1, 2] - 1.0) * run[1])
+    begin_y, begin_x = begin_y - shift_y, begin_x - shift_x
+    for j in range(b - a):
+        f = fraction_y[a + j], fraction_x[a + j]
+        step = np.float32(np.int32(j))
+        rest = begin_y + along_y * step - f[0], begin_x + along_x * step - f[1]
+        by, _, ended = _straight_step(moving, (k, k + U(1), m + j, m + j + U(1)), f, rest)
+        down[a + j] = shift_y + f[0] + by if ended else np.float32(np.nan)
+    for j in range(b - a):
+        f = fraction_y[a + j], fraction_x[a + j]
+        step = np.float32(np.int32(j))
+        rest = begin_y + along_y * step - f[0], begin_x + along_x * step - f[1]
+        _, bx, _ = _straight_step(moving, (k, k + U(1), m + j, m + j + U(1)), f, rest)
+        right[a + j] = shift_x + f[1] + bx
+    for j in range(b - a):
+        down[a + j] = np.float32(np.nan) if bent[m + j] else down[a + j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _finish_row(moving, gauge, bent, guess, here, good):  # type: ignore[no-untyped-def]
+    """Solve what is left of a row pixel by pixel.
+
+    ``good`` tells whether the pixel above was solved, then whether this one is; where not, the
+    search begins at the neighbour before.
+    """
+    row, guess = guess
+    for column in range(len(good)):
+        if here[0][column] == here[0][column]:
+            good[column] = True
+            continue
+        start = guess[0, column], guess[1, column]
+        if column and not good[column]:
+            start = here[0][column - 1], here[1][column - 1]
+        found, good[column] = _solve_pixel(moving, gauge, bent, (row, column), start)
+        here[0][column], here[1][column] = found
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark_valid(here, shape, row, good, valid):  # type: ignore[no-untyped-def]
+    """Whether the place of each solved pixel lies inside the scan."""
+    down, right, last = here[0], here[1], np.float32(shape[2] - 1)
+    top, bottom = -np.float32(row), np.float32(shape[1] - 1 - row)
+    for j in range(len(valid)):
+        left = -np.float32(np.int32(j))
+        inside = (down[j] >= top) & (down[j] <= bottom)
+        valid[j] = good[j] & inside & (right[j] >= left) & (right[j] <= left + last)
+
+
+@numba.njit(cache=True, nogil=True)
+def _folds(moving, start, stop):  # type: ignore[no-untyped-def]
+    """Whether the beam turns back anywhere in some rows of the scan."""
+    most = np.float32(0.0)
+    for row in range(start, stop):
+        along = moving[1, row]
+        for j in range(len(along) - 1):
+            advance = along[j + 1] - along[j]
+            most = advance if advance > most else most
+    return most > np.float32(1 - LEAST_MAGNIFICATION)

@@ -191,6 +191,23 @@ def test_pixels_are_seen_where_scan_places_puts_them() -> None:
         assert np.sqrt(np.mean(off**2)) < 2e-4
 
 
+def test_straight_runs_of_pixels_equal_pixels_solved_singly() -> None:
+    """A gentle motion is taken several pixels at a time; here with rows between which it jumps."""
+    y, x = np.mgrid[:64, :400].astype(np.float64)
+    slow = 3.0 * np.cos(0.004 * x + 0.01 * y)
+    jumps = 0.04 * (np.arange(64) > 40)[:, None]
+    moving = np.stack([slow + jumps, 2.0 - slow]).astype(np.float32)
+    turn = np.array([[0.4, 1.002, 0.01], [-0.7, -0.008, 0.997]])
+    displacement, valid = scan_places_of_pixels(moving, turn)
+    grid = np.stack([y.ravel(), x.ravel()], axis=1)
+    start = grid + displacement.reshape(2, -1).T.astype(np.float64)
+    exact, _ = scan_places(moving, np.c_[np.ones(len(grid)), grid] @ turn.T, grid)
+    seen = ((exact >= 0) & (exact <= [63, 399])).all(axis=1)
+    assert 0.8 < seen.mean() < 0.99
+    assert np.mean(seen == valid.ravel()) > 0.999
+    np.testing.assert_allclose(start[seen], exact[seen], atol=6e-4)
+
+
 def test_pixels_between_which_nothing_moves_stay() -> None:
     displacement, valid = scan_places_of_pixels(np.zeros((2, NY, NX), np.float32), IDENTITY)
     assert valid.all()
