@@ -12,25 +12,33 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import session_fakes as fakes
 from nion.instrumentation.test import AcquisitionTestContext
 from nion.swift.model.PlugInManager import RequirementsException
 from nion.swift.test import TestContext
+from scipy.spatial import cKDTree
 
+from nion_distortion.atoms import find_columns
+from nion_distortion.frame import ScanSettings
 from nion_distortion.options import Options
 from nion_distortion.session import LiveReport, Session
 from nion_distortion.swift import extension
 from nion_distortion.swift.display import KEY
 from nion_distortion.swift.extension import CorrectLiveScanMenuItem, current_scan
 from simulator.microscope import Microscope
-from simulator.nion_device import SimulatedMicroscope, profile_parameters
-from simulator.scan import ScanErrors
+from simulator.nion_device import SimulatedMicroscope, profile_parameters, scan_settings
+from simulator.scan import strong_flyback
 from simulator.specimen import make_specimen
 
 pytestmark = pytest.mark.gui
 
 PATIENCE_S = 30.0
+SAMPLE = make_specimen("sto_001", rotation_rad=0.07)
+CRYSTAL_SCAN = profile_parameters((160, 160), 1.0, 5.0)
+"""Wide enough that the real processing finds a lattice."""
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -38,9 +46,8 @@ class Configuration:
     """What the test context asks of a microscope; cameras that do not exist are fine."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        errors = ScanErrors(line_flyback_nm=(0.0, 0.1))
-        microscope = Microscope(specimen=make_specimen("sto_001"), errors=errors)
-        simulated = SimulatedMicroscope(microscope, time_scale=0.0)
+        errors = strong_flyback(scan_settings(CRYSTAL_SCAN))
+        simulated = SimulatedMicroscope(Microscope(SAMPLE, errors=errors), time_scale=0.0)
         self.configuration_location = folder
         self.instrument, self.scan_module = simulated.instrument, simulated.scan_module
         self.instrument_id = self.instrument.instrument_id
@@ -266,6 +273,38 @@ def test_session_of_the_menu_item_treats_the_sample_as_a_reference(window: Windo
     assert running.session.options.sample == "reference"
 
 
+def off_by_pm(image: npt.NDArray[Any], settings: ScanSettings) -> float:
+    """Rms way of the columns from where an undistorted scan shows them, but for an affine map."""
+    found = find_columns(image).positions_px
+    columns = found[np.all((found > 4) & (found < np.array(image.shape) - 5), axis=1)]
+    true_px = Microscope(SAMPLE).shot(settings).truth.columns.seen_px
+    way = columns - true_px[cKDTree(true_px).query(columns)[1]]
+    design = np.column_stack([np.ones(len(columns)), columns])
+    left = way - design @ np.linalg.lstsq(design, way)[0]
+    return float(1e3 * settings.pixel_size_nm * np.sqrt(np.mean(np.sum(left**2, axis=1))))
+
+
+def learnt_frames(item: Any) -> int:
+    return int(item.metadata.get("nion_distortion", {}).get("frames_in_model", 0))
+
+
+def test_picture_that_the_menu_item_shows_is_truly_corrected(window: Window) -> None:
+    window.menu_item = CorrectLiveScanMenuItem()  # with the session that its users get
+    window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
+    window.toggle()
+    running = window.menu_item.running(window.window)
+    assert running is not None
+    running.session.subscribe(window.reports.put)
+    frame = window.frames(1)[0].scan[0]
+    window.tick_until(
+        lambda: window.item.metadata.get("nion_distortion", {}).get("frames_in_model", 0) >= 3
+    )
+    window.halt()
+    before_pm = off_by_pm(frame.image, frame.settings)
+    assert before_pm > 30
+    assert off_by_pm(window.item.data, frame.settings) < 0.5 * before_pm
+
+
 class Broker:
     """Nion's api broker, as far as an extension needs it."""
 
@@ -292,6 +331,7 @@ import sys, time
 from nion.swift import Facade
 from nion.swift.model import PlugInManager
 from nion.swift.test import TestContext
+from scipy.spatial import cKDTree
 
 Facade.initialize()
 setup = TestContext.TestSetup(set_global=True)

@@ -18,9 +18,11 @@ from nion.utils import Geometry
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.session import LiveReport, Session
 from nion_distortion.swift.source import FrameTap, scan_settings
-from simulator.microscope import Microscope
+from simulator.microscope import Microscope, Truth
 from simulator.nion_device import Host, profile_parameters, start_host
-from simulator.scan import ScanErrors
+from simulator.nion_device import scan_settings as device_settings
+from simulator.scan import ScanErrors, strong_flyback
+from simulator.scoring import score_map
 from simulator.specimen import make_specimen
 
 PATIENCE_S = 30.0
@@ -399,6 +401,85 @@ def test_three_hundred_frames_mix_no_settings_and_leave_nothing_behind(host: Hos
     assert counts.failed >= 2
     assert counts.dropped >= 5
     assert counts.processed + counts.failed + counts.dropped >= 298
+
+
+FULL, STREAMED = 105, 160
+"""Frames after which all that the session keeps of the last 100 is full, and frames in all."""
+
+
+class Corrected:
+    """A live scan that is really processed, each report judged by the truth as it comes."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.session = Session()
+        self.session.subscribe(self.judge)
+        self.tap = FrameTap(host.hardware_source, self.submit)
+        self.truths: dict[str, Truth] = {}
+        self.shares: list[float] = []
+        self.sizes: list[int] = []
+        self.mistakes: list[str] = []
+        self.enough = threading.Event()
+
+    def submit(self, scan: tuple[Frame, ...]) -> None:
+        self.truths[scan[0].frame_id] = self.host.truth[scan[0].frame_id]
+        self.session.submit(scan)
+
+    def truth_of(self, frame: Frame) -> Truth:
+        """Return the truth about a frame; those before it were dropped."""
+        while next(iter(self.truths)) != frame.frame_id:
+            del self.truths[next(iter(self.truths))]
+        return self.truths[frame.frame_id]
+
+    def judge(self, live: LiveReport) -> None:
+        """Keep numbers only; on the worker's thread, where no frame is in hand."""
+        try:
+            frame, report = live.scan[0], live.report
+            assert report is not None
+            assert report.field is not None, live.reason
+            assert report.model is not None
+            assert not report.model.settings.differences(frame.settings)
+            score = score_map(
+                report.field.displacement_px,
+                report.field.valid,
+                self.truth_of(frame).place_px,
+                pixel_size_nm=frame.settings.pixel_size_nm,
+                step_px=4,
+            )
+        except (AssertionError, KeyError) as error:
+            self.mistakes.append(repr(error))
+            self.enough.set()
+            return
+        self.shares.append(score.share)
+        if len(self.shares) in (FULL, STREAMED - 10):
+            gc.collect()
+        self.sizes.append(tracemalloc.get_traced_memory()[0])
+        if len(self.sizes) == STREAMED:
+            self.enough.set()
+
+
+@pytest.mark.gui
+def test_real_processing_corrects_every_frame_of_a_stream_and_its_memory_does_not_grow() -> None:
+    scanned = parameters(5.0, shape=(160, 160))
+    errors = replace(
+        strong_flyback(device_settings(scanned)), drift_nm_s=(0.01, 0.02), line_jitter_nm=0.002
+    )
+    sto = make_specimen("sto_001", rotation_rad=0.07)
+    with start_host(Microscope(specimen=sto, errors=errors)) as host:
+        host.truth.kept = 20
+        tracemalloc.start()
+        live = Corrected(host)
+        host.scan(scanned)
+        ended = live.enough.wait(4 * PATIENCE_S)
+        live.tap.close()
+        live.session.close()
+        host.hardware_source.abort_playing(sync_timeout=PATIENCE_S)
+        tracemalloc.stop()  # while a thread allocates it may crash Python
+    assert live.mistakes == []
+    assert ended
+    assert min(live.shares[5:]) > 0.99
+    # the acquisition thread may be at work: of ten frames the least size counts
+    assert min(live.sizes[-10:]) - min(live.sizes[FULL : FULL + 10]) < 250_000
 
 
 def rate_hz(host: Host, frames: int) -> float:
