@@ -207,7 +207,8 @@ class Frame:
     Raises
     ------
     ValueError
-        If the image is not a real numeric array of the shape that the settings name.
+        If the image is not a real numeric array of the shape that the settings name, or pixels
+        of it are masked.
     """
 
     image: npt.NDArray[np.float32]
@@ -219,6 +220,9 @@ class Frame:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if np.ma.is_masked(self.image):
+            masked = int(np.ma.getmaskarray(self.image).sum())
+            raise ValueError(f"image must be whole, but {masked} of its pixels are masked")
         raw = np.asarray(self.image)
         if raw.dtype.kind not in "biuf":
             raise ValueError(f"image must be real numbers, not {raw.dtype}")
@@ -228,7 +232,9 @@ class Frame:
             raise ValueError(
                 f"image has shape {raw.shape[:2]}, but its settings say {self.settings.shape_px}"
             )
-        object.__setattr__(self, "image", frozen(np.ascontiguousarray(raw, dtype=np.float32)))
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite
+            image = np.ascontiguousarray(raw, dtype=np.float32)
+        object.__setattr__(self, "image", frozen(image))
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     def __reduce__(self) -> Any:

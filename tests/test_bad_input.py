@@ -58,6 +58,12 @@ def with_one(value: float) -> Image:
     return image
 
 
+def masked(*where: Any) -> Any:
+    image = np.ma.masked_array(good(), mask=np.zeros(good().shape, bool))
+    image[where] = np.ma.masked
+    return image
+
+
 def noise() -> np.random.Generator:
     return np.random.default_rng(0)
 
@@ -91,6 +97,30 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "nothing is a number": (
         process(np.full((128, 128), np.nan)),
         "image must be finite, but 16384 of its pixels are not",
+    ),
+    "numbers that single precision does not hold": (
+        lambda: process_frame(frame_of(1e300 * good().astype(np.float64))),
+        "image must be finite, but 36864 of its pixels are not",
+    ),
+    "one pixel is masked": (
+        lambda: Frame(image=masked(5, 5), settings=SETTINGS),
+        "image must be whole, but 1 of its pixels are masked",
+    ),
+    "lines are masked": (
+        lambda: Frame(image=masked(slice(20)), settings=SETTINGS),
+        "image must be whole, but 3840 of its pixels are masked",
+    ),
+    "dates": (
+        process(np.zeros((96, 96), "M8[s]")),
+        "image must be real numbers, not datetime64[s]",
+    ),
+    "nothing": (
+        lambda: Frame(image=cast("Any", None), settings=SETTINGS),
+        "image must be real numbers, not object",
+    ),
+    "no pixels": (
+        lambda: Frame(image=np.zeros((0, 0), np.float32), settings=SETTINGS),
+        "image has shape (0, 0), but its settings say (192, 192)",
     ),
     "complex numbers": (
         process(np.ones((96, 96)) + 1j),
@@ -142,6 +172,15 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         "field_of_view_nm must be a number, not 'wide'",
     ),
     "no dwell time": (settle(dwell_time_us=0.0), "dwell_time_us must be positive, not 0"),
+    "a negative dwell time": (settle(dwell_time_us=-1.0), "dwell_time_us must be positive, not -1"),
+    "a dwell time in words": (
+        settle(dwell_time_us="long"),
+        "dwell_time_us must be a number, not 'long'",
+    ),
+    "a negative high tension": (
+        settle(high_tension_v=-2e5),
+        "high_tension_v must be positive, not -200000",
+    ),
     "a negative fly-back": (
         settle(flyback_time_us=-1.0),
         "flyback_time_us must not be negative, not -1",
