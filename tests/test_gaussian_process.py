@@ -23,9 +23,9 @@ from nion_distortion.gaussian_process.hyperparameters import (
     prior_variances,
 )
 from nion_distortion.gaussian_process.learning import _score_axis
+from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.weights import (
     Information,
-    information,
     joint_negative_log_evidence,
     marginal,
     negative_log_evidence,
@@ -187,7 +187,13 @@ def sample_weights(rng: np.random.Generator, count: int, *, mixed: bool) -> Arra
 
 
 def gathered(design: Array, targets: Array, weights: Array) -> Information:
-    return information(lambda some: design[:, some], targets, weights)
+    """The dense formula."""
+    whole = np.einsum("in,nab,jn->abij", design, weights, design, optimize=True)
+    return Information(
+        blocks=np.stack([whole[0, 0], whole[1, 1]]),
+        vector=np.einsum("in,nab,nb->ai", design, weights, targets),
+        cross=whole[0, 1] if whole[0, 1].any() else None,
+    )
 
 
 def joined(given_: Information) -> Array:
@@ -196,22 +202,35 @@ def joined(given_: Information) -> Array:
 
 
 @few
-@given(seeds(), st.booleans(), st.integers(2, 1500))
-def test_information_is_the_dense_formula(seed: int, mixed: bool, count: int) -> None:  # noqa: FBT001
+@given(
+    seeds(),
+    st.booleans(),
+    st.integers(1, 3000),
+    st.sampled_from([TERMS, frozenset({"smooth"}), *(TERMS - {one} for one in TERMS)]),
+)
+def test_information_is_the_dense_formula(
+    seed: int,
+    mixed: bool,  # noqa: FBT001
+    count: int,
+    terms: frozenset[str],
+) -> None:
     rng = np.random.default_rng(seed)
-    design, targets = rng.normal(size=(7, count)), rng.normal(size=(count, 2))
+    basis = Basis.of_scan(SCAN, float(rng.uniform(20, 150)), terms)
+    places = rng.uniform(-3, [73, 93], (count, 2))
+    crystal, targets = rng.normal(size=(3, count)), rng.normal(size=(count, 2))
     weights = sample_weights(rng, count, mixed=mixed)
-    found = gathered(design, targets, weights)
-    plain = np.einsum("in,nab,jn->aibj", design, weights, design, optimize=True)
-    np.testing.assert_allclose(joined(found), plain.reshape(14, 14), atol=1e-9)
-    vector = np.einsum("in,nab,nb->ai", design, weights, targets)
-    np.testing.assert_allclose(found.vector, vector, atol=1e-9)
+    found = information(basis, places, crystal, targets, weights)
+    plain = gathered(np.concatenate([basis.design(places), crystal]), targets, weights)
+    tolerance = 1e-11 * count
+    np.testing.assert_allclose(joined(found), joined(plain), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found.vector, plain.vector, rtol=0, atol=tolerance)
 
 
 def test_axes_that_do_not_mix_stay_apart() -> None:
     rng = np.random.default_rng(0)
     weights = sample_weights(rng, 50, mixed=False)
-    found = gathered(rng.normal(size=(4, 50)), rng.normal(size=(50, 2)), weights)
+    places, crystal = rng.uniform(0, 70, (50, 2)), rng.normal(size=(3, 50))
+    found = information(BASIS, places, crystal, rng.normal(size=(50, 2)), weights)
     assert found.cross is None
 
 

@@ -228,22 +228,73 @@ class Basis:
         ndarray, shape (size + spare, n)
             One row for each function.
         """
-        y, x = self._inside(places)
         rows = np.empty((self.size + spare, len(places)))
-        where, (iy, ix) = self.slices, self.smooth_modes
-        along_x = cosines(self._unit_x(x), FAST_MODES)
-        along_y = cosines(self._unit_y(y), SMOOTH_MODES)
+        self.fill_stationary(places, self.cosines_at(places, SMOOTH_MODES), rows)
+        if self.walk_modes:
+            table = cosines(self.unit_time(places), self.walk_modes + 1)
+            rows[self.slices["walk"]] = table[1:]
+        return rows
+
+    def fill_stationary(self, places: Array, along: tuple[Array, Array], rows: Array) -> None:
+        """Evaluate every function of D.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+        along : tuple of ndarray
+            `cosines_at` these places, at least as many as the smooth functions need.
+        rows : ndarray, shape (stationary_size or more, n)
+            The first rows are filled.
+        """
+        where, (iy, ix), (along_y, along_x) = self.slices, self.smooth_modes, along
         _fill_products(along_y, along_x, iy, ix, rows[where["smooth"]])
         if "line_flyback" in self.terms:
             rows[where["line"].start : where["line_slope"].stop] = self.line_functions(places)
-        time = y + x / self.period_px
         if "frame_flyback" in self.terms:
-            rows[where["frame"]] = _first_lines(time / self.shape_px[0])
+            rows[where["frame"]] = _first_lines(self._time(places) / self.shape_px[0])
         if "fast_axis" in self.terms:
             rows[where["fast"]] = along_x[1:]
-        if self.walk_modes:
-            rows[where["walk"]] = cosines(self._unit_y(time), self.walk_modes + 1)[1:]
-        return rows
+
+    def cosines_at(self, places: Array, modes_y: int) -> tuple[Array, Array]:
+        """Tabulate the cosines along y and along x.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+        modes_y : int
+            How many along y.
+
+        Returns
+        -------
+        along_y : ndarray, shape (modes_y, n)
+            Along y.
+        along_x : ndarray, shape (72, n)
+            Along x.
+        """
+        y, x = self._inside(places)
+        return cosines(self._unit_y(y), modes_y), cosines(self._unit_x(x), FAST_MODES)
+
+    def unit_time(self, places: Array) -> Array:
+        """Return the scan time on the interval of the walk's functions.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Between 0 and 1.
+        """
+        return self._unit_y(self._time(places))
+
+    def _time(self, places: Array) -> Array:
+        """Scan time in lines."""
+        y, x = self._inside(places)
+        return y + x / self.period_px
 
     def on_pixels(self, weights: Array) -> npt.NDArray[np.float32]:
         """Sum the weighted functions at every pixel of the scan.

@@ -15,9 +15,9 @@ from nion_distortion.gaussian_process.hyperparameters import (
     prior_logs,
     prior_variances,
 )
+from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.weights import (
     Information,
-    information,
     joint_negative_log_evidence,
     marginal,
     negative_log_evidence,
@@ -88,7 +88,7 @@ class Linearised:
         Information
             Without any prior.
         """
-        return information(lambda some: self.design(basis, some), self.targets, self.weights)
+        return information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
 
     def residual_px(self, basis: Basis, mean: Array) -> Array:
         """Compare the targets with what the weights predict.

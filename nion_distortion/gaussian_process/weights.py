@@ -1,9 +1,10 @@
-"""Weight space: information from samples, its marginals, and the evidence."""
+"""Weight space: information about the weights, its marginals, and the evidence."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack, solve_triangular
@@ -14,7 +15,6 @@ from nion_distortion._validation import as_array, owned, reduce_frozen
 __all__ = [
     "Information",
     "Posterior",
-    "information",
     "joint_negative_log_evidence",
     "marginal",
     "negative_log_evidence",
@@ -23,9 +23,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-Samples = npt.NDArray[np.intp]
-
-COLUMNS_AT_ONCE = 1024
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,79 +90,31 @@ class Posterior:
         return reduce_frozen(self)
 
 
-def information(
-    design_of: Callable[[Samples], Array], targets: Array, weights: Array
-) -> Information:
-    """Gather what the samples say.
-
-    Parameters
-    ----------
-    design_of : callable
-        From the numbers of some samples to the functions there, (m, some); a new array.
-    targets : ndarray, shape (n, 2)
-        Linearised observations, px.
-    weights : ndarray, shape (n, 2, 2)
-        Inverse covariance of the targets, px^-2.
-
-    Returns
-    -------
-    Information
-        ``M_ab = design W_ab design^T``, ``v_a = sum_b design W_ab target_b``.
-
-    Notes
-    -----
-    One Gram matrix serves both axes where their weights are equal; the other samples add what is
-    particular to x. The functions are evaluated a few columns at a time, on two threads, and never
-    leave the processor's cache.
-    """
-    pull = np.einsum("nab,nb->an", weights, targets)
-    common, more = weights[:, 0, 0], weights[:, 1, 1] - weights[:, 0, 0]
-    both = np.flatnonzero(weights[:, 0, 1])
-    gram, vector = _gram(design_of, np.arange(len(targets)), common, pull)
-    (gain, _), (loss, _) = (
-        _gram(design_of, np.flatnonzero(part > 0), part, 0 * pull) for part in (more, -more)
-    )
-    cross = None
-    if both.size:
-        design = design_of(both)
-        cross = owned((design * weights[both, 0, 1]) @ design.T)
-    return Information(
-        blocks=owned(np.stack([gram, gram + gain - loss])), vector=owned(vector), cross=cross
-    )
-
-
-def _gram(
-    design_of: Callable[[Samples], Array], some: Samples, weights: Array, pull: Array
-) -> tuple[Array, Array]:
-    """``design weights design^T`` and ``pull design^T`` over some of the samples."""
-
-    def _part(start: int, stop: int) -> tuple[Array, Array]:
-        total, vector, buffer = None, np.zeros(()), None
-        for at in range(start, max(stop, start + 1), COLUMNS_AT_ONCE):
-            block = some[at : min(at + COLUMNS_AT_ONCE, stop)]
-            design = design_of(block)
-            vector = vector + pull[:, block] @ design.T
-            design *= np.sqrt(weights[block])
-            if total is None:
-                total = design @ design.T
-                buffer = np.empty_like(total)
-            else:
-                total += np.matmul(design, design.T, out=buffer)
-        return np.asarray(total), vector
-
-    parts = for_chunks(_part, len(some), smallest=COLUMNS_AT_ONCE // 2)
-    return sum(gram for gram, _ in parts), sum(vector for _, vector in parts)
-
-
 def _inverse(matrix: Array) -> Array:
-    """Inverse of a symmetric positive matrix by its Cholesky factor."""
-    factor, failed = lapack.dpotrf(matrix, lower=1, overwrite_a=0)
-    inverse, failed_too = lapack.dpotri(factor, lower=1)
+    """Inverse of a symmetric positive matrix by its Cholesky factor; the matrix is overwritten."""
+    factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
+    inverse, failed_too = lapack.dpotri(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
         raise np.linalg.LinAlgError("the information of the weights is not positive")
-    lower = np.tril(inverse)
-    result: Array = lower + np.tril(lower, -1).T
+    result: Array = inverse.T
+    _mirror(result)
     return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _mirror(matrix):  # type: ignore[no-untyped-def]
+    """Copy the upper triangle to the lower one, in blocks that stay in the cache."""
+    size = len(matrix)
+    for top in range(0, size, 32):
+        for left in range(0, top + 1, 32):
+            for i in range(top, min(top + 32, size)):
+                for j in range(left, min(left + 32, i)):
+                    matrix[i, j] = matrix[j, i]
+
+
+def _each_axis(job: Callable[[int], _Result]) -> list[_Result]:
+    """``[job(0), job(1)]``, on two threads."""
+    return for_chunks(lambda axis, _: job(axis), 2)
 
 
 def solve(given: Information, precision: Array) -> Posterior:
@@ -196,8 +146,8 @@ def solve(given: Information, precision: Array) -> Posterior:
         mean = (whole @ vector.ravel()).reshape(2, size)
         covariance = np.stack([whole[:size, :size], whole[size:, size:]])
     else:
-        covariance = np.stack([_inverse(block) for block in blocks])
-        mean = np.einsum("aij,aj->ai", covariance, vector)
+        covariance = np.stack(_each_axis(lambda axis: _inverse(blocks[axis])))
+        mean = np.matmul(covariance, vector[..., None])[..., 0]
     return Posterior(mean=owned(mean), covariance=owned(covariance))
 
 
@@ -225,12 +175,9 @@ def marginal(given: Information, kept: int, nuisance_precision: Array) -> Inform
     """
     if given.cross is not None:
         return _marginal_together(given, given.cross, kept, nuisance_precision)
-    parts = [
-        _schur(block, vector, np.arange(len(vector)) < kept, precision)
-        for block, vector, precision in zip(
-            given.blocks, given.vector, nuisance_precision, strict=True
-        )
-    ]
+    parts = _each_axis(
+        lambda axis: _schur(given.blocks[axis], given.vector[axis], kept, nuisance_precision[axis])
+    )
     return Information(
         blocks=owned(np.stack([matrix for matrix, _ in parts])),
         vector=owned(np.stack([vector for _, vector in parts])),
@@ -240,9 +187,14 @@ def marginal(given: Information, kept: int, nuisance_precision: Array) -> Inform
 def _marginal_together(
     given: Information, cross: Array, kept: int, precision: Array
 ) -> Information:
-    stays = np.tile(np.arange(given.vector.shape[1]) < kept, 2)
+    size = given.vector.shape[1]
+    whole = np.arange(2 * size).reshape(2, size)
+    order = np.r_[whole[:, :kept].ravel(), whole[:, kept:].ravel()]
     matrix, vector = _schur(
-        _joined(given.blocks, cross), given.vector.ravel(), stays, precision.ravel()
+        _joined(given.blocks, cross)[np.ix_(order, order)],
+        given.vector.ravel()[order],
+        2 * kept,
+        precision.ravel(),
     )
     return Information(
         blocks=np.stack([matrix[:kept, :kept], matrix[kept:, kept:]]),
@@ -251,20 +203,18 @@ def _marginal_together(
     )
 
 
-def _schur(
-    matrix: Array, vector: Array, stays: npt.NDArray[np.bool_], precision: Array
-) -> tuple[Array, Array]:
-    """Integrate the weights that do not stay out of ``exp(-w M w / 2 + v w)``."""
-    first, last = np.flatnonzero(stays), np.flatnonzero(~stays)
-    own = matrix[np.ix_(last, last)]
-    own.flat[:: len(last) + 1] += precision
-    cross = matrix[np.ix_(first, last)]
-    factor, failed = lapack.dpotrf(own, lower=1)
+def _schur(matrix: Array, vector: Array, kept: int, precision: Array) -> tuple[Array, Array]:
+    """Integrate all but the first weights out of ``exp(-w M w / 2 + v w)``."""
+    own = matrix[kept:, kept:].copy()
+    own.flat[:: len(own) + 1] += precision
+    factor, failed = lapack.dpotrf(own.T, lower=1, clean=0, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("the information of the weights is not positive")
-    reached = solve_triangular(factor, np.c_[cross.T, vector[last]], lower=True)
+    right = np.empty((kept + 1, len(own)))  # transposed, as Fortran wants it
+    right[:kept], right[kept] = matrix[:kept, kept:], vector[kept:]
+    reached, _ = lapack.dtrtrs(factor, right.T, lower=1, overwrite_b=1)
     reach, mean = reached[:, :-1], reached[:, -1]
-    return matrix[np.ix_(first, first)] - reach.T @ reach, vector[first] - reach.T @ mean
+    return matrix[:kept, :kept] - reach.T @ reach, vector[:kept] - reach.T @ mean
 
 
 def negative_log_evidence(gram: Array, vector: Array, variances: Array) -> tuple[float, Array]:
@@ -345,7 +295,7 @@ def joint_negative_log_evidence(
         vector += right[:shared] - cross.T @ mean
         value += np.log(np.diag(factor)).sum() - 0.5 * mean @ mean
         parts.append((factor, cross, mean))
-    inverse = _inverse(together)
+    inverse = _inverse(together.copy())
     weights = inverse @ vector
     value += np.log(np.diag(np.linalg.cholesky(together))).sum() - 0.5 * vector @ weights
     slope = np.empty(len(variances))

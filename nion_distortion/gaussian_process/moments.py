@@ -1,0 +1,273 @@
+"""Information from many columns by sums of cosines over them.
+
+Products of cosines are sums of cosines: what the smooth and the rough functions say about each
+other is read from a table of sums over the columns, and so are those of scan time. Within a
+stretch of scan time every function of it is a polynomial, so what they share with all others
+needs a few sums for each stretch. Only the few functions that are no cosines are multiplied with
+all others column by column.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._chunks import for_chunks
+from nion_distortion._validation import owned
+from nion_distortion.gaussian_process.basis import FAST_MODES, SMOOTH_MODES, Basis, cosines
+from nion_distortion.gaussian_process.weights import Information
+
+__all__ = ["information"]
+
+Array = npt.NDArray[np.float64]
+
+COLUMNS_AT_ONCE = 1024
+
+PHASE = 4.5
+"""Phase of the fastest function of scan time over half a stretch."""
+
+SERIES, SQUARE_SERIES = 20, 28
+"""Chebyshev polynomials that are exact to 1e-11 of such a function, and of products of two."""
+
+NORM = np.sqrt(2.0)
+"""Of all cosines but the constant."""
+
+
+class _Columns(NamedTuple):
+    """Columns in the order of scan time."""
+
+    places_px: Array  # (n, 2)
+    time: Array  # (n,)
+    crystal: Array  # (3, n)
+    weights: Array  # (n,)
+    pull: Array  # (2, n)
+
+    def some(self, which: npt.NDArray[np.intp] | slice) -> "_Columns":
+        return _Columns(
+            self.places_px[which],
+            self.time[which],
+            self.crystal[:, which],
+            self.weights[which],
+            self.pull[:, which],
+        )
+
+
+class _Stretches(NamedTuple):
+    """Equal stretches of scan time."""
+
+    edges: npt.NDArray[np.intp]  # (stretches + 1,): first column of each
+    middles: Array  # (stretches,)
+    half: float
+
+    @classmethod
+    def of(cls, time: Array, modes: int) -> "_Stretches":
+        length = max(float(time[-1] - time[0]), 1e-9)
+        count = int(np.ceil(0.5 * np.pi * max(modes, 1) * length / PHASE))
+        half = 0.5 * length / count
+        middles = time[0] + half * (2 * np.arange(count) + 1)
+        inner = np.searchsorted(time, middles[1:] - half)
+        return cls(np.r_[0, inner, len(time)], middles, half)
+
+    def at_nodes(self, series: int, modes: int) -> Array:
+        """Functions of scan time at the Chebyshev nodes of all stretches, (modes, nodes)."""
+        return cosines(np.add.outer(self.middles, self.half * _nodes(series)).ravel(), modes)
+
+
+class _Sums(NamedTuple):
+    """Sums over the columns of some stretches."""
+
+    table: Array  # (25, 72): of weighted products of cosines along y and x
+    table_high: Array  # (13, 72): the same times the last cosine along x
+    few: Array  # (few + 2, size + 3): functions that are no cosines and pull, times all but walk's
+    polynomials: Array  # (stretches, size + 5, SERIES): all but walk's and pull, times polynomials
+    squares: Array  # (stretches, SQUARE_SERIES): weighted polynomials
+
+
+def information(
+    basis: Basis, places_px: Array, crystal: Array, targets: Array, weights: Array
+) -> Information:
+    """Gather what the samples say.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions of D and W_k.
+    places_px : ndarray, shape (n, 2)
+        Places in the scan at which they are evaluated.
+    crystal : ndarray, shape (3, n)
+        Functions of a change of the lattice.
+    targets : ndarray, shape (n, 2)
+        Linearised observations, px.
+    weights : ndarray, shape (n, 2, 2)
+        Inverse covariance of the targets, px^-2.
+
+    Returns
+    -------
+    Information
+        ``M_ab = design W_ab design^T``, ``v_a = sum_b design W_ab target_b`` with all functions:
+        equal to these products, within 1e-10 of the largest number.
+    """
+    time = basis.unit_time(places_px)
+    pull = np.einsum("nab,nb->an", weights, targets)
+    order = np.argsort(time, kind="stable")
+    columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
+    gram, vector = _gram(basis, columns)
+    more, cross = weights[order, 1, 1] - columns.weights, weights[order, 0, 1]
+    other = gram + _part_gram(basis, columns, more) if more.any() else gram
+    return Information(
+        blocks=owned(np.stack([gram, other])),
+        vector=owned(vector),
+        cross=owned(_part_gram(basis, columns, cross)) if cross.any() else None,
+    )
+
+
+def _part_gram(basis: Basis, columns: _Columns, weights: Array) -> Array:
+    """Sum over the columns with other weights, of either sign."""
+    which = np.flatnonzero(weights)
+    return _gram(basis, columns._replace(weights=weights).some(which))[0]
+
+
+def _gram(basis: Basis, columns: _Columns) -> tuple[Array, Array]:
+    """``design weights design^T`` and ``pull design^T``."""
+    stretches = _Stretches.of(columns.time, basis.walk_modes)
+    count = len(stretches.middles)
+    groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
+    ends = count * np.arange(groups + 1) // groups
+
+    def part(start: int, stop: int) -> list[_Sums]:
+        return [
+            _sums(basis, columns, stretches, slice(ends[k], ends[k + 1]))
+            for k in range(start, stop)
+        ]
+
+    sums = [one for some in for_chunks(part, groups) for one in some]
+    table, table_high, few, *_ = (np.sum(one, axis=0) for one in list(zip(*sums, strict=True))[:3])
+    polynomials = np.concatenate([one.polynomials for one in sums])
+    squares = np.concatenate([one.squares for one in sums])
+    with_walk = np.matmul(polynomials, _to_nodes(SERIES))
+    with_walk = with_walk.transpose(1, 0, 2).reshape(with_walk.shape[1], -1)
+    with_walk = with_walk @ stretches.at_nodes(SERIES, basis.walk_modes + 1)[1:].T
+    along_time = (squares @ _to_nodes(SQUARE_SERIES)).ravel()
+    along_time = stretches.at_nodes(SQUARE_SERIES, 2 * basis.walk_modes + 1) @ along_time
+    return _assembled(basis, (_whole_table(table, table_high), along_time), few, with_walk)
+
+
+def _sums(basis: Basis, columns: _Columns, stretches: _Stretches, some: slice) -> _Sums:
+    edges = stretches.edges[some.start : some.stop + 1]
+    part = columns.some(slice(edges[0], edges[-1]))
+    size, weights = basis.stationary_size, part.weights
+    along_y, along_x = basis.cosines_at(part.places_px, 2 * SMOOTH_MODES - 1)
+    rows = np.empty((size + 5, len(weights)))
+    basis.fill_stationary(part.places_px, (along_y, along_x), rows)
+    rows[size : size + 3] = part.crystal
+    left = np.concatenate([rows[_not_cosines(basis)] * weights, part.pull])
+    few = left @ rows[: size + 3].T
+    rows[: size + 3] *= weights
+    rows[size + 3 :] = part.pull
+    polynomials = np.empty((len(edges) - 1, len(rows), SERIES))
+    squares = np.empty((len(edges) - 1, SQUARE_SERIES))
+    series = np.empty((SQUARE_SERIES, len(weights)))
+    _fill_polynomials(part.time, edges - edges[0], stretches.middles[some], stretches.half, series)
+    for k, (start, stop) in enumerate(
+        zip(edges[:-1] - edges[0], edges[1:] - edges[0], strict=True)
+    ):
+        np.matmul(rows[:, start:stop], series[:SERIES, start:stop].T, out=polynomials[k])
+        np.matmul(series[:, start:stop], weights[start:stop], out=squares[k])
+    along_y *= weights
+    high = along_y[:SMOOTH_MODES] * along_x[-1]
+    return _Sums(along_y @ along_x.T, high @ along_x.T, few, polynomials, squares)
+
+
+def _not_cosines(basis: Basis) -> npt.NDArray[np.intp]:
+    """Rows of the fly-back and of the lattice among those of D and the lattice."""
+    where, size = basis.slices, basis.stationary_size
+    flyback = np.arange(where["line"].start, where["frame"].stop)
+    return np.concatenate([flyback, np.arange(size, size + 3)])
+
+
+def _nodes(count: int) -> Array:
+    nodes: Array = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    return nodes
+
+
+def _to_nodes(count: int) -> Array:
+    """Values at Chebyshev nodes -> coefficients of the polynomials, (polynomials, nodes)."""
+    table = (2.0 / count) * np.cos(np.outer(np.arange(count), np.arccos(_nodes(count))))
+    table[0] *= 0.5
+    return np.asarray(table)
+
+
+def _whole_table(table: Array, high: Array) -> Array:
+    """Continue sums of ``cos(a y) cos(b x)`` to all a and b that products need, (25, 143).
+
+    ``cos(71 + c) = 2 cos(71) cos(c) - cos(71 - c)``; beyond, a is at most 12.
+    """
+    norms = np.full(FAST_MODES, NORM)
+    norms[0] = 1.0
+    table = table / norms / norms[: len(table), None]
+    high = high / norms / norms[: len(high), None] / NORM
+    whole = np.zeros((len(table), 2 * FAST_MODES - 1))
+    whole[:, :FAST_MODES] = table
+    whole[: len(high), FAST_MODES:] = 2 * high[:, 1:] - table[: len(high), -2::-1]
+    return whole
+
+
+def _assembled(
+    basis: Basis, sums: tuple[Array, Array], few: Array, with_walk: Array
+) -> tuple[Array, Array]:
+    """Put the parts into ``design weights design^T`` and ``pull design^T``."""
+    size, walk, table, along_time = basis.stationary_size, basis.slices["walk"], *sums
+    gram = np.empty((basis.size + 3, basis.size + 3))
+    where, (iy, ix) = basis.slices, basis.smooth_modes
+    fast = np.arange(1, where["fast"].stop - where["fast"].start + 1)
+    modes = np.r_[iy, 0 * fast], np.r_[ix, fast]
+    _fill_cosine_products(table, modes, np.r_[where["smooth"], where["fast"]], gram)
+    along_time[1:] /= NORM
+    _fill_time_products(along_time, gram[walk, walk])
+    lattice = np.arange(basis.size, basis.size + 3)
+    others = np.r_[:size, lattice]
+    single = np.r_[where["line"].start : where["frame"].stop, lattice]
+    gram[np.ix_(single, others)] = few[:-2]
+    gram[np.ix_(others, single)] = few[:-2].T
+    gram[others, walk] = with_walk[:-2]
+    gram[walk, others] = with_walk[:-2].T
+    vector = np.empty((2, len(gram)))
+    vector[:, others], vector[:, walk] = few[-2:], with_walk[-2:]
+    return gram, vector
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_polynomials(time, edges, middles, half, rows):  # type: ignore[no-untyped-def]
+    """Chebyshev polynomials of the place in each column's stretch, by their recurrence."""
+    series, n = rows.shape
+    for k in range(len(middles)):
+        for i in range(edges[k], edges[k + 1]):
+            rows[0, i] = 1.0
+            rows[1, i] = (time[i] - middles[k]) / half
+    for k in range(2, series):
+        for i in range(n):
+            rows[k, i] = 2.0 * rows[1, i] * rows[k - 1, i] - rows[k - 2, i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_cosine_products(table, modes, rows, gram):  # type: ignore[no-untyped-def]
+    """``cos a cos b = (cos(a - b) + cos(a + b)) / 2`` along both axes."""
+    my, mx = modes
+    for i in range(len(rows)):
+        norm = 0.25 * (NORM if my[i] else 1.0) * (NORM if mx[i] else 1.0)
+        for j in range(i + 1):
+            low_y, high_y = abs(my[i] - my[j]), my[i] + my[j]
+            low_x, high_x = abs(mx[i] - mx[j]), mx[i] + mx[j]
+            total = table[low_y, low_x] + table[low_y, high_x]
+            total += table[high_y, low_x] + table[high_y, high_x]
+            total *= norm * (NORM if my[j] else 1.0) * (NORM if mx[j] else 1.0)
+            gram[rows[i], rows[j]] = gram[rows[j], rows[i]] = total
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_time_products(along_time, gram):  # type: ignore[no-untyped-def]
+    """Multiply the functions of scan time, but the constant, alike."""
+    for i in range(len(gram)):
+        for j in range(len(gram)):
+            gram[i, j] = along_time[abs(i - j)] + along_time[i + j + 2]
