@@ -268,7 +268,17 @@ def test_the_demo_learns_on_one_sample_and_corrects_another(
         (stored,) = hspy.file_reader(str(tmp_path / f"{name}_corrected.hspy"))
         kind = stored["metadata"]["nion_distortion"]["provenance"]["correction"]["kind"]
         assert kind == ("stationary" if name == "pto_sto" else "frame")
-    said = capsys.readouterr().out
-    assert f"{numbers['pto_sto']['true_corrected_pm']:.1f} pm after correction" in said
+    said = capsys.readouterr()
+    assert f"{numbers['pto_sto']['true_corrected_pm']:.1f} pm after correction" in said.out
+    assert re.search(r"SrTiO3, live: 100%.* 5/5", said.err)  # the progress bar
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for caption in (
+        "As scanned and corrected",
+        "Displacement taken out",
+        "Uncertainty of the corrected picture",
+        "Drift of the sample",
+        "Principal components of the distortion",
+        "Distortion of each frame against the truth",
+    ):
+        assert f'alt="{caption}"' in page
     assert page.count("data:image/png;base64,") == len(list(tmp_path.glob("*.png"))) >= 8
