@@ -387,7 +387,10 @@ def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:
     rng = np.random.default_rng(8)
     others, trials = rng.normal(size=(5, 40)), rng.normal(size=(3 * len(DECAYS), 40))
     weights, targets = rng.uniform(0.5, 2, 40), rng.normal(size=40)
-    found = _score_axis(others, trials, weights, targets)
+    root = np.sqrt(weights)
+    tried, right = trials * root, targets * root
+    with_others = (others * root) @ np.c_[tried.T, right]
+    found = _score_axis((others * weights) @ others.T, with_others, tried, right)
     plain = []
     for k in range(len(DECAYS)):
         design = np.concatenate([others, trials[3 * k : 3 * k + 3]])

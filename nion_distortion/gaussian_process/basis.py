@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
 
@@ -22,6 +23,8 @@ SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 FRAME_DECAYS = (0.01, 0.03, 0.1)
 """Decay of the first lines after the slow coil's return, in frame heights."""
+
+PIXELS_AT_ONCE = 2**17
 
 TIME_NODES = 5
 """Places in a line between which the walk is interpolated by a polynomial; exact to 1e-6."""
@@ -315,7 +318,12 @@ class Basis:
         y, x = np.arange(ny, dtype=np.float64), np.arange(nx, dtype=np.float64)
         profiles = self._profiles(y, weights).astype(np.float32)
         table = self._fast_table(x).astype(np.float32)
-        result: npt.NDArray[np.float32] = np.matmul(profiles, table)
+        result = np.empty((2, ny, nx), np.float32)
+
+        def _part(start: int, stop: int) -> None:
+            np.matmul(profiles[:, start:stop], table, out=result[:, start:stop])
+
+        for_chunks(_part, ny, smallest=PIXELS_AT_ONCE // nx)
         return owned(result)
 
     def _fast_table(self, x: Array) -> Array:

@@ -30,6 +30,8 @@ Array = npt.NDArray[np.float64]
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
 
+PIXELS_AT_ONCE = 2**17
+
 EDGE_SHARE = 0.75
 """How much the nodes crowd at the rim, where standard deviations change fastest."""
 
@@ -198,8 +200,15 @@ class _Nodes(NamedTuple):
         to_y = _spline_matrix(self.y, self.shape_px[0])
         to_x = _spline_matrix(self.x, self.shape_px[1])
         grid = values.reshape(2, len(self.y), len(self.x)).astype(np.float32)
-        result: npt.NDArray[np.float32] = np.matmul(np.matmul(to_y, grid), to_x.T)
-        return owned(np.maximum(result, 0.0, out=result))
+        along_y, result = np.matmul(to_y, grid), np.empty((2, *self.shape_px), np.float32)
+
+        def _part(start: int, stop: int) -> None:
+            rows = result[:, start:stop]
+            np.matmul(along_y[:, start:stop], to_x.T, out=rows)
+            np.maximum(rows, 0.0, out=rows)
+
+        for_chunks(_part, self.shape_px[0], smallest=PIXELS_AT_ONCE // self.shape_px[1])
+        return owned(result)
 
     def spread_of_shape(self, shape: ShapeErrors) -> _ShapeSpread:
         """Propagate the covariance of scale and skew, without what the reference leaves unknown."""

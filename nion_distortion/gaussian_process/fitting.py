@@ -196,8 +196,8 @@ def fit_frame_and_hyperparameters(
     state = _start(samples, None)
     for number in range(MOST_PASSES):
         linearised = _linearise(samples, state, hyperparameters)
-        basis, hyperparameters = learn(linearised, basis, hyperparameters, pixel_size_nm)
-        fit, linearised = _solve_frame(samples, state, basis, hyperparameters, None)
+        basis, hyperparameters, given = learn(linearised, basis, hyperparameters, pixel_size_nm)
+        fit = _solved(linearised, given, state, (basis, hyperparameters), None)
         renewed = _renewed(samples, state, fit, linearised, guard=number < 2)
         moved = np.abs(renewed.predicted_px - state.predicted_px).max()
         floor = _floor(linearised, fit, _covariance(samples), hyperparameters)
@@ -392,12 +392,23 @@ def _solve_frame(
 ) -> tuple[FrameFit, Linearised]:
     linearised = _linearise(samples, state, hyperparameters)
     given = linearised.information(basis)
+    return _solved(linearised, given, state, (basis, hyperparameters), known), linearised
+
+
+def _solved(
+    linearised: Linearised,
+    given: Information,
+    state: _State,
+    prior: tuple[Basis, Hyperparameters],
+    known: Information | None,
+) -> FrameFit:
+    basis, hyperparameters = prior
     precision = np.full((2, given.vector.shape[1]), linearised.lattice_precision)
     precision[:, : basis.size] = 1.0 / _variances(basis, hyperparameters)
     kept = basis.stationary_size
     posterior = solve(padded(given, known) if known else given, precision)
     change = posterior.mean[:, basis.size :] * state.scale
-    fit = FrameFit(
+    return FrameFit(
         basis=basis,
         hyperparameters=hyperparameters,
         posterior=posterior,
@@ -408,7 +419,6 @@ def _solve_frame(
         chi2=_squares(linearised, given, posterior)
         / max(_freedom(linearised, posterior, precision), 1.0),
     )
-    return fit, linearised
 
 
 def _squares(linearised: Linearised, given: Information, posterior: Posterior) -> float:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
@@ -56,23 +57,21 @@ class Linearised:
     weights: Array
     lattice_precision: float
 
-    def design(self, basis: Basis, some: npt.NDArray[np.intp] | slice = slice(None)) -> Array:
+    def design(self, basis: Basis) -> Array:
         """Evaluate the functions of D and W_k, then those of a change of the lattice.
 
         Parameters
         ----------
         basis : Basis
             The functions of D and W_k.
-        some : ndarray of int, or slice
-            Which of the samples.
 
         Returns
         -------
-        ndarray, shape (m + 3, some)
+        ndarray, shape (m + 3, n)
             One row for each function.
         """
-        rows = basis.design(self.predicted_px[some], spare=len(self.crystal))
-        rows[basis.size :] = self.crystal[:, some]
+        rows = basis.design(self.predicted_px, spare=len(self.crystal))
+        rows[basis.size :] = self.crystal
         return rows
 
     def information(self, basis: Basis) -> Information:
@@ -114,7 +113,7 @@ def learn(
     basis: Basis,
     hyperparameters: Hyperparameters,
     pixel_size_nm: float,
-) -> tuple[Basis, Hyperparameters]:
+) -> tuple[Basis, Hyperparameters, Information]:
     """Find the decay, then amplitudes and lengths, that make the samples most probable.
 
     Parameters
@@ -134,6 +133,8 @@ def learn(
         With the decay that was found.
     hyperparameters : Hyperparameters
         With the amplitudes and lengths that were found.
+    given : Information
+        What the samples say about the weights of that basis and of a change of the lattice.
 
     Notes
     -----
@@ -145,13 +146,15 @@ def learn(
     .. [1] C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning,
        MIT Press (2006), sections 2.7 and 5.4.
     """
+    given = linearised.information(basis)
     if "line_flyback" in basis.terms:
-        scores = _score_decays(linearised, basis, hyperparameters)
-        basis = basis.with_decay(float(DECAYS[np.argmin(scores)]))
-    given = marginal(
-        linearised.information(basis), basis.size, np.full((2, 3), linearised.lattice_precision)
-    )
-    return basis, learn_amplitudes([given], basis, hyperparameters, pixel_size_nm)
+        scores = _score_decays(linearised, basis, hyperparameters, given)
+        decay = float(DECAYS[np.argmin(scores)])
+        if decay != basis.decay:
+            basis = basis.with_decay(decay)
+            given = linearised.information(basis)
+    known = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+    return basis, learn_amplitudes([known], basis, hyperparameters, pixel_size_nm), given
 
 
 def learn_amplitudes(
@@ -178,12 +181,13 @@ def learn_amplitudes(
     Hyperparameters
         Those of greatest evidence, times their priors.
     """
-    mean, std = prior_logs(pixel_size_nm)
-    logs = []
-    for axis, start in enumerate(hyperparameters.logs):
+    prior = prior_logs(pixel_size_nm)
+
+    def _of_axis(axis: int, _: int) -> Array:
         frames = [(frame.blocks[axis], frame.vector[axis]) for frame in given]
-        logs.append(_climb(frames, basis, start, (mean, std)))
-    return replace(hyperparameters, logs=np.stack(logs))
+        return _climb(frames, basis, hyperparameters.logs[axis], prior)
+
+    return replace(hyperparameters, logs=np.stack(for_chunks(_of_axis, 2)))
 
 
 def _line_rows(basis: Basis) -> slice:
@@ -223,36 +227,43 @@ def _climb(
     return result
 
 
-def _score_decays(linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters) -> Array:
+def _score_decays(
+    linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters, given: Information
+) -> Array:
     """Negative logarithm of the evidence of each of ``DECAYS``, up to a constant."""
+    lines = _line_rows(basis)
     trials = np.concatenate(
         [basis.with_decay(float(d)).line_functions(linearised.predicted_px) for d in DECAYS]
     )
-    others = np.delete(linearised.design(basis), _line_rows(basis), axis=0)
-    scores = np.zeros(len(DECAYS))
-    for axis, logs in enumerate(hyperparameters.logs):
-        variances, _ = prior_variances(basis, logs)
-        line = np.sqrt(variances[_line_rows(basis)])
-        rest = np.sqrt(np.delete(variances, np.s_[_line_rows(basis)]))
-        root = np.r_[rest, np.full(3, linearised.lattice_precision**-0.5)]
-        weights, targets = linearised.weights[:, axis, axis], linearised.targets[:, axis]
-        scores += _score_axis(
-            others * root[:, None], trials * np.tile(line, len(DECAYS))[:, None], weights, targets
-        )
+    others = np.delete(linearised.design(basis), lines, axis=0)
+
+    def score(axis: int, _: int) -> Array:
+        variances = prior_variances(basis, hyperparameters.logs[axis])[0]
+        rest = np.sqrt(np.delete(variances, lines))
+        root = np.concatenate([rest, np.full(3, linearised.lattice_precision**-0.5)])
+        gram = np.delete(np.delete(given.blocks[axis], lines, axis=0), lines, axis=1)
+        gram *= np.outer(root, root)
+        weighted = np.sqrt(linearised.weights[:, axis, axis])
+        tried = trials * np.tile(np.sqrt(variances[lines]), len(DECAYS))[:, None] * weighted
+        right = linearised.targets[:, axis] * weighted
+        with_others = (others @ (np.concatenate([tried, right[None]]) * weighted).T) * root[:, None]
+        return _score_axis(gram, with_others, tried, right)
+
+    scores: Array = np.sum(for_chunks(score, 2), axis=0)
     return scores
 
 
-def _score_axis(others: Array, trials: Array, weights: Array, targets: Array) -> Array:
+def _score_axis(gram: Array, with_others: Array, tried: Array, right: Array) -> Array:
     """Evidence of each group of trial functions beside the others, all of unit prior variance.
 
-    The others are factorised once; each trial adds a small Schur complement.
+    The others are factorised once, by their ``gram`` and their products ``with_others`` with the
+    trial functions and the targets; each trial adds a small Schur complement.
     """
-    root = np.sqrt(weights)
-    scaled, tried, right = others * root, trials * root, targets * root
-    lower = cholesky(np.eye(len(others)) + scaled @ scaled.T, lower=True)
-    reached = solve_triangular(lower, scaled @ np.c_[tried.T, right], lower=True)
+    gram.flat[:: len(gram) + 1] += 1.0
+    lower = cholesky(gram, lower=True, overwrite_a=True)
+    reached = solve_triangular(lower, with_others, lower=True)
     reached, explained = reached[:, :-1], reached[:, -1]
-    size = len(trials) // len(DECAYS)
+    size = len(tried) // len(DECAYS)
     scores = np.empty(len(DECAYS))
     for k in range(len(DECAYS)):
         block = slice(k * size, (k + 1) * size)
