@@ -284,7 +284,7 @@ def scan_places(
         rows = slice(start, stop)
         _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows])
 
-    for_chunks(_part, len(solution), smallest=4096)
+    for_chunks(_part, len(solution), smallest=1024)
     return solution, jacobian
 
 

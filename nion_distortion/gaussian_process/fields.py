@@ -186,12 +186,12 @@ class _Nodes(NamedTuple):
         return cls((ny, nx), y, x, grid + moved, moved, weights / weights.sum())
 
     def projected(self, design: Array) -> Array:
-        """Remove from each function its affine part as a function of place on the sample."""
+        """Remove, in place, from each function its affine part as a function of place on the sample."""
         affine = np.c_[np.ones(len(self.seen_px)), self.seen_px - self.displacement_px]
         weighted = affine * self.weights[:, None]
         part = np.linalg.solve(weighted.T @ affine, (design @ weighted).T)
-        result: Array = design - (affine @ part).T
-        return result
+        design -= part.T @ affine.T
+        return design
 
     def spread(self, values: Array) -> npt.NDArray[np.float32]:
         """Interpolate values (2, nodes) to all pixels."""

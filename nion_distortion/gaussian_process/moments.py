@@ -7,6 +7,7 @@ needs a few sums for each stretch. Only the few functions that are no cosines ar
 all others column by column.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numba
@@ -78,10 +79,8 @@ class _Sums(NamedTuple):
     """Sums over the columns of some stretches."""
 
     table: Array  # (25, 72): of weighted products of cosines along y and x
-    table_high: Array  # (13, 72): the same times the last cosine along x
+    high: Array  # (13, 72): the same times the last cosine along x
     few: Array  # (few + 2, size + 3): functions that are no cosines and pull, times all but walk's
-    polynomials: Array  # (stretches, size + 5, SERIES): all but walk's and pull, times polynomials
-    squares: Array  # (stretches, SQUARE_SERIES): weighted polynomials
 
 
 def information(
@@ -112,11 +111,14 @@ def information(
     pull = np.einsum("nab,nb->an", weights, targets)
     order = np.argsort(time, kind="stable")
     columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
-    gram, vector = _gram(basis, columns)
+    blocks = np.empty((2, basis.size + 3, basis.size + 3))
+    vector = _fill_gram(basis, columns, blocks[0])
     more, cross = weights[order, 1, 1] - columns.weights, weights[order, 0, 1]
-    other = gram + _part_gram(basis, columns, more) if more.any() else gram
+    blocks[1] = blocks[0]
+    if more.any():
+        blocks[1] += _part_gram(basis, columns, more)
     return Information(
-        blocks=owned(np.stack([gram, other])),
+        blocks=owned(blocks),
         vector=owned(vector),
         cross=owned(_part_gram(basis, columns, cross)) if cross.any() else None,
     )
@@ -125,37 +127,50 @@ def information(
 def _part_gram(basis: Basis, columns: _Columns, weights: Array) -> Array:
     """Sum over the columns with other weights, of either sign."""
     which = np.flatnonzero(weights)
-    return _gram(basis, columns._replace(weights=weights).some(which))[0]
+    gram = np.empty((basis.size + 3, basis.size + 3))
+    _fill_gram(basis, columns._replace(weights=weights).some(which), gram)
+    return gram
 
 
-def _gram(basis: Basis, columns: _Columns) -> tuple[Array, Array]:
-    """``design weights design^T`` and ``pull design^T``."""
+def _fill_gram(basis: Basis, columns: _Columns, gram: Array) -> Array:
+    """``design weights design^T`` into ``gram``; the result is ``pull design^T``."""
     stretches = _Stretches.of(columns.time, basis.walk_modes)
     count = len(stretches.middles)
     groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
     ends = count * np.arange(groups + 1) // groups
+    at_nodes = np.empty((basis.stationary_size + 5, count, SERIES))
+    squares = np.empty((count, SQUARE_SERIES))
 
     def part(start: int, stop: int) -> list[_Sums]:
         return [
-            _sums(basis, columns, stretches, slice(ends[k], ends[k + 1]))
+            _sums(basis, columns, stretches, slice(ends[k], ends[k + 1]), (at_nodes, squares))
             for k in range(start, stop)
         ]
 
     sums = [one for some in for_chunks(part, groups) for one in some]
-    table, table_high, few, *_ = (np.sum(one, axis=0) for one in list(zip(*sums, strict=True))[:3])
-    polynomials = np.concatenate([one.polynomials for one in sums])
-    squares = np.concatenate([one.squares for one in sums])
-    with_walk = np.matmul(polynomials, _to_nodes(SERIES))
-    with_walk = with_walk.transpose(1, 0, 2).reshape(with_walk.shape[1], -1)
+    table, high, few = (np.sum(one, axis=0) for one in zip(*sums, strict=True))
+    with_walk = at_nodes.reshape(len(at_nodes), -1)
     with_walk = with_walk @ stretches.at_nodes(SERIES, basis.walk_modes + 1)[1:].T
-    along_time = (squares @ _to_nodes(SQUARE_SERIES)).ravel()
-    along_time = stretches.at_nodes(SQUARE_SERIES, 2 * basis.walk_modes + 1) @ along_time
-    return _assembled(basis, (_whole_table(table, table_high), along_time), few, with_walk)
+    along_time = stretches.at_nodes(SQUARE_SERIES, 2 * basis.walk_modes + 1) @ squares.ravel()
+    return _assemble(basis, (_whole_table(table, high), along_time, few, with_walk), gram)
 
 
-def _sums(basis: Basis, columns: _Columns, stretches: _Stretches, some: slice) -> _Sums:
+def _sums(
+    basis: Basis,
+    columns: _Columns,
+    stretches: _Stretches,
+    some: slice,
+    results: tuple[Array, Array],
+) -> _Sums:
+    """Sum over some stretches.
+
+    Results, for each stretch: all functions but the walk's, weighted, and pull, times the
+    polynomials that are 1 at one node and 0 at the others, (size + 5, stretches, SERIES); such
+    polynomials for squares, weighted, (stretches, SQUARE_SERIES).
+    """
     edges = stretches.edges[some.start : some.stop + 1]
     part = columns.some(slice(edges[0], edges[-1]))
+    edges = edges - edges[0]
     size, weights = basis.stationary_size, part.weights
     along_y, along_x = basis.cosines_at(part.places_px, 2 * SMOOTH_MODES - 1)
     rows = np.empty((size + 5, len(weights)))
@@ -165,18 +180,15 @@ def _sums(basis: Basis, columns: _Columns, stretches: _Stretches, some: slice) -
     few = left @ rows[: size + 3].T
     rows[: size + 3] *= weights
     rows[size + 3 :] = part.pull
-    polynomials = np.empty((len(edges) - 1, len(rows), SERIES))
-    squares = np.empty((len(edges) - 1, SQUARE_SERIES))
     series = np.empty((SQUARE_SERIES, len(weights)))
-    _fill_polynomials(part.time, edges - edges[0], stretches.middles[some], stretches.half, series)
-    for k, (start, stop) in enumerate(
-        zip(edges[:-1] - edges[0], edges[1:] - edges[0], strict=True)
-    ):
-        np.matmul(rows[:, start:stop], series[:SERIES, start:stop].T, out=polynomials[k])
-        np.matmul(series[:, start:stop], weights[start:stop], out=squares[k])
+    _fill_polynomials(part.time, edges, stretches.middles[some], stretches.half, series)
+    single, double = _to_nodes(SERIES).T @ series[:SERIES], _to_nodes(SQUARE_SERIES).T @ series
+    for k, (start, stop) in enumerate(pairwise(edges), some.start):
+        np.matmul(rows[:, start:stop], single[:, start:stop].T, out=results[0][:, k])
+        np.matmul(double[:, start:stop], weights[start:stop], out=results[1][k])
     along_y *= weights
     high = along_y[:SMOOTH_MODES] * along_x[-1]
-    return _Sums(along_y @ along_x.T, high @ along_x.T, few, polynomials, squares)
+    return _Sums(along_y @ along_x.T, high @ along_x.T, few)
 
 
 def _not_cosines(basis: Basis) -> npt.NDArray[np.intp]:
@@ -213,12 +225,13 @@ def _whole_table(table: Array, high: Array) -> Array:
     return whole
 
 
-def _assembled(
-    basis: Basis, sums: tuple[Array, Array], few: Array, with_walk: Array
-) -> tuple[Array, Array]:
-    """Put the parts into ``design weights design^T`` and ``pull design^T``."""
-    size, walk, table, along_time = basis.stationary_size, basis.slices["walk"], *sums
-    gram = np.empty((basis.size + 3, basis.size + 3))
+def _assemble(basis: Basis, sums: tuple[Array, Array, Array, Array], gram: Array) -> Array:
+    """Put the parts into ``design weights design^T``; the result is ``pull design^T``."""
+    size, walk, (table, along_time, few, with_walk) = (
+        basis.stationary_size,
+        basis.slices["walk"],
+        sums,
+    )
     where, (iy, ix) = basis.slices, basis.smooth_modes
     fast = np.arange(1, where["fast"].stop - where["fast"].start + 1)
     modes = np.r_[iy, 0 * fast], np.r_[ix, fast]
@@ -234,7 +247,7 @@ def _assembled(
     gram[walk, others] = with_walk[:-2].T
     vector = np.empty((2, len(gram)))
     vector[:, others], vector[:, walk] = few[-2:], with_walk[-2:]
-    return gram, vector
+    return vector
 
 
 @numba.njit(cache=True, nogil=True)

@@ -146,7 +146,8 @@ def solve(given: Information, precision: Array) -> Posterior:
         mean = (whole @ vector.ravel()).reshape(2, size)
         covariance = np.stack([whole[:size, :size], whole[size:, size:]])
     else:
-        covariance = np.stack(_each_axis(lambda axis: _inverse(blocks[axis])))
+        covariance = blocks
+        _each_axis(lambda axis: _inverse(blocks[axis]))
         mean = np.matmul(covariance, vector[..., None])[..., 0]
     return Posterior(mean=owned(mean), covariance=owned(covariance))
 
