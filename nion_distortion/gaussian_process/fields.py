@@ -186,7 +186,7 @@ class _Nodes(NamedTuple):
         return cls((ny, nx), y, x, grid + moved, moved, weights / weights.sum())
 
     def projected(self, design: Array) -> Array:
-        """Remove, in place, from each function its affine part as a function of place on the sample."""
+        """Remove from each function, in place, its affine part as a function of sample place."""
         affine = np.c_[np.ones(len(self.seen_px)), self.seen_px - self.displacement_px]
         weighted = affine * self.weights[:, None]
         part = np.linalg.solve(weighted.T @ affine, (design @ weighted).T)
