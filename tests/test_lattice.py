@@ -23,8 +23,9 @@ from nion_distortion.lattice import (
     refine_lattice,
 )
 from nion_distortion.lattice.basis import primitive, reduced, same_lattice
-from nion_distortion.lattice.cells import canonical_cell, not_less
-from nion_distortion.lattice.growth import grow
+from nion_distortion.lattice.cells import canonical_cell, like_neighbours, site_table
+from nion_distortion.lattice.certainty import held, majority
+from nion_distortion.lattice.growth import grow, joined
 from nion_distortion.lattice.neighbours import column_spacing_px, count_within, vectors_within
 from nion_distortion.lattice.refinement import fit_motif
 from nion_distortion.lattice.rounding import _rounded
@@ -390,9 +391,11 @@ def test_dim_and_broad_columns_are_told_from_their_neighbours() -> None:
     sites = np.column_stack([cells, np.zeros(400, int)])
     size = rng.normal(10, 0.3, 400)
     size[[45, 210, 333]] = 3.0
-    assert np.flatnonzero(~not_less(sites, size)).tolist() == [45, 210, 333]
+    size[[60, 250]] = 30.0
+    unlike = np.flatnonzero(~like_neighbours(site_table(sites), size))
+    assert unlike.tolist() == [45, 60, 210, 250, 333]
     step = np.where(cells[:, 0] < 10, 4.0, 10.0) * rng.normal(1, 0.02, 400)
-    assert not_less(sites, step).all()
+    assert like_neighbours(site_table(sites), step).all()
 
 
 def test_rounding_kernel_agrees_with_numpy() -> None:
@@ -413,7 +416,7 @@ def test_no_wrong_index_in_30_simulated_images() -> None:
     result = wrong_indices(30, seed=0)
     assert result["wrong"] == 0
     assert result["wrong_cells"] == 0
-    assert result["false"] <= 3  # the benchmark's 200 frames hold the bound of 1e-4
+    assert result["false"] == 0
     assert result["refused_bright"] == 0
 
 
@@ -426,3 +429,85 @@ def test_two_columns_fitted_as_one_take_no_index() -> None:
     assert indexed.unindexed == 1
     gaps = np.abs(indexed.columns.positions_px - places[77]).max(axis=1)
     assert gaps.min() > 10
+
+
+def dumbbells() -> tuple[Any, FakeColumns]:
+    """Pairs 5 px apart, 2.9 sigma; the second column of one pair in twenty is missing."""
+    rng = np.random.default_rng(0)
+    cells = np.mgrid[0:12, 0:16].reshape(2, -1).T * [20.0, 14.0] + 20.0
+    places = np.concatenate([cells, cells + np.array([0.0, 5.0])])
+    missing = np.zeros(len(places), bool)
+    missing[len(cells) :: 20] = True
+    columns = fake(places + rng.normal(0, 0.1, places.shape))
+    n = len(places)
+    columns = replace(
+        columns,
+        sigma_px=1.7 * np.exp(rng.normal(0, 0.05, n)),
+        chi2=rng.normal(1.0, 0.1, n),
+    )
+    return missing, columns
+
+
+def test_a_single_column_beside_a_vacancy_keeps_its_index() -> None:
+    missing, columns = dumbbells()
+    columns = columns.subset(~missing)
+    indexed = index_columns(columns, (280, 260))  # type: ignore[arg-type]
+    assert len(indexed.lattice.motif) == 2
+    assert indexed.unindexed <= 3
+
+
+def test_a_broad_column_drawn_towards_an_empty_site_is_two_and_takes_no_index() -> None:
+    missing, columns = dumbbells()
+    lone = np.flatnonzero(missing) - len(missing) // 2
+    places, sigma = columns.positions_px.copy(), columns.sigma_px.copy()
+    places[lone] += [0.0, 0.6]
+    sigma[lone] = 1.7 * 1.15
+    columns = replace(columns, positions_px=places, sigma_px=sigma).subset(~missing)
+    indexed = index_columns(columns, (280, 260))  # type: ignore[arg-type]
+    away = cKDTree(indexed.columns.positions_px).query(places[lone])[0]
+    assert np.asarray(away).min() > 3
+    assert indexed.unindexed <= len(lone) + 3
+
+
+def test_the_weaker_a_peak_the_nearer_it_must_be_to_its_site() -> None:
+    rng = np.random.default_rng(1)
+    places = np.mgrid[0:12, 0:12].reshape(2, -1).T * 12.0 + 20.0
+    places = places + rng.normal(0, 0.2, places.shape)
+    confidence = np.ones(len(places))
+    weak = [40, 65, 90]
+    confidence[weak] = 0.92
+    there = replace(fake(places), positions_px=places, confidence=confidence)
+    places = places.copy()
+    places[weak] = np.rint((places[weak] - 20) / 12) * 12 + 20 + [0.0, 0.75]
+    off = replace(there, positions_px=places)
+    sure = replace(off, confidence=np.ones(len(places)))
+    gaps = [
+        len(places) - len(index_columns(c, (172, 172)).indices)  # type: ignore[arg-type]
+        for c in (there, sure, off)
+    ]
+    assert gaps == [0, 0, 3]
+
+
+def test_columns_among_strangers_and_small_islands_take_no_index() -> None:
+    places = np.mgrid[0:10, 0:10].reshape(2, -1).T * 10.0
+    keep = places[:, 1] < 50
+    outpost = (places == [40, 70]).all(1)
+    left = majority(places, keep | outpost, ~(keep | outpost), 15.0)
+    assert np.array_equal(left, keep)
+    sites = np.column_stack([np.mgrid[0:6, 0:6].reshape(2, -1).T, np.zeros(36, int)])
+    island = sites[:9] * [1, 1, 1] + [20, 20, 0]
+    lonely = np.array([[6, 6, 0]])
+    mask = held(np.concatenate([sites, island, lonely]))
+    assert mask[:36].all()
+    assert not mask[36:].any()
+
+
+def test_nothing_leads_over_another_grain_to_an_island() -> None:
+    places = np.mgrid[0:14, 0:14].reshape(2, -1).T * 10.0
+    growth = grow(places, (0, 0), 10 * np.eye(2), np.zeros((1, 2)))
+    between = (places[:, 1] > 60) & (places[:, 1] < 80)
+    crowded = (places[:, 1] > 50) & (places[:, 1] < 90)
+    over_empty = joined(growth, ~between, 0, np.zeros(len(places), bool))
+    over_strangers = joined(growth, ~between, 0, crowded)
+    assert np.array_equal(over_empty, ~between)
+    assert np.array_equal(over_strangers, ~between & (places[:, 1] < 80))

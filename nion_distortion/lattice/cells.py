@@ -1,5 +1,7 @@
 """Which of the equivalent cells: sublattices by brightness, the canonical cell, the one before."""
 
+from typing import Any, NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +9,14 @@ import numpy.typing as npt
 from nion_distortion.lattice.basis import reduced
 from nion_distortion.lattice.indexed import Lattice
 
-__all__ = ["canonical_cell", "cell_like", "not_less", "split_by_brightness"]
+__all__ = [
+    "SiteTable",
+    "canonical_cell",
+    "cell_like",
+    "like_neighbours",
+    "site_table",
+    "split_by_brightness",
+]
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -17,7 +26,7 @@ LEAST_CONTRAST, LEAST_SIGNIFICANCE = 0.06, 8.0
 
 DIM = (0.45, 0.8)
 """A column with less than this share of its neighbours' brightness is noise in an empty place, with
-less than this share of their narrowness two columns in one; the smaller where these scatter."""
+more than one over it another grain's, or of their width two in one; less where these scatter."""
 
 MEDIAN_TO_SPREAD = 1.4826 * 2**0.5
 """From the median relative difference of two, |a - b| / (a + b), to the spread of one."""
@@ -56,24 +65,96 @@ def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, In
     return rows, np.column_stack([whole, sublattice])
 
 
-def not_less(sites: Integers, size: Array) -> npt.NDArray[np.bool_]:
-    """Tell columns from what only stands in their place: noise (dim) or two in one (broad).
+class SiteTable(NamedTuple):
+    """Where columns stand in a table of sites, with an empty rim.
+
+    Attributes
+    ----------
+    place : ndarray, shape (n, 3)
+        Row, column and sublattice of each in the table.
+    shape : tuple of int
+        The table's.
+    """
+
+    place: Integers
+    shape: tuple[int, int, int]
+
+    def held(self, values: npt.NDArray[Any]) -> Array:
+        """Lay values out by site.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n,)
+            One for each column, positive.
+
+        Returns
+        -------
+        ndarray
+            The table, 0 where there is no column.
+        """
+        table = np.zeros(self.shape)
+        table[self.place[:, 0], self.place[:, 1], self.place[:, 2]] = values
+        return table
+
+    def empty(self, rows: Integers, step: Integers) -> npt.NDArray[np.bool_]:
+        """Tell from which columns a step leads to a site without one.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (k,)
+            The columns, all of one sublattice.
+        step : ndarray of int, shape (3,)
+            Change of i and j, at most one each, and the sublattice reached.
+
+        Returns
+        -------
+        ndarray of bool, shape (k,)
+            True where nothing stands there.
+        """
+        filled = self.held(np.ones(len(self.place)))
+        i, j = self.place[rows, 0] + step[0], self.place[rows, 1] + step[1]
+        return np.asarray(filled[i, j, step[2]] == 0)
+
+
+def site_table(sites: Integers) -> SiteTable:
+    """Make room for the sites that occur.
 
     Parameters
     ----------
     sites : ndarray, shape (n, 3)
-        Site of each, (i, j, sublattice).
+        Index i and j, and sublattice.
+
+    Returns
+    -------
+    SiteTable
+        With one empty site around them.
+    """
+    corner = sites.min(axis=0) - [1, 1, 0]
+    corner[2] = 0
+    place = sites - corner
+    height, width, last = place.max(axis=0).tolist()
+    return SiteTable(place=place, shape=(height + 2, width + 2, last + 1))
+
+
+def like_neighbours(table: SiteTable, size: Array) -> npt.NDArray[np.bool_]:
+    """Tell columns from what only stands in their place: noise (dim), two in one (broad).
+
+    Parameters
+    ----------
+    table : SiteTable, n columns
+        Where they are.
     size : ndarray, shape (n,)
-        Brightness of each, or one over its width.
+        Brightness or width of each.
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        False where a column has much less than most of those next to it on its own sublattice.
+        False where a column has much less, or much more, than most of those next to it on its own
+        sublattice.
     """
-    held = _table(sites, size)
+    held = table.held(size)
     scatter = _scatter(held) * MEDIAN_TO_SPREAD
-    return np.asarray(_not_less(sites, size, held, np.clip(1 - 3 * scatter, *DIM)))
+    return np.asarray(_like(table.place, size, held, np.clip(1 - 3 * scatter, *DIM)))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -94,30 +175,21 @@ def _scatter(held):  # type: ignore[no-untyped-def]
     return result
 
 
-def _table(sites: Integers, size: Array) -> Array:
-    """Sizes by site with an empty rim, 0 where there is no column."""
-    top, left = sites[:, 0].min() - 1, sites[:, 1].min() - 1
-    height, width = np.ptp(sites[:, :2], axis=0) + 3
-    held = np.zeros((height, width, sites[:, 2].max() + 1))
-    held[sites[:, 0] - top, sites[:, 1] - left, sites[:, 2]] = size
-    return held
-
-
 @numba.njit(cache=True, nogil=True)
-def _not_less(sites, size, held, share):  # type: ignore[no-untyped-def]
+def _like(place, size, held, share):  # type: ignore[no-untyped-def]
     """Compare each column with the eight around it on its sublattice."""
-    top, left = sites[:, 0].min() - 1, sites[:, 1].min() - 1
-    keep = np.ones(len(sites), np.bool_)
-    for n in range(len(sites)):
-        i, j, s = sites[n, 0] - top, sites[n, 1] - left, sites[n, 2]
-        around, larger = 0, 0
+    keep = np.ones(len(place), np.bool_)
+    for n in range(len(place)):
+        i, j, s = place[n, 0], place[n, 1], place[n, 2]
+        around, larger, smaller = 0, 0, 0
         for di in range(-1, 2):
             for dj in range(-1, 2):
                 other = held[i + di, j + dj, s]
                 if other > 0.0 and (di != 0 or dj != 0):
                     around += 1
                     larger += size[n] < share[s] * other
-        keep[n] = around < 2 or larger < 0.7 * around
+                    smaller += other < share[s] * size[n]
+        keep[n] = around < 2 or max(larger, smaller) < 0.7 * around
     return keep
 
 

@@ -165,7 +165,9 @@ def _steps(basis: Array, motif: Array, reach: float, half: int) -> Array:
     return np.concatenate([cells, way[..., None], target], axis=2)
 
 
-def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArray[np.bool_]:
+def joined(
+    growth: Growth, keep: npt.NDArray[np.bool_], start: int, crowded: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
     """Keep the columns that steps between kept columns join to one of them.
 
     Parameters
@@ -176,6 +178,9 @@ def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArr
         The columns to look at.
     start : int
         One of them.
+    crowded : ndarray of bool, shape (n,)
+        Those among columns that are not kept: no far step leads from or to one, for what lies
+        between is no empty row but another grain.
 
     Returns
     -------
@@ -184,13 +189,14 @@ def joined(growth: Growth, keep: npt.NDArray[np.bool_], start: int) -> npt.NDArr
     """
     tables = growth.near, growth.far
     return np.asarray(
-        _joined(growth.sites, growth.flat, keep, np.int64(start), tables, growth.size)
+        _joined(growth.sites, growth.flat, (keep, crowded), np.int64(start), tables, growth.size)
     )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-def]
+def _joined(sites, flat, masks, start, tables, size):  # type: ignore[no-untyped-def]
     """Flood from the start over columns that have several near neighbours."""
+    keep, crowded = masks
     held = np.full(size, -1, np.int32)
     for n in range(len(keep)):
         if keep[n]:
@@ -209,7 +215,9 @@ def _joined(sites, flat, keep, start, tables, size):  # type: ignore[no-untyped-
             if far[s, k, 5] < 0:
                 break
             other = held[flat[c] + int(far[s, k, 2])]
-            if other >= 0 and solid[other] and not inside[other]:
+            if other < 0 or inside[other] or not solid[other]:
+                continue
+            if (k < near.shape[1] and near[s, k, 5] >= 0) or not (crowded[c] or crowded[other]):
                 inside[other] = True
                 queue[end] = other
                 end += 1

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
@@ -21,8 +20,16 @@ from nion_distortion.lattice.cells import (
     LOWEST_FRACTION,
     canonical_cell,
     cell_like,
-    not_less,
     split_by_brightness,
+)
+from nion_distortion.lattice.certainty import (
+    LEAST_COLUMNS,
+    LEAST_CONFIDENCE,
+    Placed,
+    certain,
+    error_in_spreads,
+    held,
+    majority,
 )
 from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
@@ -39,18 +46,7 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
-LEAST_COLUMNS = 25
-"""Fewer columns show no lattice that can be told from chance."""
-
 MOST_SUBLATTICES = 8
-
-LEAST_CONFIDENCE = 0.9
-"""What stands out of the noise by less than 3.3 standard deviations is too often noise: it may
-show the lattice, but takes no index."""
-
-ODD_SHAPE, LEAST_SPREAD, NEAR = 3.5, 0.1, 8
-"""Spreads of chi^2 above the typical one, also that of so many neighbours, that cost a column its
-index; and the least spread as a share of it."""
 
 MOSTLY_SURE = 0.9
 """With a smaller share of such columns the lattice is looked for without the others as well."""
@@ -70,12 +66,16 @@ RIM = 0.5
 OUTLIER = 4.5
 """Standard deviations from where its neighbours put it that cost a column its index."""
 
+NEGLIGIBLE, FARTHEST = 0.06, 0.3
+"""Distances from there, in nearest distances of sites, that never and that always cost it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Patch:
     basis_px: Array
     growth: Growth
     keep: Booleans
+    error: Array
     filled: float
 
     @property
@@ -157,7 +157,22 @@ def _by_rounding(
     if rounded is None:
         return None
     keep, sites, off = rounded
-    keep[keep] = _certain(columns, keep, sites[keep])
+    strangers = ~keep
+    size = np.sqrt(off[keep, 0] ** 2 + off[keep, 1] ** 2)
+    mine = columns.subset(keep)
+    placed = Placed(
+        columns=mine,
+        sites=sites[keep],
+        error=error_in_spreads(size, _variance(mine)),
+        correction_px=off[keep],
+        basis_px=previous.basis_px,
+        motif=previous.motif,
+    )
+    keep[keep] = certain(placed)
+    keep = majority(places, keep, strangers, _reach(previous.basis_px))
+    keep[keep] = held(sites[keep])
+    if keep.sum() < LEAST_COLUMNS:
+        return None
     return _Found(keep=keep, sites=sites, correction_px=off)
 
 
@@ -167,42 +182,38 @@ def _by_growing(
     """Sites of a lattice looked for from nothing."""
     pool, patch = _best_pool(columns, places, shape)
     chosen = np.flatnonzero(pool)[patch.keep]
-    mine, bright = places[chosen], columns.amplitude[chosen]
-    sites = np.zeros((len(places), 3), np.int64)
-    sites[chosen] = _crystal(patch.growth.sites[patch.keep], mine, bright, previous)
+    mine, strangers = places[chosen], pool.copy()
+    strangers[chosen] = False
+    placed = _placed(columns.subset(chosen), mine, patch, previous)
     keep = np.zeros(len(places), bool)
-    keep[chosen] = _certain(columns, chosen, sites[chosen])
-    correction = np.zeros((len(places), 2))
-    correction[chosen] = mine - patch.growth.propagated_px[patch.keep]
+    keep[chosen] = certain(placed)
+    keep = majority(places, keep, strangers, _reach(placed.basis_px))
+    sites, correction = np.zeros((len(places), 3), np.int64), np.zeros((len(places), 2))
+    sites[chosen], correction[chosen] = placed.sites, placed.correction_px
+    keep[keep] = held(sites[keep])
+    if keep.sum() < LEAST_COLUMNS:
+        raise UnusableFrameError(
+            f"no lattice was found: only {keep.sum()} columns are on its sites beyond doubt,"
+            f" and {LEAST_COLUMNS} are needed"
+        )
     return _Found(keep=keep, sites=sites, correction_px=correction)
 
 
-def _certain(columns: "AtomColumns", rows: Integers | Booleans, sites: Integers) -> Booleans:
-    """Tell which of these rows are columns beyond doubt, and one each."""
-    sure = columns.confidence[rows] >= LEAST_CONFIDENCE
-    bright = not_less(sites, columns.amplitude[rows])
-    shaped = _like_the_others(columns)[rows]
-    return np.asarray(sure & shaped & bright & not_less(sites, 1 / columns.sigma_px[rows]))
-
-
-def _like_the_others(columns: "AtomColumns") -> Booleans:
-    """Tell which columns have the shape of the others; two that were fitted as one have not.
-
-    Where a fly-back stretches columns all of them have another shape: what counts there are the
-    neighbours.
-    """
-    chi2 = columns.chi2
-    typical = float(np.median(chi2))
-    spread = max(1.4826 * float(np.median(np.abs(chi2 - typical))), LEAST_SPREAD * typical)
-    most = typical + ODD_SHAPE * spread
-    like = np.asarray(chi2 <= most)
-    odd = np.flatnonzero(~like)
-    if odd.size:
-        places = columns.positions_px
-        near = np.asarray(cKDTree(places).query(places[odd], k=min(NEAR + 1, len(places)))[1])
-        around = np.median(chi2[near[:, 1:]], axis=1)
-        like[odd] = chi2[odd] <= most * np.maximum(around / typical, 1.0)
-    return like
+def _placed(
+    columns: "AtomColumns", places: Array, patch: _Patch, previous: Lattice | None
+) -> Placed:
+    """Give the patch's columns their sites in the crystal's cell."""
+    keep = patch.keep
+    sites = _crystal(patch.growth.sites[keep], places, columns.amplitude, previous)
+    _, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], places, np.ones(len(sites)))
+    return Placed(
+        columns=columns,
+        sites=sites,
+        error=patch.error[keep],
+        correction_px=places - patch.growth.propagated_px[keep],
+        basis_px=basis,
+        motif=motif,
+    )
 
 
 def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers:
@@ -290,12 +301,13 @@ def _grown(places: Array, variance: Array, centre: Array, basis: Array) -> _Patc
     if seed is None:
         return None
     growth = grow(places, seed, basis, motif)
-    keep = _consistent(places, variance, growth, basis, seed[0])
+    error = _error(growth, variance)
+    keep = _consistent(places, error, growth, basis, seed[0])
     if keep.sum() < LEAST_COLUMNS:
         return None
     expected = (growth.near[..., 5] >= 0).sum(1)[growth.sites[keep, 2]]
     filled = float((growth.neighbours[keep] / expected).mean())
-    return _Patch(basis_px=basis, growth=growth, keep=keep, filled=filled)
+    return _Patch(basis_px=basis, growth=growth, keep=keep, error=error, filled=filled)
 
 
 def _seed(places: Array, centre: Array, basis: Array, motif: Array) -> tuple[int, int] | None:
@@ -313,24 +325,35 @@ def _seed(places: Array, centre: Array, basis: Array, motif: Array) -> tuple[int
     return None
 
 
-def _consistent(
-    places: Array, variance: Array, growth: Growth, basis: Array, seed: int
-) -> Booleans:
+def _error(growth: Growth, variance: Array) -> Array:
+    """Distance of each column from where its neighbours put it, in spreads; infinite without."""
+    known = (growth.sites[:, 2] >= 0) & (growth.neighbours >= LEAST_NEIGHBOURS)
+    error = np.full(len(known), np.inf)
+    if known.any():
+        error[known] = error_in_spreads(growth.error_px[known], variance[known])
+    return error
+
+
+def _consistent(places: Array, error: Array, growth: Growth, basis: Array, seed: int) -> Booleans:
     """Columns that several indexed neighbours put where they are, joined to the seed."""
-    keep = np.asarray((growth.sites[:, 2] >= 0) & (growth.neighbours >= LEAST_NEIGHBOURS))
+    near = growth.error_px <= NEGLIGIBLE * growth.nearest_px
+    keep = np.isfinite(error) & ((error <= OUTLIER) | near)
     if not keep[seed]:
         return np.zeros_like(keep)
-    nearest = growth.nearest_px
-    # the median of a squared distance in the plane is 2 ln 2 variances
-    common = np.median(growth.error_px[keep] ** 2 / (2 * np.log(2)) - variance[keep])
-    spread = np.sqrt(variance + max(float(common), 0.0))
-    keep &= growth.error_px <= np.clip(OUTLIER * spread, 0.06 * nearest, 0.3 * nearest)
+    keep &= growth.error_px <= FARTHEST * growth.nearest_px
     keep &= ~_other_grain(growth, basis)
-    lengths = np.hypot(*basis.T)
-    keep = _without_rim(places, keep, max(1.5 * lengths.min(), 1.2 * lengths.max()))
+    strangers = ~keep
+    keep = _without_rim(places, keep, _reach(basis))
     if not keep[seed]:
         return np.zeros_like(keep)
-    return joined(growth, keep, seed)
+    others = count_within(places, keep, strangers, _reach(basis))
+    return joined(growth, keep, seed, others >= 2)
+
+
+def _reach(basis: Array) -> float:
+    """How far around a column others say whether it belongs to its lattice."""
+    lengths = np.hypot(*basis.T)
+    return float(max(1.5 * lengths.min(), 1.2 * lengths.max()))
 
 
 def _other_grain(growth: Growth, basis: Array) -> Booleans:

@@ -1,0 +1,272 @@
+"""Columns on sites -> those that are beyond doubt: all that fits and neighbours say of each."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import label
+from scipy.special import ndtri
+
+from nion_distortion.atoms.accept import LEAST_SIGNAL
+from nion_distortion.lattice.cells import SiteTable, like_neighbours, site_table
+from nion_distortion.lattice.neighbours import count_within
+from nion_distortion.lattice.refinement import middle
+
+if TYPE_CHECKING:
+    from nion_distortion.atoms import AtomColumns
+
+__all__ = [
+    "LEAST_COLUMNS",
+    "LEAST_CONFIDENCE",
+    "Placed",
+    "certain",
+    "error_in_spreads",
+    "held",
+    "majority",
+]
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+LEAST_CONFIDENCE = 0.9
+"""What stands out of the noise by less than 3.0 standard deviations is too often noise: it may
+show the lattice, but takes no index."""
+
+ODDS = 4.6
+"""A column of signal z (amplitude over its error) may be this far from its place, in spreads:
+sqrt(z^2 - 4.6). Noise of that height is rarer by exp(-z^2 / 2) and stands anywhere, a column by
+exp(-d^2 / 2) and at its site; the constant makes it a thousand times as likely a column."""
+
+ALWAYS, SURE = 2.0, 0.99999
+"""Distance in spreads that is always near enough; confidence above which nothing is noise."""
+
+ODD_SHAPE, LEAST_SPREAD = 3.5, 0.1
+"""Spreads of chi^2 above the typical one, also that of so many neighbours, that cost a column its
+index; and the least spread as a share of it."""
+
+LEAST_COMPANIONS, LEAST_COLUMNS = 3, 25
+"""Others with an index in the nine cells around, without which nothing holds a column; and columns
+of a part that stands alone: fewer show no lattice that can be told from chance."""
+
+CLOSE, EQUAL = 3.6, 1.15
+"""Sites nearer than this many sigma may be fitted as one column; lengths that are equal."""
+
+LEAST_WIDTH_SPREAD, DISPLACED = 0.02, 0.1
+"""Least spread of log sigma; and of the place, in distances to the empty site beside it."""
+
+MERGED = 3.0
+"""Sum of what width, chi^2 and place say, each in its spread, that makes two of one column: halfway
+between one (0) and two (about 2 each)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Placed:
+    """Columns that have a site each, n of them.
+
+    Parameters
+    ----------
+    columns : AtomColumns, n columns
+        Those that have one.
+    sites : ndarray, shape (n, 3)
+        Index i and j, and sublattice.
+    error : ndarray, shape (n,)
+        Distance from the place that the neighbours, or the known lattice, give; in spreads.
+    correction_px : ndarray, shape (n, 2)
+        Seen minus proposed.
+    basis_px : ndarray, shape (2, 2)
+        Rows are the basis vectors.
+    motif : ndarray, shape (m, 2)
+        Fractional places of the sublattices.
+    """
+
+    columns: "AtomColumns"
+    sites: Integers
+    error: Array
+    correction_px: Array
+    basis_px: Array
+    motif: Array
+
+
+def error_in_spreads(error_px: Array, variance_px2: Array) -> Array:
+    """Divide distances by the spread that the columns' variances and a common one make.
+
+    Parameters
+    ----------
+    error_px : ndarray, shape (n,)
+        Distance of each from where it should be.
+    variance_px2 : ndarray, shape (n,)
+        Of each place, for each axis.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Distances in standard deviations.
+    """
+    # the median of a squared distance in the plane is 2 ln 2 variances
+    common = middle(error_px**2 / (2 * np.log(2)) - variance_px2)
+    return np.asarray(error_px / np.sqrt(variance_px2 + max(common, 1e-12)))
+
+
+def certain(placed: Placed) -> Booleans:
+    """Tell which are columns beyond doubt, and one each.
+
+    Parameters
+    ----------
+    placed : Placed, n columns
+        Columns on sites.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        False for what may be noise, or two columns fitted as one.
+    """
+    columns, table = placed.columns, site_table(placed.sites)
+    odd = _oddness(columns.chi2)
+    keep = _above_noise(columns.confidence, placed.error)
+    keep &= _like_the_others(odd, columns.chi2, table)
+    keep &= like_neighbours(table, columns.amplitude)
+    keep &= like_neighbours(table, columns.sigma_px)
+    return np.asarray(keep & ~_merged(placed, table, odd))
+
+
+def majority(places_px: Array, keep: Booleans, strangers: Booleans, reach_px: float) -> Booleans:
+    """Drop columns around which more others stand off the lattice than on it.
+
+    Parameters
+    ----------
+    places_px : ndarray, shape (n, 2)
+        All columns.
+    keep : ndarray of bool, shape (n,)
+        Those with an index.
+    strangers : ndarray of bool, shape (n,)
+        Those off the lattice.
+    reach_px : float
+        How far is looked.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        What is left of ``keep``: at the rim of another grain some of its columns are on sites.
+    """
+    if np.count_nonzero(strangers) < LEAST_COMPANIONS:
+        return keep
+    others = count_within(places_px, keep, strangers, reach_px)
+    doubtful = keep & (others >= LEAST_COMPANIONS)
+    if not doubtful.any():
+        return keep
+    friends = count_within(places_px, doubtful, keep, reach_px)
+    return np.asarray(keep & ~(doubtful & (others > friends)))
+
+
+def held(sites: Integers) -> Booleans:
+    """Tell which columns are held by others: some around, in a part that is no chance.
+
+    Parameters
+    ----------
+    sites : ndarray, shape (n, 3)
+        Those with an index.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        False for lonely columns and for small islands.
+    """
+    table = site_table(sites)
+    i, j = table.place[:, 0], table.place[:, 1]
+    filled = table.held(np.ones(len(sites))).sum(2)
+    around = filled.copy()
+    around[1:-1] += filled[:-2] + filled[2:]
+    around[:, 1:-1] += around[:, :-2] + around[:, 2:]
+    part = label(filled > 0, np.ones((3, 3)))[0][i, j]
+    enough = np.bincount(part) >= LEAST_COLUMNS
+    return np.asarray((around[i, j] > LEAST_COMPANIONS) & enough[part])
+
+
+def _above_noise(confidence: Array, error: Array) -> Booleans:
+    """Tell columns from noise near an empty site: the weaker, the nearer it must be."""
+    keep = np.asarray(confidence >= LEAST_CONFIDENCE)
+    far = np.flatnonzero(keep & (error > ALWAYS) & (confidence < SURE))
+    signal = LEAST_SIGNAL + ndtri(confidence[far])
+    keep[far] = error[far] ** 2 <= signal**2 - ODDS
+    return keep
+
+
+def _oddness(chi2: Array) -> Array:
+    """Departure of chi^2 from the typical one, in spreads."""
+    typical = middle(chi2)
+    return (chi2 - typical) / max(1.4826 * middle(np.abs(chi2 - typical)), LEAST_SPREAD * typical)
+
+
+def _like_the_others(odd: Array, chi2: Array, table: SiteTable) -> Booleans:
+    """Tell which columns have the shape of the others; two that were fitted as one have not.
+
+    Where a fly-back stretches columns all of them have another shape: what counts there are the
+    neighbours.
+    """
+    like = np.asarray(odd <= ODD_SHAPE)
+    rows = np.flatnonzero(~like)
+    if rows.size:
+        typical, most = middle(chi2), float(chi2[like].max())
+        around = _around(table.place, table.held(chi2), rows)
+        like[rows] = chi2[rows] <= most * np.maximum(around / typical, 1.0)
+    return like
+
+
+@numba.njit(cache=True, nogil=True)
+def _around(place, held, rows):  # type: ignore[no-untyped-def]
+    """Median value of the columns in the nine cells around each; 0 where there is no other."""
+    result = np.zeros(len(rows))
+    values = np.empty(9 * held.shape[2])
+    for r in range(len(rows)):
+        i, j, s = place[rows[r], 0], place[rows[r], 1], place[rows[r], 2]
+        count = 0
+        for di in range(-1, 2):
+            for dj in range(-1, 2):
+                for t in range(held.shape[2]):
+                    other = held[i + di, j + dj, t]
+                    if other > 0.0 and (di != 0 or dj != 0 or t != s):
+                        values[count] = other
+                        count += 1
+        if count:
+            result[r] = np.median(values[:count])
+    return result
+
+
+def _merged(placed: Placed, table: SiteTable, odd: Array) -> Booleans:
+    """Mark columns that are two: broad, of odd shape, and drawn towards an empty site close by.
+
+    None of the three is beyond doubt alone. Sites of which only one is ever seen are not known to
+    be two.
+    """
+    result = np.zeros(len(odd), bool)
+    width = np.log(placed.columns.sigma_px)
+    for s, steps in enumerate(_short_steps(placed, float(np.exp(middle(width))))):
+        rows = np.flatnonzero(placed.sites[:, 2] == s)
+        if not len(steps) or not len(rows):
+            continue
+        typical = middle(width[rows])
+        spread = max(1.4826 * middle(np.abs(width[rows] - typical)), LEAST_WIDTH_SPREAD)
+        shape = (width[rows] - typical) / spread + odd[rows]
+        for step in steps:
+            vector = (step[:2] + placed.motif[step[2]] - placed.motif[s]) @ placed.basis_px
+            drawn = placed.correction_px[rows] @ vector / (vector @ vector) / DISPLACED
+            result[rows] |= table.empty(rows, step) & (shape + drawn > MERGED)
+    return result
+
+
+def _short_steps(placed: Placed, sigma_px: float) -> list[Integers]:
+    """List for each sublattice the steps (i, j, sublattice) to the nearest sites, if close."""
+    count = len(placed.motif)
+    steps = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], np.arange(count), indexing="ij"), -1)
+    steps = steps.reshape(-1, 3)
+    result = []
+    for s in range(count):
+        away = (steps[:, :2] + placed.motif[steps[:, 2]] - placed.motif[s]) @ placed.basis_px
+        length = np.sqrt((away**2).sum(1))
+        length[length < 1e-6] = np.inf
+        limit = min(EQUAL * float(length.min()), CLOSE * sigma_px)
+        result.append(steps[length < limit])
+    return result
