@@ -58,6 +58,7 @@ class FakeColumns:
     confidence: Array
     sigma_px: Array
     chi2: Array
+    counts: Array
 
     def subset(self, keep: Array) -> "FakeColumns":
         return FakeColumns(
@@ -66,6 +67,7 @@ class FakeColumns:
             amplitude=self.amplitude[keep],
             confidence=self.confidence[keep],
             chi2=self.chi2[keep],
+            counts=self.counts[keep],
             sigma_px=self.sigma_px[keep],
         )
 
@@ -255,6 +257,7 @@ def random_case(seed: int, *, name: str | None = None, grains: int = 1, **fixed:
             amplitude=np.maximum(np.concatenate([amplitude, weak])[order], 1e-3),
             confidence=np.ones(n),
             chi2=np.ones(n),
+            counts=np.full(n, drawn["counts"]),
             sigma_px=np.full(n, 1.5),
         ),
         shape_px=shape,

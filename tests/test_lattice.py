@@ -134,6 +134,7 @@ def fake(places: Any) -> FakeColumns:
         amplitude=np.ones(n),
         confidence=np.ones(n),
         chi2=np.ones(n),
+        counts=np.full(n, 100.0),
         sigma_px=np.full(n, 1.5),
     )
 
@@ -511,3 +512,12 @@ def test_nothing_leads_over_another_grain_to_an_island() -> None:
     over_strangers = joined(growth, ~between, 0, crowded)
     assert np.array_equal(over_empty, ~between)
     assert np.array_equal(over_strangers, ~between & (places[:, 1] < 80))
+
+
+def test_a_lattice_of_pairs_that_are_not_resolved_is_refused() -> None:
+    columns = fake(np.mgrid[0:12, 0:12].reshape(2, -1).T * 12.0 + 20.0)
+    pairs = replace(columns, chi2=np.full(144, 6.0))
+    with pytest.raises(UnusableFrameError, match=r"chi\^2 6.0 at 100 counts"):
+        index_columns(pairs, (172, 172))  # type: ignore[arg-type]
+    singles = replace(columns, chi2=np.full(144, 3.0))
+    assert len(index_columns(singles, (172, 172)).indices) == 144  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from scipy.ndimage import label
 from scipy.special import ndtri
 
 from nion_distortion.atoms.accept import LEAST_SIGNAL
+from nion_distortion.frame import UnusableFrameError
 from nion_distortion.lattice.cells import SiteTable, like_neighbours, site_table
 from nion_distortion.lattice.neighbours import count_within
 from nion_distortion.lattice.refinement import middle
@@ -22,6 +23,7 @@ __all__ = [
     "LEAST_CONFIDENCE",
     "Placed",
     "certain",
+    "check_single",
     "error_in_spreads",
     "held",
     "majority",
@@ -56,6 +58,11 @@ CLOSE, EQUAL = 3.6, 1.15
 
 LEAST_WIDTH_SPREAD, DISPLACED = 0.02, 0.1
 """Least spread of log sigma; and of the place, in distances to the empty site beside it."""
+
+MISFIT = 0.035
+"""Excess of chi^2 over 1 for each count at the peak, in a crystal of one column in the cell, that
+shows pairs fitted as one: these have 0.045 to 0.065, single columns up to 0.02 even where lines
+jitter by 15 pm, and up to 0.01 in real frames."""
 
 MERGED = 3.0
 """Sum of what width, chi^2 and place say, each in its spread, that makes two of one column: halfway
@@ -130,6 +137,29 @@ def certain(placed: Placed) -> Booleans:
     keep &= like_neighbours(table, columns.amplitude)
     keep &= like_neighbours(table, columns.sigma_px)
     return np.asarray(keep & ~_merged(placed, table, odd))
+
+
+def check_single(placed: Placed) -> None:
+    """Refuse a lattice of pairs that nothing resolves: it is consistent, but not the crystal's.
+
+    Parameters
+    ----------
+    placed : Placed, n columns
+        Columns on sites.
+
+    Raises
+    ------
+    UnusableFrameError
+        If there is one column in the cell, and it has not the shape of one.
+    """
+    chi2, counts = placed.columns.chi2, placed.columns.counts
+    misfit = (middle(chi2) - 1) / middle(counts)
+    if len(placed.motif) == 1 and misfit > MISFIT:
+        raise UnusableFrameError(
+            "no lattice was found: the columns do not have the shape of single ones (chi^2"
+            f" {middle(chi2):.1f} at {middle(counts):.0f} counts); pairs that are not resolved"
+            " look like that"
+        )
 
 
 def majority(places_px: Array, keep: Booleans, strangers: Booleans, reach_px: float) -> Booleans:

@@ -27,6 +27,7 @@ from nion_distortion.lattice.certainty import (
     LEAST_CONFIDENCE,
     Placed,
     certain,
+    check_single,
     error_in_spreads,
     held,
     majority,
@@ -185,6 +186,7 @@ def _by_growing(
     mine, strangers = places[chosen], pool.copy()
     strangers[chosen] = False
     placed = _placed(columns.subset(chosen), mine, patch, previous)
+    check_single(placed)
     keep = np.zeros(len(places), bool)
     keep[chosen] = certain(placed)
     keep = majority(places, keep, strangers, _reach(placed.basis_px))
