@@ -498,7 +498,8 @@ def test_columns_among_strangers_and_small_islands_take_no_index() -> None:
     sites = np.column_stack([np.mgrid[0:6, 0:6].reshape(2, -1).T, np.zeros(36, int)])
     island = sites[:9] * [1, 1, 1] + [20, 20, 0]
     lonely = np.array([[6, 6, 0]])
-    mask = held(np.concatenate([sites, island, lonely]))
+    table = site_table(np.concatenate([sites, island, lonely]))
+    mask = held(table, np.ones(46, bool))
     assert mask[:36].all()
     assert not mask[36:].any()
 

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from nion_distortion.atoms.accept import LEAST_SIGNAL
 from nion_distortion.frame import UnusableFrameError
-from nion_distortion.lattice.cells import SiteTable, like_neighbours, site_table
+from nion_distortion.lattice.cells import SiteTable, like_neighbours
 from nion_distortion.lattice.neighbours import count_within
 from nion_distortion.lattice.refinement import middle
 
@@ -75,8 +75,12 @@ class Placed:
 
     Parameters
     ----------
-    columns : AtomColumns, n columns
+    columns : AtomColumns, n or more columns
+        All of the frame.
+    rows : ndarray, shape (n,)
         Those that have one.
+    table : SiteTable, n columns
+        Where they are.
     sites : ndarray, shape (n, 3)
         Index i and j, and sublattice.
     error : ndarray, shape (n,)
@@ -90,6 +94,8 @@ class Placed:
     """
 
     columns: "AtomColumns"
+    rows: Integers
+    table: SiteTable
     sites: Integers
     error: Array
     correction_px: Array
@@ -130,13 +136,14 @@ def certain(placed: Placed) -> Booleans:
     ndarray of bool, shape (n,)
         False for what may be noise, or two columns fitted as one.
     """
-    columns, table = placed.columns, site_table(placed.sites)
-    odd = _oddness(columns.chi2)
-    keep = _above_noise(columns.confidence, placed.error)
-    keep &= _like_the_others(odd, columns.chi2, table)
-    keep &= like_neighbours(table, columns.amplitude)
-    keep &= like_neighbours(table, columns.sigma_px)
-    return np.asarray(keep & ~_merged(placed, table, odd))
+    columns, rows, table = placed.columns, placed.rows, placed.table
+    chi2, sigma = columns.chi2[rows], columns.sigma_px[rows]
+    odd = _oddness(chi2)
+    keep = _above_noise(columns.confidence[rows], placed.error)
+    keep &= _like_the_others(odd, chi2, table)
+    keep &= like_neighbours(table, columns.amplitude[rows])
+    keep &= like_neighbours(table, sigma)
+    return np.asarray(keep & ~_merged(placed, sigma, odd))
 
 
 def check_single(placed: Placed) -> None:
@@ -152,7 +159,7 @@ def check_single(placed: Placed) -> None:
     UnusableFrameError
         If there is one column in the cell, and it has not the shape of one.
     """
-    chi2, counts = placed.columns.chi2, placed.columns.counts
+    chi2, counts = placed.columns.chi2[placed.rows], placed.columns.counts[placed.rows]
     misfit = (middle(chi2) - 1) / middle(counts)
     if len(placed.motif) == 1 and misfit > MISFIT:
         raise UnusableFrameError(
@@ -181,38 +188,57 @@ def majority(places_px: Array, keep: Booleans, strangers: Booleans, reach_px: fl
     ndarray of bool, shape (n,)
         What is left of ``keep``: at the rim of another grain some of its columns are on sites.
     """
-    if np.count_nonzero(strangers) < LEAST_COMPANIONS:
+    near = _near_crowds(places_px, places_px[strangers], reach_px)
+    places, kept = places_px[near], keep[near]
+    if not kept.any():
         return keep
-    others = count_within(places_px, keep, strangers, reach_px)
-    doubtful = keep & (others >= LEAST_COMPANIONS)
-    if not doubtful.any():
-        return keep
-    friends = count_within(places_px, doubtful, keep, reach_px)
-    return np.asarray(keep & ~(doubtful & (others > friends)))
+    others = count_within(places, kept, strangers[near], reach_px)
+    doubtful = others >= LEAST_COMPANIONS
+    friends = count_within(places, doubtful, kept, reach_px)
+    result = keep.copy()
+    result[near] &= ~(doubtful & (others > friends))
+    return result
 
 
-def held(sites: Integers) -> Booleans:
+def _near_crowds(places: Array, strangers: Array, reach: float) -> Integers:
+    """Find the columns of the box in which strangers are together: mostly small, or none."""
+    nowhere = np.zeros(0, np.int64)
+    if len(strangers) < LEAST_COMPANIONS:
+        return nowhere
+    every = np.ones(len(strangers), bool)
+    company = count_within(strangers, every, every, 2 * reach)
+    crowd = strangers[company >= LEAST_COMPANIONS - 1]
+    if not len(crowd):
+        return nowhere
+    y, x = places.T
+    # twice the reach: what stands around those that stand around them is counted too
+    (top, left), (bottom, right) = crowd.min(0) - 2 * reach, crowd.max(0) + 2 * reach
+    return np.flatnonzero((y >= top) & (y <= bottom) & (x >= left) & (x <= right))
+
+
+def held(table: SiteTable, keep: Booleans) -> Booleans:
     """Tell which columns are held by others: some around, in a part that is no chance.
 
     Parameters
     ----------
-    sites : ndarray, shape (n, 3)
+    table : SiteTable, n columns
+        Where they are.
+    keep : ndarray of bool, shape (n,)
         Those with an index.
 
     Returns
     -------
     ndarray of bool, shape (n,)
-        False for lonely columns and for small islands.
+        What is left of ``keep``, without lonely columns and small islands.
     """
-    table = site_table(sites)
     i, j = table.place[:, 0], table.place[:, 1]
-    filled = table.held(np.ones(len(sites))).sum(2)
+    filled = table.held(keep).sum(2)
     around = filled.copy()
     around[1:-1] += filled[:-2] + filled[2:]
     around[:, 1:-1] += around[:, :-2] + around[:, 2:]
     part = label(filled > 0, np.ones((3, 3)))[0][i, j]
     enough = np.bincount(part) >= LEAST_COLUMNS
-    return np.asarray((around[i, j] > LEAST_COMPANIONS) & enough[part])
+    return np.asarray(keep & (around[i, j] > LEAST_COMPANIONS) & enough[part])
 
 
 def _above_noise(confidence: Array, error: Array) -> Booleans:
@@ -265,15 +291,18 @@ def _around(place, held, rows):  # type: ignore[no-untyped-def]
     return result
 
 
-def _merged(placed: Placed, table: SiteTable, odd: Array) -> Booleans:
+def _merged(placed: Placed, sigma_px: Array, odd: Array) -> Booleans:
     """Mark columns that are two: broad, of odd shape, and drawn towards an empty site close by.
 
     None of the three is beyond doubt alone. Sites of which only one is ever seen are not known to
     be two.
     """
     result = np.zeros(len(odd), bool)
-    width = np.log(placed.columns.sigma_px)
-    for s, steps in enumerate(_short_steps(placed, float(np.exp(middle(width))))):
+    short = _short_steps(placed, middle(sigma_px))
+    if not any(len(steps) for steps in short):
+        return result
+    width = np.log(sigma_px)
+    for s, steps in enumerate(short):
         rows = np.flatnonzero(placed.sites[:, 2] == s)
         if not len(steps) or not len(rows):
             continue
@@ -283,15 +312,14 @@ def _merged(placed: Placed, table: SiteTable, odd: Array) -> Booleans:
         for step in steps:
             vector = (step[:2] + placed.motif[step[2]] - placed.motif[s]) @ placed.basis_px
             drawn = placed.correction_px[rows] @ vector / (vector @ vector) / DISPLACED
-            result[rows] |= table.empty(rows, step) & (shape + drawn > MERGED)
+            result[rows] |= placed.table.empty(rows, step) & (shape + drawn > MERGED)
     return result
 
 
 def _short_steps(placed: Placed, sigma_px: float) -> list[Integers]:
     """List for each sublattice the steps (i, j, sublattice) to the nearest sites, if close."""
     count = len(placed.motif)
-    steps = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], np.arange(count), indexing="ij"), -1)
-    steps = steps.reshape(-1, 3)
+    steps = np.indices((3, 3, count)).reshape(3, -1).T - [1, 1, 0]
     result = []
     for s in range(count):
         away = (steps[:, :2] + placed.motif[steps[:, 2]] - placed.motif[s]) @ placed.basis_px

@@ -20,6 +20,7 @@ from nion_distortion.lattice.cells import (
     LOWEST_FRACTION,
     canonical_cell,
     cell_like,
+    site_table,
     split_by_brightness,
 )
 from nion_distortion.lattice.certainty import (
@@ -158,23 +159,19 @@ def _by_rounding(
     if rounded is None:
         return None
     keep, sites, off = rounded
-    strangers = ~keep
-    size = np.sqrt(off[keep, 0] ** 2 + off[keep, 1] ** 2)
-    mine = columns.subset(keep)
+    rows, off = np.flatnonzero(keep), off[keep]
     placed = Placed(
-        columns=mine,
-        sites=sites[keep],
-        error=error_in_spreads(size, _variance(mine)),
-        correction_px=off[keep],
+        columns=columns,
+        rows=rows,
+        table=site_table(sites[rows]),
+        sites=sites[rows],
+        error=error_in_spreads(np.sqrt(off[:, 0] ** 2 + off[:, 1] ** 2), _variance(columns)[rows]),
+        correction_px=off,
         basis_px=previous.basis_px,
         motif=previous.motif,
     )
-    keep[keep] = certain(placed)
-    keep = majority(places, keep, strangers, _reach(previous.basis_px))
-    keep[keep] = held(sites[keep])
-    if keep.sum() < LEAST_COLUMNS:
-        return None
-    return _Found(keep=keep, sites=sites, correction_px=off)
+    found = _found(placed, places, ~keep)
+    return found if found.keep.sum() >= LEAST_COLUMNS else None
 
 
 def _by_growing(
@@ -182,40 +179,48 @@ def _by_growing(
 ) -> _Found:
     """Sites of a lattice looked for from nothing."""
     pool, patch = _best_pool(columns, places, shape)
-    chosen = np.flatnonzero(pool)[patch.keep]
-    mine, strangers = places[chosen], pool.copy()
-    strangers[chosen] = False
-    placed = _placed(columns.subset(chosen), mine, patch, previous)
+    rows, strangers = np.flatnonzero(pool)[patch.keep], pool.copy()
+    strangers[rows] = False
+    placed = _placed(columns, rows, places, patch, previous)
     check_single(placed)
-    keep = np.zeros(len(places), bool)
-    keep[chosen] = certain(placed)
-    keep = majority(places, keep, strangers, _reach(placed.basis_px))
-    sites, correction = np.zeros((len(places), 3), np.int64), np.zeros((len(places), 2))
-    sites[chosen], correction[chosen] = placed.sites, placed.correction_px
-    keep[keep] = held(sites[keep])
-    if keep.sum() < LEAST_COLUMNS:
+    found = _found(placed, places, strangers)
+    if found.keep.sum() < LEAST_COLUMNS:
         raise UnusableFrameError(
-            f"no lattice was found: only {keep.sum()} columns are on its sites beyond doubt,"
+            f"no lattice was found: only {found.keep.sum()} columns are on its sites beyond doubt,"
             f" and {LEAST_COLUMNS} are needed"
         )
-    return _Found(keep=keep, sites=sites, correction_px=correction)
+    return found
 
 
 def _placed(
-    columns: "AtomColumns", places: Array, patch: _Patch, previous: Lattice | None
+    columns: "AtomColumns", rows: Integers, places: Array, patch: _Patch, previous: Lattice | None
 ) -> Placed:
     """Give the patch's columns their sites in the crystal's cell."""
-    keep = patch.keep
-    sites = _crystal(patch.growth.sites[keep], places, columns.amplitude, previous)
-    _, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], places, np.ones(len(sites)))
+    keep, mine = patch.keep, places[rows]
+    sites = _crystal(patch.growth.sites[keep], mine, columns.amplitude[rows], previous)
+    _, basis, motif, _ = fit_motif(sites[:, :2], sites[:, 2], mine, np.ones(len(sites)))
     return Placed(
         columns=columns,
+        rows=rows,
+        table=site_table(sites),
         sites=sites,
         error=patch.error[keep],
-        correction_px=places - patch.growth.propagated_px[keep],
+        correction_px=mine - patch.growth.propagated_px[keep],
         basis_px=basis,
         motif=motif,
     )
+
+
+def _found(placed: Placed, places: Array, strangers: Booleans) -> _Found:
+    """Columns that keep their site: those beyond doubt, and that others hold."""
+    rows, count = placed.rows, len(places)
+    keep = np.zeros(count, bool)
+    keep[rows] = certain(placed)
+    keep = majority(places, keep, strangers, _reach(placed.basis_px))
+    keep[rows] = held(placed.table, keep[rows])
+    sites, correction = np.zeros((count, 3), np.int64), np.zeros((count, 2))
+    sites[rows], correction[rows] = placed.sites, placed.correction_px
+    return _Found(keep=keep, sites=sites, correction_px=correction)
 
 
 def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers:
