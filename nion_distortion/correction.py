@@ -280,7 +280,9 @@ def _in_quadrature(
     total = np.empty_like(one)
 
     def rows(start: int, stop: int) -> None:
-        _quadrature_rows(one[:, start:stop], two[:, start:stop], total[:, start:stop])
+        for axis in range(len(one)):
+            part = axis, slice(start, stop)
+            _quadrature_rows(one[part], two[part], total[part])
 
     for_chunks(rows, one.shape[1], smallest=FILTERED_PX // one.shape[2])
     total.flags.writeable = False
@@ -348,11 +350,10 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 def _quadrature_rows(
     one: npt.NDArray[np.float32], two: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
 ) -> None:  # pragma: no cover
-    """Equivalent to ``np.hypot(one, two)``, three times faster at these sizes."""
-    for axis in range(len(one)):
-        for i in range(one.shape[1]):
-            for j in range(one.shape[2]):
-                out[axis, i, j] = np.sqrt(one[axis, i, j] ** 2 + two[axis, i, j] ** 2)
+    """Equivalent to ``np.hypot(one, two)``; rows of contiguous arrays, so that it is vectorised."""
+    for i in range(len(out)):
+        for j in range(out.shape[1]):
+            out[i, j] = np.sqrt(one[i, j] * one[i, j] + two[i, j] * two[i, j])
 
 
 @numba.njit(cache=True, nogil=True)
