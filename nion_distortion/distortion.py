@@ -457,13 +457,8 @@ def _solve_points(moving, places, solution, jacobian):  # type: ignore[no-untype
             if moved < 1e-5:
                 break
         solution[n, 0], solution[n, 1] = y, x
-        _, _, eyy, eyx, exy, exx = _cubic(moving, y, x)
-        jacobian[n, 0, 0], jacobian[n, 0, 1], jacobian[n, 1, 0], jacobian[n, 1, 1] = (
-            eyy,
-            eyx,
-            exy,
-            exx,
-        )
+        jacobian[n, 0, 0], jacobian[n, 0, 1] = e[2], e[3]  # before the last step: 1e-5 px away
+        jacobian[n, 1, 0], jacobian[n, 1, 1] = e[4], e[5]
 
 
 @numba.njit(cache=True, nogil=True)
