@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nion_distortion.atoms import AtomColumns as AtomColumns
+    from nion_distortion.calibrations import Calibration as Calibration
+    from nion_distortion.calibrations import CalibrationStore as CalibrationStore
     from nion_distortion.correction import CorrectedFrame as CorrectedFrame
     from nion_distortion.correction import correct_frame as correct_frame
     from nion_distortion.diagnostics import Estimate as Estimate
@@ -48,6 +50,8 @@ _HOMES = {
     "FrameReport": "pipeline",
     "process_frame": "pipeline",
     "read_frames": "files",
+    "Calibration": "calibrations",
+    "CalibrationStore": "calibrations",
 }
 """Where each public name lives; resolved at first use (PEP 562): the import costs nothing."""
 

@@ -172,8 +172,9 @@ class ScanSettings:
 
 def _same(name: str, one: object, two: object) -> bool:
     numbers = (int, float, np.number)
-    if isinstance(one, bool) or isinstance(two, bool):
-        return one is two
+    truths = (bool, np.bool_)
+    if isinstance(one, truths) or isinstance(two, truths):
+        return isinstance(one, truths) and isinstance(two, truths) and bool(one) is bool(two)
     if isinstance(one, numbers) and isinstance(two, numbers):
         scale = max(abs(float(one)), abs(float(two)))
         tolerance = RELATIVE_TOLERANCE * scale + ABSOLUTE_TOLERANCE.get(name, 0.0)

@@ -135,14 +135,14 @@ def process_frame(
     except UnusableFrameError as reason:
         report = _applied(frame, model, options)
         return replace(report, unusable=str(reason), columns=columns)
-    report = _corrected(frame, model, model.frame_estimate(), options)
+    report, drift = _corrected(frame, model, model.frame_estimate(), options), model.drift
     return replace(
         report,
         columns=columns,
         indexed=indexed,
         samples=samples,
-        drift_nm=model.drift.offset_px * frame.settings.pixel_size_nm,
-        drift_ambiguous=model.drift.ambiguous,
+        drift_nm=None if drift is None else drift.offset_px * frame.settings.pixel_size_nm,
+        drift_ambiguous=drift is not None and drift.ambiguous,
         effective_counts=effective_counts(indexed.columns, indexed.sublattice),
     )
 

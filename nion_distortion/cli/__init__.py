@@ -77,9 +77,37 @@ def _parser() -> argparse.ArgumentParser:
     correct.add_argument(
         "--held-out", action="store_true", help="measure on columns that the fit has not seen"
     )
-    for command in (demo, correct):
+    for command in (demo, correct, *_calibrations(commands)):
         # also behind the command; there without a default, which would undo the one before it
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
+
+
+def _calibrations(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> list[argparse.ArgumentParser]:
+    """Add the commands that look after the stored calibrations."""
+    command = commands.add_parser("calibrations", help="list and look after stored calibrations")
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="what there is")
+    show = actions.add_parser("show", help="all about one")
+    note = actions.add_parser("note", help="give one another note")
+    rename = actions.add_parser("rename", help="say anew what one was made on")
+    delete = actions.add_parser("delete", help="remove one")
+    for action in (show, note, rename, delete):
+        action.add_argument("id", help="its id, or the first letters of it")
+    note.add_argument("text", help="the new note")
+    rename.add_argument("sample", help="the new name of its sample")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    export = actions.add_parser("export", help="copy some to a file for another machine")
+    export.add_argument("ids", nargs="+", metavar="id", help="which ones")
+    taken = actions.add_parser("import", help="add those of an exported file")
+    for action in (export, taken):
+        action.add_argument("file", type=Path, help="the exported file")
+    each = [listed, show, note, rename, delete, export, taken]
+    command.add_argument("--store", type=Path, help="file that holds them; default: the user's")
+    for action in each:
+        action.add_argument("--store", type=Path, default=argparse.SUPPRESS, help="see above")
+    return [command, *each]

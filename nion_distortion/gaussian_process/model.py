@@ -68,12 +68,12 @@ class DistortionModel:
         How many frames those were.
     samples : tuple of DistortionSamples
         The samples of the newest of them.
-    last : FrameFit
-        The newest frame alone.
-    lattice : Lattice
-        Its lattice, in whose cell the next frame is indexed.
-    drift : Drift
-        Where the sample stands.
+    last : FrameFit, optional
+        The newest frame alone; None in a model that comes from a calibration.
+    lattice : Lattice, optional
+        Its lattice, in whose cell the next frame is indexed; None likewise.
+    drift : Drift, optional
+        Where the sample stands; None likewise.
     reference : Free, Similarity or KnownCrystal, default: Free()
         What counts as undistorted.
     zero_px : tuple of float, optional
@@ -94,9 +94,9 @@ class DistortionModel:
     distortion_px: npt.NDArray[np.float32]
     frames: int
     samples: tuple[DistortionSamples, ...]
-    last: FrameFit
-    lattice: Lattice
-    drift: Drift
+    last: FrameFit | None = None
+    lattice: Lattice | None = None
+    drift: Drift | None = None
     reference: Reference = FREE
     zero_px: tuple[float, float] | None = None
     cell: Cell | None = None
@@ -143,7 +143,17 @@ class DistortionModel:
         -------
         FieldEstimate
             The field, of kind ``"frame"``, and its rms' standard deviation.
+
+        Raises
+        ------
+        ValueError
+            If the model comes from a calibration, and has learnt from no frame since.
         """
+        if self.last is None:
+            raise ValueError(
+                "this model comes from a calibration and has no frame of its own: update it with "
+                "one, or use its stationary field"
+            )
         return estimate_field(
             self.basis,
             self.last.posterior,

@@ -1,0 +1,229 @@
+"""What the store says of a calibration without unpacking its model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion._version import installed_version
+from nion_distortion.distortion import DistortionField
+from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.gaussian_process.hyperparameters import NAMES
+
+__all__ = ["Calibration", "CalibrationSummary", "FlybackPrior", "Nearest", "summarised"]
+
+PM_PER_NM = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CalibrationSummary:
+    """A stored calibration without its model.
+
+    Parameters
+    ----------
+    calibration_id : str
+        Its name in the store, and in any other that it is imported to.
+    settings : ScanSettings
+        The scan that it holds for.
+    time_s : float
+        POSIX time at which it was made.
+    sample : str
+        What it was made on.
+    note : str
+        The operator's words.
+    frames : int
+        How many frames it rests on.
+    reference : str
+        What counted as undistorted.
+    predicted_error_pm : float, optional
+        Rms length of what is expected to be left in a frame that it corrects: its own error and
+        what each frame's beam does; None where no pixel is valid.
+    field_error_pm : float, optional
+        The part of that which more frames would make smaller.
+    tau_us : float, optional
+        Time constant of the line fly-back; None without that term, or with unknown timing.
+    amplitude_pm : tuple of float, optional
+        The fly-back's displacement at the line start, mean over the lines, (slow, fast).
+    hyperparameters : Mapping
+        Amplitudes (px) and lengths of the terms by name, each for (slow, fast).
+    provenance : Mapping
+        Focus, stage, camera and whatever else was known; never part of a match.
+    software : str
+        Version of the program that made it.
+    """
+
+    calibration_id: str
+    settings: ScanSettings
+    time_s: float
+    sample: str
+    note: str
+    frames: int
+    reference: str
+    predicted_error_pm: float | None
+    field_error_pm: float | None
+    tau_us: float | None
+    amplitude_pm: tuple[float, float] | None
+    hyperparameters: Mapping[str, tuple[float, float]]
+    provenance: Mapping[str, Any]
+    software: str
+
+    def __post_init__(self) -> None:
+        for name in ("hyperparameters", "provenance"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def __reduce__(self) -> Any:
+        rebuild, (kind, values) = reduce_frozen(self)
+        for name in ("hyperparameters", "provenance"):
+            values[name] = dict(values[name])
+        return rebuild, (kind, values)
+
+    def __str__(self) -> str:
+        when = datetime.fromtimestamp(self.time_s).astimezone().isoformat(" ", "minutes")
+        return ", ".join(part for part in (self.calibration_id, self.sample, when) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Calibration:
+    """A stored calibration.
+
+    Parameters
+    ----------
+    summary : CalibrationSummary
+        What is known about it.
+    model : DistortionModel
+        Its model, with nothing of the live run that taught it.
+    """
+
+    summary: CalibrationSummary
+    model: DistortionModel
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    @property
+    def calibration_id(self) -> str:
+        """Its name in the store."""
+        return self.summary.calibration_id
+
+    @property
+    def settings(self) -> ScanSettings:
+        """The scan that it holds for."""
+        return self.summary.settings
+
+
+class Nearest(NamedTuple):
+    """The calibration that differs least from wanted settings, which it does not hold for."""
+
+    summary: CalibrationSummary
+    differences: tuple[str, ...]
+    """Names of the settings that differ."""
+    wanted: ScanSettings
+
+    def __str__(self) -> str:
+        changes = [
+            f"{name} ({_told(self.summary.settings, name)} there, {_told(self.wanted, name)} here)"
+            for name in self.differences
+        ]
+        return f"the nearest calibration ({self.summary}) differs in {', '.join(changes)}"
+
+
+class FlybackPrior(NamedTuple):
+    """What one calibration knows of the line fly-back of a device."""
+
+    dwell_time_us: float
+    flyback_time_us: float | None
+    """None where the device did not say."""
+    tau_us: float
+    amplitude_pm: tuple[float, float]
+    """Displacement at the line start, (slow, fast)."""
+
+
+def _told(settings: ScanSettings, name: str) -> str:
+    known = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    value = (known | dict(settings.extra)).get(name)
+    if isinstance(value, float):
+        return f"{value:.7g}"
+    return "not reported" if value is None else str(value)
+
+
+def summarised(
+    model: DistortionModel,
+    *,
+    calibration_id: str,
+    time_s: float,
+    labels: tuple[str, str],
+    provenance: Mapping[str, Any],
+) -> CalibrationSummary:
+    """Say of a model what is worth knowing without unpacking it.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        The model.
+    calibration_id : str
+        Its name.
+    time_s : float
+        POSIX time at which it was made.
+    labels : tuple of str
+        Sample and note.
+    provenance : Mapping
+        Whatever else is known.
+
+    Returns
+    -------
+    CalibrationSummary
+        With the error that its stationary field claims.
+    """
+    field = model.stationary_field()
+    flyback = _flyback(model)
+    return CalibrationSummary(
+        calibration_id=calibration_id,
+        settings=model.settings,
+        time_s=float(time_s),
+        sample=str(labels[0]),
+        note=str(labels[1]),
+        frames=model.frames,
+        reference=field.reference,
+        predicted_error_pm=_rms_pm(field, field.std_px, field.unremoved_std_px),
+        field_error_pm=_rms_pm(field, field.std_px),
+        tau_us=_tau_us(model) if flyback else None,
+        amplitude_pm=flyback,
+        hyperparameters={
+            name: (float(slow), float(fast))
+            for name, (slow, fast) in zip(NAMES, np.exp(model.hyperparameters.logs.T), strict=True)
+        },
+        provenance=provenance,
+        software=installed_version(),
+    )
+
+
+def _rms_pm(field: DistortionField, *stds_px: npt.NDArray[np.float32]) -> float | None:
+    if not field.valid.any():
+        return None
+    squares = sum(np.square(std[:, field.valid]).sum(axis=0) for std in stds_px)
+    return float(np.sqrt(np.mean(squares))) * field.settings.pixel_size_nm * PM_PER_NM
+
+
+def _flyback(model: DistortionModel) -> tuple[float, float] | None:
+    """Displacement by the line fly-back at the first pixel of a line, mean over the lines."""
+    basis = model.basis
+    if "line_flyback" not in basis.terms:
+        return None
+    lines = np.arange(basis.shape_px[0], dtype=np.float64)
+    functions = basis.line_functions(np.stack([lines, np.zeros_like(lines)], axis=1))
+    group = slice(basis.slices["line"].start, basis.slices["line_slope"].stop)
+    start = (model.stationary.mean[:, group] @ functions).mean(axis=1)
+    slow, fast = start * model.settings.pixel_size_nm * PM_PER_NM
+    return float(slow), float(fast)
+
+
+def _tau_us(model: DistortionModel) -> float | None:
+    dwell = model.settings.dwell_time_us
+    return None if dwell is None else model.basis.decay * model.basis.shape_px[1] * dwell
+

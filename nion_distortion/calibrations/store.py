@@ -1,0 +1,548 @@
+"""The calibrations of a microscope, in one file."""
+
+import hashlib
+import json
+import logging
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from nion_distortion._plain import as_plain
+from nion_distortion.calibrations.database import (
+    explained,
+    new_file,
+    reading,
+    reading_export,
+    writing,
+)
+from nion_distortion.calibrations.packing import (
+    PARTS,
+    as_json,
+    from_json,
+    pack_model,
+    unpack_model,
+)
+from nion_distortion.calibrations.records import (
+    Calibration,
+    CalibrationSummary,
+    FlybackPrior,
+    Nearest,
+    summarised,
+)
+from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process import DistortionModel
+
+__all__ = ["CalibrationStore", "default_path"]
+
+_log = logging.getLogger(__name__)
+
+COLUMNS = (
+    "id",
+    "sample",
+    "note",
+    "time_s",
+    "device_id",
+    "dwell_time_us",
+    "flyback_time_us",
+    "tau_us",
+    "amplitude_slow_pm",
+    "amplitude_fast_pm",
+    "details",
+    "sha256",
+)
+LABELS = ("sample", "note")
+"""What may be changed later, and so is under no checksum."""
+
+DETAILS = (
+    "settings",
+    "frames",
+    "reference",
+    "predicted_error_pm",
+    "field_error_pm",
+    "hyperparameters",
+    "provenance",
+    "software",
+)
+"""Fields of a summary that have no column of their own."""
+
+SHORTEST_ID = 4
+"""Letters by which a calibration may be called, where they are enough."""
+
+Row = dict[str, Any]
+
+
+def default_path() -> Path:
+    """Return where calibrations are kept when no other place was named.
+
+    Returns
+    -------
+    path
+        A file in the user's data folder.
+    """
+    return platformdirs.user_data_path("nion_distortion", appauthor=False) / "calibrations.sqlite"
+
+
+class CalibrationStore:
+    """Keep distortion models from one session to the next.
+
+    Parameters
+    ----------
+    path : str or path, optional
+        The file; made at the first save. Default: `default_path`. Not for network drives, where
+        SQLite cannot keep two programs apart.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, is something else, or cannot be read. This and every other mistake
+        is told in one sentence, and the file is then as it was before.
+
+    Notes
+    -----
+    Nothing but the path is kept between two calls, so that a store may be used from any thread,
+    and by many programs at once.
+    """
+
+    def __init__(self, path: str | PathLike[str] | None = None) -> None:
+        self.path = default_path() if path is None else Path(path)
+        with reading(self.path):
+            pass
+
+    def save(
+        self,
+        model: DistortionModel,
+        *,
+        time_s: float,
+        sample: str = "",
+        note: str = "",
+        provenance: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Add a calibration; never in the place of another one.
+
+        Parameters
+        ----------
+        model : DistortionModel
+            What was learnt; what belongs to its live run is left out, and of the samples all but
+            those of the newest 200 frames.
+        time_s : float
+            POSIX time at which it was made.
+        sample : str, default: ""
+            What it was made on.
+        note : str, default: ""
+            The operator's words.
+        provenance : Mapping, optional
+            Focus, stage, camera and whatever else is known; what is neither a number, a text nor
+            a collection of these is kept as text.
+
+        Returns
+        -------
+        str
+            The calibration's id.
+
+        Raises
+        ------
+        ValueError
+            If something in it cannot be stored, or the file cannot be written.
+        """
+        summary = summarised(
+            model,
+            calibration_id=uuid.uuid4().hex[:12],
+            time_s=time_s,
+            labels=(sample, note),
+            provenance=as_plain(provenance or {}),
+        )
+        parts = pack_model(model)
+        row = _row_of(summary, parts)
+        with writing(self.path) as connection:
+            _insert(connection, row, parts)
+        return summary.calibration_id
+
+    def find(self, settings: ScanSettings) -> Calibration | None:
+        """Look up the newest calibration that holds for a scan.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+
+        Returns
+        -------
+        Calibration or None
+            None where no calibration's settings match.
+
+        Raises
+        ------
+        ValueError
+            If that calibration is damaged; an older one is not taken in its place unnoticed.
+        """
+        with reading(self.path) as connection:
+            for summary in _sound(connection):
+                if not summary.settings.differences(settings):
+                    return _calibration(connection, summary)
+        return None
+
+    def nearest(self, settings: ScanSettings) -> Nearest | None:
+        """Look up the calibration that differs from a scan in the fewest settings.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+
+        Returns
+        -------
+        Nearest or None
+            With the names of the settings that differ, none where it matches; written as text it
+            is one sentence. None where the store is empty. Of two that are as near the newer one.
+        """
+        with reading(self.path) as connection:
+            found = [
+                Nearest(summary, summary.settings.differences(settings), settings)
+                for summary in _sound(connection)
+            ]
+        return min(found, key=lambda one: len(one.differences), default=None)
+
+    def list(self) -> tuple[CalibrationSummary, ...]:
+        """Say what there is.
+
+        Returns
+        -------
+        tuple of CalibrationSummary
+            The newest first; without those that are damaged, see `damaged`.
+        """
+        with reading(self.path) as connection:
+            return tuple(_sound(connection))
+
+    def damaged(self) -> dict[str, str]:
+        """Hold every calibration against its checksums.
+
+        Returns
+        -------
+        dict
+            From the ids of those that cannot be used to the reason.
+        """
+        with reading(self.path) as connection:
+            reasons = {str(row["id"]): _damage(connection, row) for row in _rows(connection)}
+        return {one: reason for one, reason in reasons.items() if reason is not None}
+
+    def get(self, calibration_id: str) -> Calibration:
+        """Return a calibration by its id.
+
+        Parameters
+        ----------
+        calibration_id : str
+            Its id, or the first letters of it where no other begins so.
+
+        Returns
+        -------
+        Calibration
+            With its model.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or it is damaged.
+        """
+        with reading(self.path) as connection:
+            row = self._row(connection, calibration_id)
+            with _usable(row["id"]):
+                summary = _summary_of(connection, row)
+            return _calibration(connection, summary)
+
+    def rename(self, calibration_id: str, sample: str) -> None:
+        """Say anew what a calibration was made on.
+
+        Parameters
+        ----------
+        calibration_id : str
+            Its id.
+        sample : str
+            The sample.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or the file cannot be written.
+        """
+        self._label("sample", calibration_id, sample)
+
+    def annotate(self, calibration_id: str, note: str) -> None:
+        """Give a calibration another note.
+
+        Parameters
+        ----------
+        calibration_id : str
+            Its id.
+        note : str
+            The operator's words.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or the file cannot be written.
+        """
+        self._label("note", calibration_id, note)
+
+    def _label(self, column: str, calibration_id: str, text: str) -> None:
+        with writing(self.path) as connection:
+            whole = self._row(connection, calibration_id)["id"]
+            connection.execute(f"UPDATE calibrations SET {column} = ? WHERE id = ?", (text, whole))
+
+    def delete(self, calibration_id: str) -> None:
+        """Remove a calibration.
+
+        Parameters
+        ----------
+        calibration_id : str
+            Its id.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or the file cannot be written.
+        """
+        with writing(self.path) as connection:
+            whole = self._row(connection, calibration_id)["id"]
+            connection.execute("DELETE FROM calibrations WHERE id = ?", (whole,))
+
+    def export(self, calibration_ids: Sequence[str], path: str | PathLike[str]) -> Path:
+        """Copy calibrations to one file for another machine.
+
+        Parameters
+        ----------
+        calibration_ids : sequence of str
+            Which ones.
+        path : str or path
+            The new file, itself a store.
+
+        Returns
+        -------
+        path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            If the file exists or cannot be written, or a calibration is not there or damaged.
+        """
+        file = Path(path)
+        with reading(self.path) as connection:
+            rows = [self._row(connection, one) for one in calibration_ids]
+            each = {row["id"]: row for row in rows}
+            chosen = [(row, _verified(connection, row)) for row in each.values()]
+        try:
+            with explained(file), new_file(file) as copy:
+                for row, parts in chosen:
+                    _insert(copy, row, parts)
+        except FileExistsError:
+            raise ValueError(f"{file} exists already and was left as it is") from None
+        return file
+
+    def import_(self, path: str | PathLike[str]) -> tuple[str, ...]:
+        """Add the calibrations of an exported file, or of another store.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        tuple of str
+            The ids of those that were not there yet. Of those that were, sample and note stay as
+            they are here.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, something in it is damaged, or a calibration is there
+            under the same id with another content; then nothing is imported.
+        """
+        with reading_export(Path(path)) as source:
+            given = [(row, _verified(source, row)) for row in reversed(_rows(source))]
+        with writing(self.path) as connection:
+            new = [(row, parts) for row, parts in given if not self._has(connection, row)]
+            for row, parts in new:
+                _insert(connection, row, parts)
+        return tuple(row["id"] for row, _ in new)
+
+    def device_priors(self, device_id: str) -> tuple[FlybackPrior, ...]:
+        """Say what is known of the line fly-back of a scan device, under any settings.
+
+        Parameters
+        ----------
+        device_id : str
+            The device.
+
+        Returns
+        -------
+        tuple of FlybackPrior
+            One for each calibration that knows it, the newest first: the time constant belongs to
+            the device, and the amplitude falls with the fly-back time as ``exp(-t / tau)``.
+        """
+        with reading(self.path) as connection:
+            rows = [
+                row
+                for row in _rows(connection)
+                if row["device_id"] == device_id and _damage(connection, row, deep=False) is None
+            ]
+        return tuple(
+            FlybackPrior(
+                row["dwell_time_us"],
+                row["flyback_time_us"],
+                row["tau_us"],
+                (row["amplitude_slow_pm"], row["amplitude_fast_pm"]),
+            )
+            for row in rows
+            if row["tau_us"] is not None
+        )
+
+    def _row(self, connection: sqlite3.Connection, calibration_id: str) -> Row:
+        """Return the row of an id, or of its first letters."""
+        rows = _rows(connection)
+        exact = [row for row in rows if row["id"] == calibration_id]
+        if exact:
+            return exact[0]
+        is_long = len(calibration_id) >= SHORTEST_ID
+        alike = [row for row in rows if is_long and row["id"].startswith(calibration_id)]
+        if len(alike) > 1:
+            names = " or ".join(sorted(row["id"] for row in alike))
+            raise ValueError(f"calibration {calibration_id} could be {names}")
+        if not alike:
+            raise ValueError(f"{self.path} has no calibration {calibration_id}")
+        return alike[0]
+
+    def _has(self, connection: sqlite3.Connection, row: Row) -> bool:
+        query = "SELECT sha256 FROM calibrations WHERE id = ?"
+        there = connection.execute(query, (row["id"],)).fetchone()
+        if there is not None and there[0] != row["sha256"]:
+            raise ValueError(
+                f"calibration {row['id']} is in {self.path} already with another content, so "
+                "nothing was imported: delete one of the two"
+            )
+        return there is not None
+
+
+def _row_of(summary: CalibrationSummary, parts: Mapping[str, bytes]) -> Row:
+    settings, (slow, fast) = summary.settings, summary.amplitude_pm or (None, None)
+    details = {name: getattr(summary, name) for name in DETAILS}
+    row: Row = {
+        "id": summary.calibration_id,
+        "sample": summary.sample,
+        "note": summary.note,
+        "time_s": summary.time_s,
+        "device_id": settings.device_id,
+        "dwell_time_us": _number(settings.dwell_time_us),
+        "flyback_time_us": _number(settings.flyback_time_us),
+        "tau_us": summary.tau_us,
+        "amplitude_slow_pm": slow,
+        "amplitude_fast_pm": fast,
+        "details": as_json(details, "the calibration"),
+    }
+    return row | {"sha256": _row_sum(row, {name: _sum(part) for name, part in parts.items()})}
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _row_sum(row: Row, part_sums: Mapping[str, str]) -> str:
+    """Sum up all that may never change: the columns but for the labels, and the model's parts."""
+    columns = [row[name] for name in COLUMNS if name not in (*LABELS, "sha256")]
+    plain = [value.hex() if isinstance(value, bytes) else value for value in columns]
+    return _sum(json.dumps([plain, sorted(part_sums.items())]).encode())
+
+
+def _insert(connection: sqlite3.Connection, row: Row, parts: Mapping[str, bytes]) -> None:
+    places = ", ".join("?" * len(COLUMNS))
+    connection.execute(
+        f"INSERT INTO calibrations ({', '.join(COLUMNS)}) VALUES ({places})",
+        [row[name] for name in COLUMNS],
+    )
+    connection.executemany(
+        "INSERT INTO contents (id, name, sha256, content) VALUES (?, ?, ?, ?)",
+        [(row["id"], name, _sum(parts[name]), parts[name]) for name in PARTS],
+    )
+
+
+def _rows(connection: sqlite3.Connection) -> list[Row]:
+    """Read all that is known of the calibrations but for their models, the newest first."""
+    query = f"SELECT {', '.join(COLUMNS)} FROM calibrations ORDER BY time_s DESC, rowid DESC"
+    return [dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(query)]
+
+
+def _sound(connection: sqlite3.Connection) -> Iterator[CalibrationSummary]:
+    for row in _rows(connection):
+        try:
+            yield _summary_of(connection, row)
+        except ValueError as reason:
+            _log.warning("Calibration %s cannot be used: %s", row["id"], reason)
+
+
+def _summary_of(connection: sqlite3.Connection, row: Row) -> CalibrationSummary:
+    query = "SELECT name, sha256 FROM contents WHERE id = ?"
+    if _row_sum(row, dict(connection.execute(query, (row["id"],)))) != row["sha256"]:
+        raise ValueError("what is stored about it does not match its checksum")
+    slow, fast = row["amplitude_slow_pm"], row["amplitude_fast_pm"]
+    return CalibrationSummary(
+        calibration_id=row["id"],
+        time_s=row["time_s"],
+        sample=row["sample"],
+        note=row["note"],
+        tau_us=row["tau_us"],
+        amplitude_pm=None if slow is None else (slow, fast),
+        **from_json(row["details"]),
+    )
+
+
+def _parts_of(connection: sqlite3.Connection, calibration_id: str) -> dict[str, bytes]:
+    query = "SELECT name, sha256, content FROM contents WHERE id = ?"
+    parts = {}
+    for name, expected, content in connection.execute(query, (calibration_id,)):
+        if not isinstance(content, bytes) or _sum(content) != expected:
+            raise ValueError(f"its {name} does not match its checksum")
+        parts[name] = content
+    return parts
+
+
+def _damage(connection: sqlite3.Connection, row: Row, *, deep: bool = True) -> str | None:
+    try:
+        _summary_of(connection, row)
+        if deep:
+            _parts_of(connection, row["id"])
+    except ValueError as reason:
+        return str(reason)
+    return None
+
+
+def _verified(connection: sqlite3.Connection, row: Row) -> dict[str, bytes]:
+    with _usable(row["id"]):
+        _summary_of(connection, row)
+        return _parts_of(connection, row["id"])
+
+
+def _calibration(connection: sqlite3.Connection, summary: CalibrationSummary) -> Calibration:
+    with _usable(summary.calibration_id):
+        parts = _parts_of(connection, summary.calibration_id)
+        return Calibration(summary=summary, model=unpack_model(parts))
+
+
+@contextmanager
+def _usable(calibration_id: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as reason:
+        raise ValueError(
+            f"calibration {calibration_id} cannot be used: {reason}; delete it, and import it "
+            "again if it was exported"
+        ) from reason

@@ -1,0 +1,177 @@
+"""``nion-distortion calibrations``: what the store holds, and its upkeep."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+
+from nion_distortion.calibrations import CalibrationStore, CalibrationSummary
+
+__all__ = ["run"]
+
+HEADINGS = (
+    "id",
+    "made",
+    "sample",
+    "device",
+    "pixels",
+    "field/nm",
+    "dwell/us",
+    "fly-back/us",
+    "frames",
+    "left/pm",
+    "note",
+)
+LONGEST_NOTE = 40
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Look into the store, or change it.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        With ``store``, ``action`` and what that takes.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be done; nothing has changed then.
+    """
+    ACTIONS[chosen.action](CalibrationStore(chosen.store), chosen)
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _list(store: CalibrationStore, _: argparse.Namespace) -> None:
+    found, damaged = store.list(), store.damaged()
+    if not found and not damaged:
+        _say(f"{store.path} has no calibration yet.")
+    if found:
+        _say(*_table([HEADINGS, *(_cells(one) for one in found)]))
+    _say(*(f"Calibration {name} is damaged: {reason}." for name, reason in damaged.items()))
+
+
+def _cells(one: CalibrationSummary) -> tuple[str, ...]:
+    settings = one.settings
+    note = one.note if len(one.note) <= LONGEST_NOTE else f"{one.note[:LONGEST_NOTE]}..."
+    return (
+        one.calibration_id,
+        _when(one),
+        one.sample,
+        settings.device_id,
+        f"{settings.shape_px[0]} x {settings.shape_px[1]}",
+        _number(settings.field_of_view_nm),
+        _number(settings.dwell_time_us),
+        _number(settings.flyback_time_us),
+        str(one.frames),
+        _number(one.predicted_error_pm, 2),
+        " ".join(note.split()),
+    )
+
+
+def _when(one: CalibrationSummary) -> str:
+    return datetime.fromtimestamp(one.time_s).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _number(value: float | None, digits: int = 5) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _show(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    known = store.get(chosen.id)
+    one, model = known.summary, known.model
+    facts = {
+        "id": one.calibration_id,
+        "made": _when(one),
+        "sample": one.sample,
+        "note": one.note,
+        "reference": one.reference,
+        "frames": one.frames,
+        "samples of frames": len(model.samples),
+        "left in a corrected frame": _with_unit(one.predicted_error_pm, "pm"),
+        "of that the field's own error": _with_unit(one.field_error_pm, "pm"),
+        "fly-back tau": _with_unit(one.tau_us, "us"),
+        "fly-back at the line start": _pair(one.amplitude_pm, "pm (slow, fast)"),
+        "software": one.software,
+    }
+    settings = {item.name: getattr(one.settings, item.name) for item in fields(one.settings)}
+    extra = dict(settings.pop("extra"))
+    _say(*_aligned(facts), "", "Settings", *_aligned(settings | extra))
+    pairs = {name: _pair(pair, "(slow, fast)") for name, pair in one.hyperparameters.items()}
+    _say("", "Hyperparameters: amplitudes in px, lengths in intervals", *_aligned(pairs))
+    if one.provenance:
+        _say("", "Provenance", *_aligned(one.provenance))
+
+
+def _with_unit(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{value:.4g} {unit}"
+
+
+def _pair(values: tuple[float, float] | None, unit: str) -> str | None:
+    return None if values is None else f"{values[0]:.4g}, {values[1]:.4g} {unit}"
+
+
+def _aligned(values: Mapping[str, object]) -> list[str]:
+    width = max(len(name) for name in values)
+    return [f"  {name:{width}}  {_told(value)}" for name, value in values.items()]
+
+
+def _told(value: object) -> str:
+    if value is None:
+        return "not known"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _note(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    store.annotate(chosen.id, chosen.text)
+
+
+def _rename(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    store.rename(chosen.id, chosen.sample)
+
+
+def _delete(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    if not chosen.yes and not _agreed(f"Delete calibration {chosen.id} for good? [y/N] "):
+        _say("Nothing was deleted.")
+        return
+    store.delete(chosen.id)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        raise ValueError("nobody answered, so nothing was deleted; --yes asks nothing") from None
+
+
+def _export(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    _say(f"Written to {store.export(chosen.ids, chosen.file)}.")
+
+
+def _import(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    new = store.import_(chosen.file)
+    _say(f"New: {', '.join(new)}." if new else "All of them were here already.")
+
+
+ACTIONS: dict[str, Callable[[CalibrationStore, argparse.Namespace], None]] = {
+    "list": _list,
+    "show": _show,
+    "note": _note,
+    "rename": _rename,
+    "delete": _delete,
+    "export": _export,
+    "import": _import,
+}
