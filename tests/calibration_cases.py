@@ -40,7 +40,7 @@ def change_connections(change: Callable[[Any], None]) -> None:
         change(connection)
         return connection
 
-    database._connect = connect
+    database._connect = connect  # type: ignore[assignment]
 
 
 def save_some(path: Path, model: DistortionModel, sample: str, number: int, start: Any) -> None:

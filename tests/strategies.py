@@ -49,6 +49,36 @@ def full_settings(**changes: Any) -> ScanSettings:
     return ScanSettings(**values | changes)
 
 
+@st.composite
+def one_change(draw: st.DrawFn) -> tuple[str, ScanSettings]:
+    """Name a field of `full_settings`, or a parameter, and give it any other possible value."""
+    name = draw(st.sampled_from([*CHANGES, "beam_lag_us", "mode", "another_parameter"]))
+    if name in CHANGES:
+        return name, full_settings(**{name: draw(_others(name, getattr(full_settings(), name)))})
+    extra = dict(full_settings().extra)
+    extra[name] = draw(_others(name, extra.get(name, "")))
+    return name, full_settings(extra=tuple(extra.items()))
+
+
+def _others(name: str, value: Any) -> st.SearchStrategy[Any]:
+    if isinstance(value, bool):
+        return st.just(not value)
+    if isinstance(value, str):
+        return st.text(max_size=9).filter(lambda new: new != value)
+    if isinstance(value, float):
+        # a line must hold its pixels: 96 of 1 us in 216 us
+        low, high = {"line_time_us": (0.5, 1e3), "dwell_time_us": (1e-3, 2.2)}.get(name, (0.01, 99))
+        factors = st.floats(low, high).filter(lambda factor: abs(factor - 1) > 1e-4)
+        return factors.map(lambda factor: value * factor)
+    places = st.integers(0, len(value) - 1)
+    steps = st.integers(-3, 9).filter(bool)
+    return st.tuples(places, steps).map(
+        lambda change: tuple(
+            part + change[1] * (place == change[0]) for place, part in enumerate(value)
+        )
+    )
+
+
 def scan_settings() -> st.SearchStrategy[ScanSettings]:
     """Any settings that a device may report."""
     maybe = {name: st.none() | st.floats(0.1, 1e6) for name in OPTIONAL}

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CHANGES, OPTIONAL, few, full_settings, scan_settings
+from strategies import CHANGES, OPTIONAL, few, full_settings, one_change, scan_settings
 
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 
@@ -36,6 +36,35 @@ def test_changes_cover_every_field() -> None:
 @pytest.mark.parametrize("name", list(CHANGES))
 def test_one_changed_field_is_the_difference(name: str) -> None:
     assert full_settings().differences(full_settings(**{name: CHANGES[name]})) == (name,)
+
+
+@few
+@given(one_change())
+def test_any_other_value_of_a_field_is_the_difference(change: tuple[str, ScanSettings]) -> None:
+    name, changed = change
+    assert full_settings().differences(changed) == (name,)
+    assert changed.differences(full_settings()) == (name,)
+    assert full_settings().unreported(changed) == ()
+
+
+@few
+@given(scan_settings())
+def test_unknown_on_both_sides_is_named_unknown_on_one_is_a_difference(
+    settings: ScanSettings,
+) -> None:
+    optional = [*OPTIONAL, "line_sync", "frame_sync"]
+    unknown = tuple(name for name in optional if getattr(settings, name) is None)
+    assert set(settings.unreported(settings)) == set(unknown)
+    for name in optional:
+        known: dict[str, Any] = {name: None}
+        silent = replace(settings, **known)
+        assert settings.differences(silent) == (() if name in unknown else (name,))
+
+
+def test_truths_as_numpy_has_them_are_truths() -> None:
+    assert full_settings().differences(full_settings(line_sync=np.True_)) == ()
+    assert full_settings().differences(full_settings(line_sync=np.False_)) == ("line_sync",)
+    assert full_settings().differences(full_settings(line_sync=1)) == ("line_sync",)
 
 
 @pytest.mark.parametrize("name", [*OPTIONAL, "line_sync", "frame_sync", "subscan_px"])

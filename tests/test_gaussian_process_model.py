@@ -71,6 +71,8 @@ def test_columns_far_off_do_not_bend_a_frame_that_has_a_model() -> None:
     spoilt = model.updated(replace(samples, observed_px=seen), lattice)
     change = spoilt.stationary_field().displacement_px - clean.stationary_field().displacement_px
     assert np.sqrt(np.mean(change**2)) < 0.02
+    assert spoilt.last is not None
+    assert clean.last is not None
     assert not spoilt.last.robust[::150].any()
     assert np.mean(clean.last.robust) > 0.99
 
@@ -332,6 +334,7 @@ def test_std_is_that_of_fields_drawn_from_the_posterior(kind: str) -> None:
     estimate: FieldEstimate = (
         model.stationary_estimate() if kind == "stationary" else model.frame_estimate()
     )
+    assert model.last is not None
     posterior = model.stationary if kind == "stationary" else model.last.posterior
     size = model.basis.stationary_size if kind == "stationary" else model.basis.size
     rng = np.random.default_rng(0)

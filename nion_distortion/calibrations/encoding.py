@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Arrays", "encoded", "encoded_fields", "decoded", "decoded_fields", "has_fields"]
+__all__ = ["Arrays", "decoded", "decoded_fields", "encoded", "encoded_fields", "has_fields"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from nion_distortion import options
 from nion_distortion.calibrations.encoding import (
     Arrays,
+    decoded,
+    decoded_fields,
     encoded,
     encoded_fields,
-    decoded_fields,
-    decoded,
     has_fields,
 )
 from nion_distortion.distortion import DistortionSamples

@@ -108,12 +108,12 @@ class Calibration:
 
     @property
     def calibration_id(self) -> str:
-        """Its name in the store."""
+        """Name in the store."""
         return self.summary.calibration_id
 
     @property
     def settings(self) -> ScanSettings:
-        """The scan that it holds for."""
+        """Scan that it holds for."""
         return self.summary.settings
 
 
@@ -226,4 +226,3 @@ def _flyback(model: DistortionModel) -> tuple[float, float] | None:
 def _tau_us(model: DistortionModel) -> float | None:
     dwell = model.settings.dwell_time_us
     return None if dwell is None else model.basis.decay * model.basis.shape_px[1] * dwell
-
