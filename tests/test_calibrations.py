@@ -137,9 +137,15 @@ def test_samples_come_back_as_exactly_as_columns_can_be_seen() -> None:
 
 def test_a_frame_of_3300_columns_takes_64_kilobytes() -> None:
     model, _ = flyback_model()
-    one = model.samples[0]
+    one, rng = model.samples[0], np.random.default_rng(0)
     many = np.resize(np.arange(len(one)), 3300)
-    wide = replace(one, **{n: getattr(one, n)[many] for n in packing.MEASURED})
+    wide = replace(
+        one,
+        crystal_sites=one.crystal_sites[many],
+        sites_px=one.sites_px[many],
+        observed_px=rng.uniform(0, 512, (3300, 2)),  # nothing that could be compressed
+        covariance_px2=rng.uniform(0, 1, (3300, 1, 1)) * np.eye(2),
+    )
     packed = pack_model(replace(model, samples=(wide,)))["samples"]
     assert len(packed) <= 64_000
 
