@@ -58,6 +58,8 @@ class DistortionSamples:
         Identity of the scan.
     time_s : float, optional
         POSIX time of the end of the frame.
+    sigma_px : float, default: 0
+        Median sigma of the columns: their height, in which the lines' own shifts are averaged.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class DistortionSamples:
     settings: ScanSettings
     frame_id: str = ""
     time_s: float | None = None
+    sigma_px: float = 0.0
 
     def __post_init__(self) -> None:
         shapes = {"crystal_sites": (None, 2), "sites_px": (None, 2), "observed_px": (None, 2)}
@@ -126,6 +129,7 @@ def sample_distortion(
         settings=settings,
         frame_id=frame_id,
         time_s=time_s,
+        sigma_px=float(np.median(indexed.columns.sigma_px)),
     )
 
 

@@ -141,13 +141,18 @@ def test_off_by_is_the_true_size_of_the_distortion(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CALM)
-def test_a_calm_frame_never_claims_less_than_its_error(name: str) -> None:
-    """A beam that neither walks nor jitters is better than the priors expect of any beam."""
+def test_a_calm_frame_claims_what_its_error_is(name: str) -> None:
+    """That a beam neither walks nor jitters is a possibility: nothing is added for it.
+
+    Where rows of columns lie along the lines, what lines do one by one looks like something slow:
+    then the evidence ends at a larger jitter, and the claim is the larger of the two.
+    """
     report, shot = processed(name)
     assert report.model is not None
     assert report.corrected_pm is not None
     score = frame_score(report, shot)
-    assert length(score.rms_pm) < report.corrected_pm.value < 3 * length(score.rms_pm)
+    ratio = report.corrected_pm.value / length(score.rms_pm)
+    assert 0.8 < ratio < (1.3 if CONDITIONS[name].seed else 1.9)
     stationary = stationary_score(report.model, shot)
     assert stationary.coverage is not None
     assert stationary.coverage > 0.93

@@ -1,6 +1,9 @@
 """Weight space held against dense formulas, scipy, scikit-learn and brute force."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +18,22 @@ from strategies import few, positive_matrix, seeds
 
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis, cosines
+from nion_distortion.gaussian_process.fast_waves import (
+    FastWaves,
+    find_fast_waves,
+    score_fast_waves,
+)
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,
     Hyperparameters,
     prior_logs,
+    prior_surprise,
     prior_variances,
+    unresolved_variance,
+    wave_variances,
 )
-from nion_distortion.gaussian_process.learning import _score_axis
+from nion_distortion.gaussian_process.learning import Evidence, _score_axis, weigh_calm
 from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.weights import (
     Information,
@@ -30,6 +41,7 @@ from nion_distortion.gaussian_process.weights import (
     marginal,
     negative_log_evidence,
     padded,
+    scaled,
     solve,
 )
 from nion_distortion.options import TERMS
@@ -160,7 +172,8 @@ def test_amplitudes_are_rms_over_the_interval_of_the_cosines(name: str) -> None:
     logs[NAMES.index("jitter")] = -20.0
     variances, where = prior_variances(BASIS, logs)[0], BASIS.slices[name]
     amplitude = np.exp(logs[NAMES.index(name)])
-    assert np.sqrt(variances[where].sum()) == pytest.approx(amplitude)
+    unresolved = unresolved_variance(BASIS, logs) if name == "walk" else 0.0
+    assert np.sqrt(variances[where].sum() + unresolved) == pytest.approx(amplitude)
     rms = np.sqrt((variances[where] @ BASIS.design(pixels_of(SCAN))[where] ** 2).mean())
     assert 0.8 * amplitude < rms <= amplitude * 1.001
 
@@ -440,3 +453,133 @@ def test_variance_is_never_negative_and_never_above_the_prior(seed: int, count: 
     before = variances @ anywhere**2
     assert (after >= 0).all()
     assert (after <= before * (1 + 1e-9)).all()
+
+
+# what one frame's beam did, as columns show it
+
+TALL = Basis.of_scan(SCAN, 8.0, TERMS, sigma_px=1.6)
+assert_close = np.testing.assert_allclose
+
+
+def test_columns_show_the_mean_of_waves_over_the_lines_that_their_fit_weighs() -> None:
+    modes = np.array([3.0, 20.0, 45.0])
+    height = np.linspace(-12, 12, 4001)
+    wave = np.cos(np.pi / TALL.interval_lines * np.outer(modes, height))
+    along_x = np.exp(-0.5 * (height / TALL.height_px) ** 2)
+    for axis, weights in enumerate((height**2 * along_x, along_x)):
+        assert_close(TALL.shown(modes)[axis], wave @ weights / weights.sum(), atol=1e-6)
+
+
+def test_scaled_information_is_that_of_scaled_functions() -> None:
+    rng = np.random.default_rng(0)
+    design, factors = rng.normal(size=(2, 5, 40)), rng.uniform(0, 1, (2, 5))
+    z = rng.normal(size=(2, 40))
+
+    def gathered(functions: Array) -> Information:
+        return Information(
+            blocks=functions @ functions.swapaxes(1, 2),
+            vector=np.einsum("akn,an->ak", functions, z),
+            cross=functions[0] @ functions[1].T,
+        )
+
+    found, expected = scaled(gathered(design), factors), gathered(design * factors[:, :, None])
+    assert_close(found.blocks, expected.blocks)
+    assert_close(found.vector, expected.vector)
+    assert found.cross is not None
+    assert expected.cross is not None
+    assert_close(found.cross, expected.cross)
+
+
+def drawn_waves(jitter_px: float, *, sd_px: float = 0.09, seed: int = 0) -> FastWaves:
+    """Columns everywhere in a frame whose lines jitter, each the mean over its lines."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(0, 1, (4000, 2)) * (np.array(SCAN.shape_px) - 1)
+    lines = np.arange(-12, SCAN.shape_px[0] + 12)
+    lag = np.subtract.outer(places[:, 0] + places[:, 1] / SCAN.line_period_px, lines)
+    weights = np.exp(-0.5 * (lag / TALL.height_px) ** 2)
+    seen = (weights / weights.sum(axis=1, keepdims=True)) @ rng.normal(
+        0, jitter_px, (len(lines), 2)
+    )
+    z = seen + rng.normal(0, sd_px, (4000, 2))
+    slow = cosines(TALL.unit_time(places), TALL.walk_modes + 1)[1:]
+    gram = slow @ slow.T + 4.0 * np.eye(len(slow))
+    residual = z - slow.T @ np.linalg.solve(gram, slow @ z)
+    return find_fast_waves(TALL, places, residual, np.full((4000, 2), sd_px**-2))
+
+
+def jitter_logs(jitter_px: float) -> Array:
+    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs[NAMES.index("walk")], logs[NAMES.index("jitter")] = -20.0, np.log(jitter_px)
+    return logs
+
+
+def test_fast_waves_have_the_power_of_the_jitter_that_the_columns_show() -> None:
+    ratios = []
+    for seed in range(100):
+        waves = drawn_waves(0.1, seed=seed)
+        variances, _ = wave_variances(TALL, jitter_logs(0.1), waves.modes)
+        part = TALL.shown(waves.modes)[1] ** 2 * TALL.interval_lines / TALL.shape_px[0]
+        assert waves.left.min() > 0.8  # the columns stand everywhere
+        expected = waves.noise_px2[1] + waves.left**2 * part * variances
+        ratios.append(waves.square_px2[1] / expected)
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.1)
+
+
+def test_waves_that_rows_of_columns_cannot_tell_from_slow_ones_are_not_used() -> None:
+    rows = np.arange(2.0, SCAN.shape_px[0], 6.0)
+    places = np.stack(np.meshgrid(rows, np.linspace(2, 3, 30), indexing="ij"), axis=-1)
+    places = places.reshape(-1, 2)
+    waves = find_fast_waves(TALL, places, np.zeros_like(places), np.ones_like(places))
+    assert len(waves.modes) < 0.1 * len(drawn_waves(0.0).modes)
+
+
+@pytest.mark.parametrize("jitter_px", [0.05, 0.2])
+def test_fast_waves_are_most_probable_under_their_own_jitter(jitter_px: float) -> None:
+    waves = [drawn_waves(jitter_px, seed=seed) for seed in range(8)]
+
+    def surprise(trial: float) -> float:
+        logs = jitter_logs(trial)
+        return sum(score_fast_waves(one, TALL, 1, logs)[0] for one in waves)
+
+    trials = jitter_px * np.array([0.5, 1.0, 2.0])
+    assert np.argmin([surprise(trial) for trial in trials]) == 1
+
+
+def first_of(function: Callable[[Array], tuple[Any, Array]], x: Array) -> float:
+    return float(np.sum(function(x)[0]))
+
+
+def test_slope_of_the_fast_waves_is_that_of_their_value() -> None:
+    waves, logs = drawn_waves(0.1), prior_logs(SCAN.pixel_size_nm)[0]
+    for axis in range(2):
+        value_of = partial(score_fast_waves, waves, TALL, axis)
+        expected = approx_fprime(logs, partial(first_of, value_of))
+        assert_close(value_of(logs)[1], expected, atol=1e-3)
+
+
+def test_priors_are_densities_with_their_slopes() -> None:
+    mean, std = prior_logs(SCAN.pixel_size_nm)
+    steps = np.linspace(-400, 400, 160_001)
+    surprise = np.stack(
+        [prior_surprise(mean + step * std, SCAN.pixel_size_nm)[0] for step in steps]
+    )
+    assert_close(np.trapezoid(np.exp(-surprise), steps, axis=0) * std, 1.0, atol=1e-3)
+    logs = mean + std * np.linspace(-3, 3, len(mean))
+    value_of = partial(prior_surprise, pixel_size_nm=SCAN.pixel_size_nm)
+    slope = approx_fprime(logs, partial(first_of, value_of))
+    assert_close(prior_surprise(logs, SCAN.pixel_size_nm)[1], slope, atol=1e-4)
+
+
+def weighed(jitter_px: float, found_px: float) -> float:
+    """Jitter that is expected along x after columns showed it as ``found_px``, in px."""
+    size = TALL.size
+    nothing = Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size)))
+    evidence = Evidence(information=nothing, waves=drawn_waves(jitter_px))
+    logs = np.tile(jitter_logs(found_px), (2, 1))
+    found = weigh_calm([evidence], TALL, Hyperparameters(logs=logs), SCAN.pixel_size_nm)
+    return float(np.exp(found.logs[1, NAMES.index("jitter")]))
+
+
+def test_jitter_that_is_seen_stays_and_jitter_that_may_not_be_shrinks() -> None:
+    assert weighed(0.3, 0.3) == pytest.approx(0.3)
+    assert weighed(0.0, 0.01) < 0.008

@@ -29,7 +29,7 @@ from nion_distortion.gaussian_process.drift import follow_drift
 from nion_distortion.gaussian_process.fields import FieldEstimate
 from nion_distortion.gaussian_process.fitting import (
     fit_frame,
-    frame_information,
+    frame_evidence,
     stationary_posterior,
     walk_precision,
 )
@@ -131,7 +131,7 @@ def test_one_by_one_equals_together() -> None:
     frames = [sampled(machine, index=k)[0] for k in range(3)]
     basis, given_ = model.basis, model.hyperparameters
     kept, size = basis.stationary_size, basis.size
-    parts = [frame_information(one, basis, given_, model.distortion_px) for one in frames]
+    parts = [frame_evidence(one, basis, given_, model.distortion_px).information for one in frames]
     fits = []
     known = Information(blocks=np.zeros((2, kept, kept)), vector=np.zeros((2, kept)))
     for one in frames:

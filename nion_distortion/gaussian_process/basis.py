@@ -26,6 +26,10 @@ FRAME_DECAYS = (0.01, 0.03, 0.1)
 
 PIXELS_AT_ONCE = 2**17
 
+SEEN_HEIGHT = 0.77
+"""Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;
+seen on simulated columns of 10 to 500 counts: 0.73 to 0.81."""
+
 TIME_NODES = 5
 """Places in a line between which the walk is interpolated by a polynomial; exact to 1e-6."""
 
@@ -91,6 +95,8 @@ class Basis:
         Length of the line fly-back, in line lengths.
     terms : frozenset of str
         The terms to use.
+    sigma_px : float, default: 0
+        Sigma of the columns.
     """
 
     shape_px: tuple[int, int]
@@ -98,6 +104,7 @@ class Basis:
     walk_modes: int
     terms: frozenset[Any]
     decay: float = 0.03
+    sigma_px: float = 0.0
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
     slices: dict[str, slice] = field(init=False, repr=False, compare=False)
@@ -107,7 +114,14 @@ class Basis:
         return reduce_frozen(self)
 
     @classmethod
-    def of_scan(cls, settings: ScanSettings, rows: float, terms: frozenset[Any]) -> "Basis":
+    def of_scan(
+        cls,
+        settings: ScanSettings,
+        rows: float,
+        terms: frozenset[Any],
+        *,
+        sigma_px: float = 0.0,
+    ) -> "Basis":
         """Choose the basis of a scan.
 
         Parameters
@@ -118,6 +132,8 @@ class Basis:
             Rows of columns in the frame, which bound the resolution in scan time.
         terms : frozenset of str
             The terms to use.
+        sigma_px : float, default: 0
+            Sigma of the columns.
 
         Returns
         -------
@@ -130,6 +146,7 @@ class Basis:
             period_px=settings.line_period_px,
             walk_modes=modes if "scan_time" in terms else 0,
             terms=terms,
+            sigma_px=sigma_px,
         )
 
     def with_decay(self, decay: float) -> "Basis":
@@ -173,6 +190,45 @@ class Basis:
     def size(self) -> int:
         """How many functions D and W_k have together."""
         return int(self.slices["walk"].stop)
+
+    def seen(self) -> Array:
+        """Say how much of each function the columns show: they average W_k over their lines.
+
+        Returns
+        -------
+        ndarray, shape (2, size)
+            One but for the functions of W_k.
+        """
+        seen = np.ones((2, self.size))
+        seen[:, self.slices["walk"]] = self.shown(np.arange(1.0, self.walk_modes + 1))
+        return seen
+
+    def shown(self, modes: Array) -> Array:
+        """Say how much of waves of scan time the columns show.
+
+        Parameters
+        ----------
+        modes : ndarray, shape (k,)
+            Half periods of each in the interval of W_k.
+
+        Returns
+        -------
+        ndarray, shape (2, k)
+            Along y and x; negative where crests come out as troughs.
+
+        Notes
+        -----
+        The fit of a Gaussian weighs the lines at height d by ``exp(-d^2 / 2 s^2)`` for its place
+        along x and by ``d^2 exp(-d^2 / 2 s^2)`` along y, so a wave of k radians a line comes
+        through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``.
+        """
+        square = (self.height_px * np.pi / self.interval_lines * modes) ** 2
+        return np.stack([1.0 - square, np.ones_like(square)]) * np.exp(-0.5 * square)
+
+    @property
+    def height_px(self) -> float:
+        """Height of the lines that a column's fit averages, a standard deviation."""
+        return SEEN_HEIGHT * self.sigma_px
 
     @property
     def interval_lines(self) -> float:

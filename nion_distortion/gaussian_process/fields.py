@@ -20,7 +20,11 @@ from nion_distortion.gaussian_process.gauge import (
     fitted,
     moved_to_zero,
 )
-from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
+from nion_distortion.gaussian_process.hyperparameters import (
+    Hyperparameters,
+    prior_variances,
+    unresolved_variance,
+)
 from nion_distortion.gaussian_process.weights import Posterior
 
 __all__ = ["FieldEstimate", "Subject", "estimate_field"]
@@ -148,12 +152,11 @@ def _quadratic_form(design: Array, covariance: Array) -> Array:
 
 
 def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: Array) -> Array:
-    """Prior variance of W_k's functions that stay, and of jitter between the rows, (2, nodes)."""
+    """Prior variance of W_k's functions that stay, and of what it does between the rows."""
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
-    resolved = basis.walk_modes / basis.interval_lines
-    jitter = hyperparameters.jitter_px2() * max(1.0 - resolved, 0.0) * bool(basis.walk_modes)
+    between = np.array([unresolved_variance(basis, logs) for logs in hyperparameters.logs])
     moving = variances[:, basis.size - len(design) :] @ design**2
-    result: Array = moving + jitter[:, None]
+    result: Array = moving + between[:, None]
     return result
 
 

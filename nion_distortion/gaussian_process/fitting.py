@@ -10,7 +10,7 @@ from nion_distortion._validation import reduce_frozen
 from nion_distortion.distortion import DistortionSamples, scan_places
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
-from nion_distortion.gaussian_process.learning import Linearised, learn
+from nion_distortion.gaussian_process.learning import Evidence, Linearised, learn, weigh_calm
 from nion_distortion.gaussian_process.weights import (
     Information,
     Posterior,
@@ -24,7 +24,7 @@ __all__ = [
     "crystal_scale",
     "fit_frame",
     "fit_frame_and_hyperparameters",
-    "frame_information",
+    "frame_evidence",
     "leading",
     "stationary_posterior",
     "walk_precision",
@@ -193,26 +193,30 @@ def fit_frame_and_hyperparameters(
         With the basis and the hyperparameters that were found.
     """
     hyperparameters = Hyperparameters.typical(pixel_size_nm)
-    state = _start(samples, None)
+    state, waves = _start(samples, None), None
     for number in range(MOST_PASSES):
         linearised = _linearise(samples, state, hyperparameters)
-        basis, hyperparameters, given = learn(linearised, basis, hyperparameters, pixel_size_nm)
+        basis, hyperparameters, given, evidence = learn(
+            linearised, basis, hyperparameters, pixel_size_nm, waves
+        )
         fit = _solved(linearised, given, state, (basis, hyperparameters), None)
         renewed = _renewed(samples, state, fit, linearised, guard=number < 2)
         moved = np.abs(renewed.predicted_px - state.predicted_px).max()
         floor = _floor(linearised, fit, _covariance(samples), hyperparameters)
         state, hyperparameters = renewed, replace(hyperparameters, floor_px=floor)
-        if moved < STANDS_STILL_PX:
+        waves = linearised.fast_waves(basis, fit.posterior.mean)
+        if number and moved < STANDS_STILL_PX:
             break
+    hyperparameters = weigh_calm([evidence], basis, hyperparameters, pixel_size_nm)
     return _solve_frame(samples, state, basis, hyperparameters, None)[0]
 
 
-def frame_information(
+def frame_evidence(
     samples: DistortionSamples,
     basis: Basis,
     hyperparameters: Hyperparameters,
     moving_px: npt.NDArray[np.float32],
-) -> Information:
+) -> Evidence:
     """Gather what one frame says about D and its own W_k, its lattice integrated out.
 
     Parameters
@@ -228,13 +232,24 @@ def frame_information(
 
     Returns
     -------
-    Information
-        About the weights of D and W_k, without any prior of theirs.
+    Evidence
+        About the weights of D and W_k, without any prior of theirs, and about fast waves.
     """
     state = _start(samples, moving_px)
     linearised = _linearise(samples, state, hyperparameters)
     given = linearised.information(basis)
-    return marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+    posterior = solve(given, _precision(linearised, basis, hyperparameters))
+    lattice = np.full((2, 3), linearised.lattice_precision)
+    return Evidence(
+        information=marginal(given, basis.size, lattice),
+        waves=linearised.fast_waves(basis, posterior.mean),
+    )
+
+
+def _precision(linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters) -> Array:
+    """Inverse prior variances of all weights, those of the lattice last, (2, m + 3)."""
+    lattice = np.full((2, len(linearised.crystal)), linearised.lattice_precision)
+    return np.concatenate([1.0 / _variances(basis, hyperparameters), lattice], axis=1)
 
 
 def stationary_posterior(
@@ -403,8 +418,7 @@ def _solved(
     known: Information | None,
 ) -> FrameFit:
     basis, hyperparameters = prior
-    precision = np.full((2, given.vector.shape[1]), linearised.lattice_precision)
-    precision[:, : basis.size] = 1.0 / _variances(basis, hyperparameters)
+    precision = _precision(linearised, basis, hyperparameters)
     kept = basis.stationary_size
     posterior = solve(padded(given, known) if known else given, precision)
     change = posterior.mean[:, basis.size :] * state.scale
@@ -447,7 +461,7 @@ def _renewed(
     *,
     guard: bool = False,
 ) -> _State:
-    moving = fit.basis.on_pixels(fit.posterior.mean[:, : fit.basis.size])
+    moving = fit.basis.on_pixels(fit.posterior.mean[:, : fit.basis.size] * fit.basis.seen())
     predicted, jacobian = scan_places(moving, state.crystal @ fit.lattice_px.T, state.predicted_px)
     if guard:
         seen = samples.observed_px

@@ -5,33 +5,49 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import gammaln
 
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.gaussian_process.basis import FRAME_DECAYS, LINE_MODES, SLOPE_MODES, Basis
 
-__all__ = ["DECAYS", "Hyperparameters", "LogNormal", "prior_variances"]
+__all__ = [
+    "DECAYS",
+    "Hyperparameters",
+    "LogStudent",
+    "prior_surprise",
+    "prior_variances",
+    "unresolved_variance",
+    "wave_variances",
+]
 
 Array = npt.NDArray[np.float64]
 
 
-class LogNormal(NamedTuple):
-    """A weakly informative prior: median and standard deviation of the natural logarithm."""
+class LogStudent(NamedTuple):
+    """A weakly informative prior: median, and spread of the natural logarithm.
+
+    The logarithm is distributed like Student's t with ``TAIL`` degrees of freedom: a scan that
+    lacks one of the errors is a real possibility, not one of six standard deviations.
+    """
 
     median: float
     log_std: float
 
 
+TAIL = 2.0
+
+
 PRIORS_PM = {
-    "smooth": LogNormal(30.0, 1.0),
-    "line": LogNormal(20.0, 1.5),
-    "frame": LogNormal(5.0, 1.0),
-    "fast": LogNormal(3.0, 1.0),
-    "walk": LogNormal(6.0, 0.5),
-    "jitter": LogNormal(4.0, 0.5),
+    "smooth": LogStudent(30.0, 1.0),
+    "line": LogStudent(20.0, 1.5),
+    "frame": LogStudent(5.0, 1.0),
+    "fast": LogStudent(3.0, 1.0),
+    "walk": LogStudent(4.0, 1.0),
+    "jitter": LogStudent(2.0, 1.0),
 }
 """Amplitudes (rms over the scan; at the start of line or frame; of each line), in picometres."""
 
-PRIORS_LENGTH = {"smooth_length": LogNormal(0.15, 0.3), "walk_length": LogNormal(0.05, 0.3)}
+PRIORS_LENGTH = {"smooth_length": LogStudent(0.15, 0.3), "walk_length": LogStudent(0.05, 0.3)}
 """Correlation lengths, in lengths of the basis' interval."""
 
 NAMES = (*PRIORS_PM, *PRIORS_LENGTH)
@@ -44,6 +60,10 @@ DECAY_STEP = 0.08
 
 LINE_CORRELATION, FAST_CORRELATION = 0.6, 0.05
 """Of the fly-back along y and of the rough term along x, in lengths of the interval."""
+
+BETWEEN_LINES = 0.874
+"""Variance of independent lines after a cubic spline through them, mean over a pixel's place
+between two lines."""
 
 TINY = 1e-14
 
@@ -85,14 +105,9 @@ class Hyperparameters:
         """
         return cls(logs=np.tile(prior_logs(pixel_size_nm)[0], (2, 1)))
 
-    def jitter_px2(self) -> Array:
-        """Variance of the jitter of each line, shape (2,)."""
-        variance: Array = np.exp(2 * self.logs[:, NAMES.index("jitter")])
-        return variance
-
 
 def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
-    """Return means and standard deviations of the logarithms, in the order of ``NAMES``.
+    """Return means and spreads of the logarithms, in the order of ``NAMES``.
 
     Parameters
     ----------
@@ -109,6 +124,28 @@ def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
     lengths = [np.log(prior.median) for prior in PRIORS_LENGTH.values()]
     stds = [prior.log_std for prior in (*PRIORS_PM.values(), *PRIORS_LENGTH.values())]
     return np.array(amplitudes + lengths), np.array(stds)
+
+
+def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array]:
+    """Negative logarithm of the priors' densities, and its slope.
+
+    Parameters
+    ----------
+    logs : ndarray, shape (8,)
+        One axis of ``Hyperparameters.logs``.
+    pixel_size_nm : float
+        Side of a pixel.
+
+    Returns
+    -------
+    surprise, slope : ndarray, shape (8,)
+        For each logarithm by itself.
+    """
+    mean, std = prior_logs(pixel_size_nm)
+    off = (logs - mean) / std
+    norm = np.log(std * np.sqrt(TAIL * np.pi)) + gammaln(TAIL / 2) - gammaln((TAIL + 1) / 2)
+    surprise = norm + 0.5 * (TAIL + 1) * np.log1p(off**2 / TAIL)
+    return surprise, (TAIL + 1) * off / (TAIL + off**2) / std
 
 
 def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
@@ -147,10 +184,9 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     _add("frame", np.ones(len(FRAME_DECAYS)), "frame")
     fast = np.arange(1, where["fast"].stop - where["fast"].start + 1) * np.pi * FAST_CORRELATION
     _add("fast", _unit_sum(1 / (1 + fast**2)), "fast")
-    walk, walk_slope = _walk_shape(basis, value["walk_length"])
-    _add("walk", walk, "walk")
-    slopes[NAMES.index("walk_length"), where["walk"]] = value["walk"] ** 2 * walk_slope
-    _add("walk", np.full(basis.walk_modes, 1 / basis.interval_lines), "jitter")
+    modes = np.arange(1.0, basis.walk_modes + 1)
+    variances[where["walk"]], slopes[:, where["walk"]] = wave_variances(basis, logs, modes)
+    variances[where["walk"]] += TINY
     return variances, slopes
 
 
@@ -166,9 +202,65 @@ def _smooth_shape(basis: Basis, length: float) -> tuple[Array, Array]:
     return shape, shape * ((shape * square).sum() - square)
 
 
-def _walk_shape(basis: Basis, length: float) -> tuple[Array, Array]:
-    """Spectrum of an exponential correlation in scan time, and its change with its length."""
-    square = (np.arange(1, basis.walk_modes + 1) * np.pi * length) ** 2
-    shape = _unit_sum(1 / (1 + square))
-    slope = -2 * square / (1 + square)
-    return shape, shape * (slope - (shape * slope).sum())
+def _walk_shape(basis: Basis, length: float, modes: Array) -> tuple[Array, Array]:
+    """Spectrum of an exponential correlation in scan time, and its change with its length.
+
+    It has power up to the rate of the lines, beyond what the rows of columns resolve.
+    """
+    every = (np.arange(1, int(basis.interval_lines) + 1) * np.pi * length) ** 2
+    total, change = (1 / (1 + every)).sum(), (-2 * every / (1 + every) ** 2).sum()
+    square = (modes * np.pi * length) ** 2
+    shape = 1 / (1 + square) / total
+    return shape, shape * (-2 * square / (1 + square) - change / total)
+
+
+def wave_variances(basis: Basis, logs: Array, modes: Array) -> tuple[Array, Array]:
+    """Prior variance of single waves of scan time along one axis, and its change with each log.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    logs : ndarray, shape (8,)
+        One axis of ``Hyperparameters.logs``.
+    modes : ndarray, shape (k,)
+        Half periods of each in the interval of W_k, also beyond the basis.
+
+    Returns
+    -------
+    variances : ndarray, shape (k,)
+        Of weights of cosines on that interval, px^2.
+    slopes : ndarray, shape (8, k)
+        Derivatives of ``variances`` with respect to ``logs``.
+    """
+    value = dict(zip(NAMES, np.exp(logs), strict=True))
+    shape, slope = _walk_shape(basis, value["walk_length"], modes)
+    walk, jitter = value["walk"] ** 2 * shape, value["jitter"] ** 2 / basis.interval_lines
+    slopes = np.zeros((len(NAMES), len(modes)))
+    slopes[NAMES.index("walk")], slopes[NAMES.index("jitter")] = 2 * walk, 2 * jitter
+    slopes[NAMES.index("walk_length")] = value["walk"] ** 2 * slope
+    return walk + jitter, slopes
+
+
+def unresolved_variance(basis: Basis, logs: Array) -> float:
+    """Prior variance of what W_k does between the rows of columns, along one axis.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    logs : ndarray, shape (8,)
+        One axis of ``Hyperparameters.logs``.
+
+    Returns
+    -------
+    float
+        In px^2.
+    """
+    if not basis.walk_modes:
+        return 0.0
+    value = dict(zip(NAMES, np.exp(logs), strict=True))
+    walk, _ = _walk_shape(basis, value["walk_length"], np.arange(1.0, basis.walk_modes + 1))
+    resolved = basis.walk_modes / basis.interval_lines
+    jitter = value["jitter"] ** 2 * max(BETWEEN_LINES - resolved, 0.0)
+    return float(value["walk"] ** 2 * (1.0 - walk.sum()) + jitter)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,18 @@ from scipy.optimize import minimize
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.fast_waves import (
+    FastWaves,
+    alias_variances,
+    find_fast_waves,
+    score_fast_waves,
+)
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
+    NAMES,
     Hyperparameters,
     prior_logs,
+    prior_surprise,
     prior_variances,
 )
 from nion_distortion.gaussian_process.moments import information
@@ -22,15 +31,41 @@ from nion_distortion.gaussian_process.weights import (
     joint_negative_log_evidence,
     marginal,
     negative_log_evidence,
+    scaled,
 )
 
-__all__ = ["Linearised", "learn", "learn_amplitudes"]
+__all__ = ["Evidence", "Linearised", "learn", "learn_amplitudes", "weigh_calm"]
 
 Array = npt.NDArray[np.float64]
 
 MOST_EVALUATIONS = 25
 WIDEST_LOGS = 5.0
-"""Bounds of the search, in standard deviations of the priors."""
+"""Bounds of the search, in spreads of the priors."""
+
+CALM = 0.5
+"""Prior probability that the lines do not jitter at all."""
+
+CERTAIN = 8.0
+"""Nats by which jitter must be better than none for the latter not to be weighed at all."""
+
+JITTERS = np.linspace(-2.4, 1.2, 7)
+"""Jitters to weigh, in logarithms about the most probable one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evidence:
+    """What one frame says about the hyperparameters.
+
+    Parameters
+    ----------
+    information : Information
+        About the weights of D and W_k, without any prior.
+    waves : FastWaves, optional
+        Waves that are too fast for W_k, in the residual of an earlier fit.
+    """
+
+    information: Information
+    waves: FastWaves | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,7 +122,8 @@ class Linearised:
         Information
             Without any prior.
         """
-        return information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
+        given = information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
+        return scaled(given, self.seen(basis))
 
     def residual_px(self, basis: Basis, mean: Array) -> Array:
         """Compare the targets with what the weights predict.
@@ -104,8 +140,42 @@ class Linearised:
         ndarray, shape (n, 2)
             Targets less prediction.
         """
-        residual: Array = self.targets - (mean @ self.design(basis)).T
+        shown = mean * self.seen(basis)
+        residual: Array = self.targets - (shown @ self.design(basis)).T
         return residual
+
+    def fast_waves(self, basis: Basis, mean: Array) -> FastWaves:
+        """Look for waves of scan time that are too fast for W_k in what a fit has left.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions of D and W_k.
+        mean : ndarray, shape (2, m + 3)
+            The weights.
+
+        Returns
+        -------
+        FastWaves
+            Their power, and that of the columns' own errors.
+        """
+        weights = np.stack([self.weights[:, axis, axis] for axis in range(2)], axis=1)
+        return find_fast_waves(basis, self.predicted_px, self.residual_px(basis, mean), weights)
+
+    def seen(self, basis: Basis) -> Array:
+        """Say how much of each function the columns show.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions of D and W_k.
+
+        Returns
+        -------
+        ndarray, shape (2, m + 3)
+            Those of a change of the lattice are shown whole.
+        """
+        return np.pad(basis.seen(), ((0, 0), (0, len(self.crystal))), constant_values=1.0)
 
 
 def learn(
@@ -113,7 +183,8 @@ def learn(
     basis: Basis,
     hyperparameters: Hyperparameters,
     pixel_size_nm: float,
-) -> tuple[Basis, Hyperparameters, Information]:
+    waves: FastWaves | None,
+) -> tuple[Basis, Hyperparameters, Information, Evidence]:
     """Find the decay, then amplitudes and lengths, that make the samples most probable.
 
     Parameters
@@ -126,6 +197,8 @@ def learn(
         Those of the last pass; the floor stays.
     pixel_size_nm : float
         Side of a pixel.
+    waves : FastWaves or None
+        Fast waves in the residual of the last pass.
 
     Returns
     -------
@@ -135,6 +208,8 @@ def learn(
         With the amplitudes and lengths that were found.
     given : Information
         What the samples say about the weights of that basis and of a change of the lattice.
+    evidence : Evidence
+        What they were found from.
 
     Notes
     -----
@@ -154,11 +229,13 @@ def learn(
             basis = basis.with_decay(decay)
             given = linearised.information(basis)
     known = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
-    return basis, learn_amplitudes([known], basis, hyperparameters, pixel_size_nm), given
+    evidence = Evidence(information=known, waves=waves)
+    hyperparameters = learn_amplitudes([evidence], basis, hyperparameters, pixel_size_nm)
+    return basis, hyperparameters, given, evidence
 
 
 def learn_amplitudes(
-    given: Sequence[Information],
+    given: Sequence[Evidence],
     basis: Basis,
     hyperparameters: Hyperparameters,
     pixel_size_nm: float,
@@ -167,8 +244,8 @@ def learn_amplitudes(
 
     Parameters
     ----------
-    given : sequence of Information
-        One for each frame: about the weights of D and W_k, without any prior.
+    given : sequence of Evidence
+        One for each frame.
     basis : Basis
         The functions.
     hyperparameters : Hyperparameters
@@ -181,11 +258,48 @@ def learn_amplitudes(
     Hyperparameters
         Those of greatest evidence, times their priors.
     """
-    prior = prior_logs(pixel_size_nm)
 
     def _of_axis(axis: int, _: int) -> Array:
-        frames = [(frame.blocks[axis], frame.vector[axis]) for frame in given]
-        return _climb(frames, basis, hyperparameters.logs[axis], prior)
+        return _climb(_Score(given, basis, axis), hyperparameters.logs[axis], pixel_size_nm)
+
+    return replace(hyperparameters, logs=np.stack(for_chunks(_of_axis, 2)))
+
+
+def weigh_calm(
+    given: Sequence[Evidence],
+    basis: Basis,
+    hyperparameters: Hyperparameters,
+    pixel_size_nm: float,
+) -> Hyperparameters:
+    """Expect the jitter that is as probable as it is, where perhaps there is none.
+
+    Parameters
+    ----------
+    given : sequence of Evidence
+        One for each frame.
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        The most probable ones if there is jitter.
+    pixel_size_nm : float
+        Side of a pixel.
+
+    Returns
+    -------
+    Hyperparameters
+        The square of the jitter is its expectation over a calm beam and one that shakes.
+
+    Notes
+    -----
+    One frame hardly tells no jitter from 0.5 pm, but every line's error would be that of the
+    latter. With the probability ``CALM`` before the frame was seen, and each jitter's evidence,
+    the expected square is a sum over both models; the other numbers stay.
+    """
+    if not basis.walk_modes:
+        return hyperparameters
+
+    def _of_axis(axis: int, _: int) -> Array:
+        return _weighed(_Score(given, basis, axis), hyperparameters.logs[axis], pixel_size_nm)
 
     return replace(hyperparameters, logs=np.stack(for_chunks(_of_axis, 2)))
 
@@ -194,25 +308,51 @@ def _line_rows(basis: Basis) -> slice:
     return slice(basis.slices["line"].start, basis.slices["line_slope"].stop)
 
 
-def _climb(
-    frames: Sequence[tuple[Array, Array]],
-    basis: Basis,
-    start: Array,
-    prior: tuple[Array, Array],
-) -> Array:
-    """Maximise evidence times prior over the logarithms of one axis."""
-    mean, std = prior
+class _Score(NamedTuple):
+    """Negative logarithm of the evidence of all frames along one axis."""
 
-    def score(variances: Array) -> tuple[float, Array]:
+    given: Sequence[Evidence]
+    basis: Basis
+    axis: int
+
+    def __call__(self, logs: Array) -> tuple[float, Array]:
+        """Return it for the logarithms of the axis, and its slope."""
+        variances, slopes = self._variances(logs)
+        value, by_variance = self._slow(variances)
+        slope = slopes @ (by_variance / variances)
+        for one in self.given:
+            if one.waves is not None:
+                more, change = score_fast_waves(one.waves, self.basis, self.axis, logs)
+                value, slope = value + more, slope + change
+        return value, slope
+
+    def _variances(self, logs: Array) -> tuple[Array, Array]:
+        variances, slopes = prior_variances(self.basis, logs)
+        waves, walk = self.given[0].waves, self.basis.slices["walk"]
+        if waves is not None:
+            more, change = alias_variances(waves, self.basis, self.axis, logs)
+            variances[walk] += more
+            slopes[:, walk] += change
+        return variances, slopes
+
+    def _slow(self, variances: Array) -> tuple[float, Array]:
+        frames = [
+            (one.information.blocks[self.axis], one.information.vector[self.axis])
+            for one in self.given
+        ]
         if len(frames) == 1:
             return negative_log_evidence(*frames[0], variances)
-        return joint_negative_log_evidence(frames, basis.stationary_size, variances)
+        return joint_negative_log_evidence(frames, self.basis.stationary_size, variances)
+
+
+def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
+    """Maximise evidence times prior over the logarithms of one axis."""
+    mean, std = prior_logs(pixel_size_nm)
 
     def surprise(logs: Array) -> tuple[float, Array]:
-        variances, slopes = prior_variances(basis, logs)
-        value, by_variance = score(variances)
-        off = (logs - mean) / std
-        return value + 0.5 * float(off @ off), slopes @ (by_variance / variances) + off / std
+        value, slope = score(logs)
+        prior, prior_slope = prior_surprise(logs, pixel_size_nm)
+        return value + float(prior.sum()), slope + prior_slope
 
     bounds = list(zip(mean - WIDEST_LOGS * std, mean + WIDEST_LOGS * std, strict=True))
     found = minimize(
@@ -227,6 +367,29 @@ def _climb(
     return result
 
 
+def _weighed(score: _Score, found: Array, pixel_size_nm: float) -> Array:
+    """Replace one axis' jitter by the root of its expected square."""
+    where = NAMES.index("jitter")
+    mean, std = prior_logs(pixel_size_nm)
+
+    def with_jitter(log: float) -> Array:
+        logs = found.copy()
+        logs[where] = log
+        return logs
+
+    least = mean[where] - WIDEST_LOGS * std[where]
+    calm, _ = score(with_jitter(least))
+    if calm - score(found)[0] > CERTAIN:
+        return found
+    trials = found[where] + JITTERS
+    better = np.array([calm - score(with_jitter(log))[0] for log in trials])
+    prior = [prior_surprise(with_jitter(log), pixel_size_nm)[0][where] for log in trials]
+    shaking = (1.0 - CALM) / CALM * np.exp(better - prior)
+    share = np.trapezoid(shaking * np.exp(2 * trials), trials)
+    expected = share / (1.0 + np.trapezoid(shaking, trials))
+    return with_jitter(max(0.5 * float(np.log(expected)), least))
+
+
 def _score_decays(
     linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters, given: Information
 ) -> Array:
@@ -235,6 +398,7 @@ def _score_decays(
     trials = np.concatenate(
         [basis.with_decay(float(d)).line_functions(linearised.predicted_px) for d in DECAYS]
     )
+    seen = linearised.seen(basis)
     others = np.delete(linearised.design(basis), lines, axis=0)
 
     def score(axis: int, _: int) -> Array:
@@ -246,7 +410,9 @@ def _score_decays(
         weighted = np.sqrt(linearised.weights[:, axis, axis])
         tried = trials * np.tile(np.sqrt(variances[lines]), len(DECAYS))[:, None] * weighted
         right = linearised.targets[:, axis] * weighted
-        with_others = (others @ (np.concatenate([tried, right[None]]) * weighted).T) * root[:, None]
+        shown = root * np.delete(seen[axis], lines)
+        both = np.concatenate([tried, right[None]]) * weighted
+        with_others = (others @ both.T) * shown[:, None]
         return _score_axis(gram, with_others, tried, right)
 
     scores: Array = np.sum(for_chunks(score, 2), axis=0)

@@ -19,13 +19,13 @@ from nion_distortion.gaussian_process.fitting import (
     FrameFit,
     fit_frame,
     fit_frame_and_hyperparameters,
-    frame_information,
+    frame_evidence,
     leading,
     stationary_posterior,
     walk_precision,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
-from nion_distortion.gaussian_process.learning import learn_amplitudes
+from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
 from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
 from nion_distortion.lattice import Lattice
@@ -247,7 +247,7 @@ def first_model(
     _check_enough(samples)
     settings = samples.settings
     cell = reference_cell(reference, samples)
-    basis = Basis.of_scan(settings, _rows_of_columns(samples), terms)
+    basis = Basis.of_scan(settings, _rows_of_columns(samples), terms, sigma_px=samples.sigma_px)
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
     stationary = leading(fit.posterior, fit.basis.stationary_size)
     drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
@@ -299,11 +299,12 @@ def refit_amplitudes(model: DistortionModel) -> DistortionModel:
         )
     basis, hyperparameters = model.basis, model.hyperparameters
     given = [
-        frame_information(one, basis, hyperparameters, model.distortion_px) for one in model.samples
+        frame_evidence(one, basis, hyperparameters, model.distortion_px) for one in model.samples
     ]
-    hyperparameters = learn_amplitudes(given, basis, hyperparameters, model.settings.pixel_size_nm)
+    for improve in (learn_amplitudes, weigh_calm):
+        hyperparameters = improve(given, basis, hyperparameters, model.settings.pixel_size_nm)
     precision = walk_precision(basis, hyperparameters)
-    parts = [marginal(one, basis.stationary_size, precision) for one in given]
+    parts = [marginal(one.information, basis.stationary_size, precision) for one in given]
     known = functools.reduce(operator.add, parts)
     stationary = stationary_posterior(basis, hyperparameters, known)
     return replace(

@@ -19,6 +19,7 @@ __all__ = [
     "marginal",
     "negative_log_evidence",
     "padded",
+    "scaled",
     "solve",
 ]
 
@@ -314,6 +315,29 @@ def _own_slope(factor: Array, cross: Array, mean: Array, inverse: Array, weights
     posterior = own - reach @ weights
     result: Array = 0.5 * (1.0 - spread - posterior**2)
     return result
+
+
+def scaled(given: Information, factors: Array) -> Information:
+    """Express information about functions in weights of others, of which these show a part.
+
+    Parameters
+    ----------
+    given : Information
+        About the weights of the functions.
+    factors : ndarray, shape (2, m)
+        How much of a unit weight each function shows.
+
+    Returns
+    -------
+    Information
+        About the weights before that.
+    """
+    cross = given.cross
+    return Information(
+        blocks=owned(given.blocks * (factors[:, :, None] * factors[:, None, :])),
+        vector=owned(given.vector * factors),
+        cross=None if cross is None else owned(cross * np.outer(*factors)),
+    )
 
 
 def padded(given: Information, known: Information) -> Information:

@@ -1,0 +1,183 @@
+"""Waves of scan time that are too fast for the basis: what a fit's residual says about them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion.gaussian_process.basis import Basis, cosines
+from nion_distortion.gaussian_process.hyperparameters import wave_variances
+
+__all__ = ["FastWaves", "alias_variances", "find_fast_waves", "score_fast_waves"]
+
+Array = npt.NDArray[np.float64]
+
+MOST_WAVES = 200
+LEAST_SEEN = 0.05
+LEAST_LEFT = 0.5
+"""Where rows of columns lie along the lines, a fast wave looks like a slow one: not to be used."""
+
+RIDGE = 1e-3
+"""Precision of W_k's functions beside what the columns say about them."""
+
+FASTEST = 1.9
+"""Radians over the height of a column: it shows next to nothing of faster ones along x."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FastWaves:
+    """Power of fast waves in the residual of one frame.
+
+    Parameters
+    ----------
+    modes : ndarray, shape (k,)
+        Half periods of each in the interval of W_k.
+    square_px2 : ndarray, shape (2, k)
+        Square of each wave's amplitude, (y, x).
+    noise_px2 : ndarray, shape (2, k)
+        Its expectation if the columns' own errors are all there is.
+    left : ndarray, shape (k,)
+        Share of each wave that W_k's functions cannot take up on these columns.
+    every : ndarray, shape (j,)
+        Numbers of all fast waves, also of those that W_k's functions take up.
+    taken_up : ndarray, shape (walk_modes, j)
+        Squares of the weights with which they do: where rows of columns lie along the lines, a
+        fast wave looks like a slow one.
+    """
+
+    modes: Array
+    square_px2: Array
+    noise_px2: Array
+    left: Array
+    every: Array
+    taken_up: Array
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+
+def find_fast_waves(basis: Basis, places: Array, residual: Array, weights: Array) -> FastWaves:
+    """Look for waves of scan time that the basis does not hold.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions of the fit.
+    places : ndarray, shape (n, 2)
+        Places in the scan, px.
+    residual : ndarray, shape (n, 2)
+        What the fit has left, px.
+    weights : ndarray, shape (n, 2)
+        Inverse variances, px^-2.
+
+    Returns
+    -------
+    FastWaves
+        Each wave as if it were alone: over the frame they are nearly orthogonal.
+    """
+    lines, stretch = basis.shape_px[0], basis.interval_lines / basis.shape_px[0]
+    first = int(basis.walk_modes / stretch) + 2
+    last = min(first + MOST_WAVES, lines)
+    if basis.height_px > 0:
+        last = min(last, int(FASTEST / basis.height_px * lines / np.pi))
+    last = max(last, first) if basis.walk_modes else first
+    time = (places[:, 0] + places[:, 1] / basis.period_px + 0.5) / lines
+    waves = cosines(time, last)[first:]
+    slow = cosines(basis.unit_time(places), basis.walk_modes + 1)[1:]
+    left, taken_up = _projected(waves, slow, weights[:, 0])
+    used = left > LEAST_LEFT
+    waves, left = waves[used], left[used]
+    noise = 1.0 / np.maximum(weights.T @ (waves**2).T, np.finfo(float).tiny)
+    amplitudes = (weights * residual).T @ waves.T * noise
+    return FastWaves(
+        modes=stretch * np.arange(first, last, dtype=np.float64)[used],
+        square_px2=amplitudes**2,
+        noise_px2=noise * left,
+        left=left,
+        every=stretch * np.arange(first, last, dtype=np.float64),
+        taken_up=taken_up,
+    )
+
+
+def alias_variances(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> tuple[Array, Array]:
+    """Variance that fast waves seem to give the weights of W_k along one axis, and its slopes.
+
+    Parameters
+    ----------
+    waves : FastWaves
+        Those of a frame.
+    basis : Basis
+        The functions.
+    axis : {0, 1}
+        0: y; 1: x.
+    logs : ndarray, shape (8,)
+        That axis of ``Hyperparameters.logs``.
+
+    Returns
+    -------
+    variances : ndarray, shape (walk_modes,)
+        In px^2.
+    slopes : ndarray, shape (8, walk_modes)
+        Derivatives of ``variances`` with respect to ``logs``.
+    """
+    variances, slopes = wave_variances(basis, logs, waves.every)
+    part = basis.shown(waves.every)[axis] ** 2 * basis.interval_lines / basis.shape_px[0]
+    seen = basis.seen()[axis, basis.slices["walk"]] ** 2
+    taken_up = waves.taken_up * part / np.maximum(seen, LEAST_SEEN)[:, None]
+    return taken_up @ variances, slopes @ taken_up.T
+
+
+def _projected(waves: Array, slow: Array, weights: Array) -> tuple[Array, Array]:
+    """Fit the slow functions to each wave: the share that is left, and the squared weights."""
+    if not len(waves):
+        return np.zeros(0), np.zeros((len(slow), 0))
+    root = np.sqrt(weights)
+    waves, slow = waves * root, slow * root
+    gram, reach = slow @ slow.T, slow @ waves.T
+    gram.flat[:: len(gram) + 1] += RIDGE * weights.sum()
+    found = np.linalg.solve(gram, reach)
+    whole = np.maximum((waves**2).sum(axis=1), np.finfo(float).tiny)
+    left: Array = 1.0 - (reach * found).sum(axis=0) / whole
+    taken_up: Array = np.square(found)
+    return left, taken_up
+
+
+def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> tuple[float, Array]:
+    """Score hyperparameters by the fast waves along one axis.
+
+    Parameters
+    ----------
+    waves : FastWaves
+        Those of one frame.
+    basis : Basis
+        The functions.
+    axis : {0, 1}
+        0: y; 1: x.
+    logs : ndarray, shape (8,)
+        That axis of ``Hyperparameters.logs``.
+
+    Returns
+    -------
+    value : float
+        Negative logarithm of the likelihood, up to a constant.
+    slope : ndarray, shape (8,)
+        Its derivative with respect to ``logs``.
+
+    Notes
+    -----
+    Amplitudes of independent waves are normal about zero [1]_. W_k's functions alone cannot tell
+    jitter from the fast part of a walk; these can, and they show where there is neither.
+
+    References
+    ----------
+    .. [1] P. Whittle, Estimation and information in stationary time series, Arkiv foer Matematik 2,
+       423 (1953).
+    """
+    variances, slopes = wave_variances(basis, logs, waves.modes)
+    part = (waves.left * basis.shown(waves.modes)[axis]) ** 2
+    part *= basis.interval_lines / basis.shape_px[0]
+    square, expected = waves.square_px2[axis], waves.noise_px2[axis] + part * variances
+    value = 0.5 * float((np.log(expected) + square / expected).sum())
+    return value, slopes @ (0.5 * part * (1.0 - square / expected) / expected)
