@@ -1,20 +1,32 @@
 """Columns that the fit has never seen: the honest residual of a frame without a truth."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 from scipy.spatial import KDTree
 
+from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns
 from nion_distortion.correction import CorrectedFrame, correct_frame
+from nion_distortion.distortion import DistortionSamples, scan_places
 from nion_distortion.frame import Frame, UnusableFrameError
-from nion_distortion.lattice import IndexedColumns, index_columns
-from nion_distortion.options import Options
+from nion_distortion.gaussian_process import first_model
+from nion_distortion.gaussian_process.fitting import crystal_scale
+from nion_distortion.lattice import IndexedColumns, Lattice, index_columns
+from nion_distortion.options import TERMS, Options
 from nion_distortion.pipeline import process_frame
 
-__all__ = ["HeldOut", "erase_columns", "held_out_residual"]
+__all__ = [
+    "HeldOut",
+    "Withheld",
+    "erase_columns",
+    "held_out_residual",
+    "some_rows",
+    "withheld_residual",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -26,6 +38,36 @@ SAME_COLUMN = 0.25
 
 RIM_SIGMA = 2.5
 """Columns closer than this to pixels that are not valid are not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Withheld:
+    """What columns say that the fit was not given, though they are in the image.
+
+    Parameters
+    ----------
+    residual_px : ndarray, shape (n, 2)
+        Their places on the sample less those that the model expects.
+    std_px : ndarray, shape (n, 2)
+        Standard deviation that the model expects of it, their own fit's error included.
+    """
+
+    residual_px: Array
+    std_px: Array
+
+    def __post_init__(self) -> None:
+        residual = as_array("residual_px", self.residual_px, (None, 2))
+        object.__setattr__(self, "residual_px", residual)
+        object.__setattr__(self, "std_px", as_array("std_px", self.std_px, residual.shape))
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    @property
+    def z(self) -> Array:
+        """Residual over its standard deviation, shape (n, 2)."""
+        z: Array = self.residual_px / self.std_px
+        return z
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +161,79 @@ def held_out_residual(
         corrected_pm=_rms(left[match[found]]),
         fitted_pm=_rms(left[match[fitted]]),
     )
+
+
+def some_rows(lattice: Lattice, sites: Array, *, first: int, every: int) -> npt.NDArray[np.bool_]:
+    """Choose whole rows of columns along the fast axis.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        The lattice.
+    sites : ndarray, shape (n, 2)
+        Crystal sites of the columns, in cells.
+    first, every : int
+        Of ``every`` rows of cells the one with this number.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Columns whose cell is in such a row, all sublattices of it.
+    """
+    slope = np.abs(lattice.basis_px[:, 0]) / np.linalg.norm(lattice.basis_px, axis=1)
+    across = int(np.argmax(slope))  # the basis vector that leads from row to row
+    row = np.floor(sites[:, across] + 0.25).astype(int)
+    chosen: npt.NDArray[np.bool_] = row % every == first % every
+    return chosen
+
+
+def withheld_residual(
+    samples: DistortionSamples, lattice: Lattice, withheld: npt.NDArray[np.bool_]
+) -> Withheld:
+    """Fit a frame without some of its columns, and compare these with what it expects of them.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    lattice : Lattice
+        Its lattice.
+    withheld : ndarray of bool, shape (n,)
+        The columns that the fit is not given.
+
+    Returns
+    -------
+    Withheld
+        One row for each of them.
+
+    Raises
+    ------
+    UnusableFrameError
+        If there are too few columns left.
+    """
+    kept = _subset(samples, ~withheld)
+    fit = first_model(kept, lattice, TERMS).last
+    if fit is None:
+        raise UnusableFrameError("the model of the other columns does not hold their fit")
+    out = _subset(samples, withheld)
+    basis, mean = fit.basis, fit.posterior.mean
+    crystal = np.c_[np.ones(len(out)), out.crystal_sites]
+    moving = basis.on_pixels(mean[:, : basis.size] * basis.seen())
+    expected, jacobian = scan_places(moving, crystal @ fit.lattice_px.T, out.observed_px)
+    forward = np.eye(2) - jacobian
+    design = basis.design(expected, spare=3)
+    design[basis.size :] = (crystal * crystal_scale(kept)).T
+    seen = np.pad(basis.seen(), ((0, 0), (0, 3)), constant_values=1.0)[:, :, None] * design
+    variance = np.einsum("akn,akl,aln->na", seen, fit.posterior.covariance, seen, optimize=True)
+    own = out.covariance_px2 + fit.hyperparameters.floor_px**2 * np.eye(2)
+    variance += np.einsum("nab,nbc,nac->na", forward, own, forward)
+    residual = np.einsum("nab,nb->na", forward, out.observed_px - expected)
+    return Withheld(residual_px=residual, std_px=np.sqrt(variance))
+
+
+def _subset(samples: DistortionSamples, some: npt.NDArray[np.bool_]) -> DistortionSamples:
+    names = ("crystal_sites", "sites_px", "observed_px", "covariance_px2")
+    return replace(samples, **{name: getattr(samples, name)[some] for name in names})
 
 
 def erase_columns(

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.samples import samples_of
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, first_model
@@ -20,9 +21,6 @@ SMALL = ScanSettings(
     shape_px=(144, 160), field_of_view_nm=5.0, dwell_time_us=1.0, flyback_time_us=120.0
 )
 """31 pm pixels, about 340 columns."""
-
-COLUMN_SD_PX = 0.08
-
 
 DECAY = 0.06
 """Of the line fly-back, in line lengths: as many pixels as hold 0.03 of a wide frame's."""
@@ -47,24 +45,7 @@ def sampled(
     machine: Microscope, settings: ScanSettings = SMALL, *, index: int = 0
 ) -> tuple[DistortionSamples, Lattice, Truth]:
     """Return one frame's columns with an error of ``COLUMN_SD_PX`` per axis, as fits give them."""
-    truth = machine.exposure(settings, index).truth
-    columns, motif = truth.columns, machine.specimen.motif
-    crystal = columns.cell + motif[columns.sublattice]
-    rng = np.random.default_rng([7, machine.seed, index])
-    seen = columns.seen_px + COLUMN_SD_PX * rng.normal(size=columns.seen_px.shape)
-    affine = np.c_[np.ones(len(seen)), crystal]
-    fitted = np.asarray(np.linalg.lstsq(affine, seen, rcond=None)[0], dtype=np.float64)
-    lattice = Lattice(origin_px=fitted[0], basis_px=fitted[1:], motif=motif)
-    samples = DistortionSamples(
-        crystal_sites=crystal,
-        sites_px=lattice.positions_px(crystal),
-        observed_px=seen,
-        covariance_px2=np.tile(COLUMN_SD_PX**2 * np.eye(2), (len(seen), 1, 1)),
-        settings=settings,
-        frame_id=f"frame {index}",
-        time_s=truth.path.start_s,
-    )
-    return samples, lattice, truth
+    return samples_of(machine, settings, index=index)
 
 
 def model_of(

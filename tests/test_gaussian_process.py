@@ -17,7 +17,7 @@ from sklearn.gaussian_process.kernels import DotProduct
 from strategies import few, positive_matrix, seeds
 
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process.basis import Basis, cosines
+from nion_distortion.gaussian_process.basis import Basis, cosines, line_profiles
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
     find_fast_waves,
@@ -26,6 +26,7 @@ from nion_distortion.gaussian_process.fast_waves import (
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,
+    PRIORS_LENGTH,
     Hyperparameters,
     prior_logs,
     prior_surprise,
@@ -112,8 +113,9 @@ def test_functions_are_the_formulas_of_their_terms() -> None:
     design, where = basis.design(places), basis.slices
     y, x = places.T
     lag = np.exp(-x / (0.04 * 90))
-    np.testing.assert_allclose(design[where["line"]][0], lag)
-    np.testing.assert_allclose(design[where["line_slope"]][0], lag * x / (0.04 * 90))
+    profiles = line_profiles(y / 70)
+    np.testing.assert_allclose(design[where["line"]], lag * profiles)
+    np.testing.assert_allclose(design[where["line_slope"]], lag * x / (0.04 * 90) * profiles[:2])
     iy, ix = basis.smooth_modes
     along = [
         np.where(modes[:, None] == 0, 1.0, np.sqrt(2))
@@ -126,6 +128,13 @@ def test_functions_are_the_formulas_of_their_terms() -> None:
     unit = (time_lines + 0.5 + 0.15 * 70) / (1.3 * 70)
     np.testing.assert_allclose(design[where["walk"]][2], np.sqrt(2) * np.cos(3 * np.pi * unit))
     assert np.ptp(basis.design(np.c_[y, np.full(40, 33.0)])[where["fast"]], axis=1).max() == 0
+
+
+def test_profiles_of_the_line_flyback_sum_to_a_squared_exponential() -> None:
+    height = np.linspace(0, 1, 101)
+    profiles = line_profiles(height)
+    expected = np.exp(-0.5 * (np.subtract.outer(height, height) / 0.78) ** 2)
+    np.testing.assert_allclose(profiles.T @ profiles, expected, atol=1e-4)
 
 
 def test_slope_of_the_line_flyback_is_its_change_with_the_decay() -> None:
@@ -165,17 +174,38 @@ def test_prior_slopes_are_derivatives() -> None:
         np.testing.assert_allclose(slopes[k], (up - down) / 2e-5, rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["smooth", "fast", "walk"])
-def test_amplitudes_are_rms_over_the_interval_of_the_cosines(name: str) -> None:
-    """Over the scan, which leaves the ends of the interval out, it is a little less."""
+def prior_covariance(name: str, places: Array) -> Array:
+    """Covariance that one term alone gives to some places."""
     logs = prior_logs(SCAN.pixel_size_nm)[0]
     logs[NAMES.index("jitter")] = -20.0
-    variances, where = prior_variances(BASIS, logs)[0], BASIS.slices[name]
-    amplitude = np.exp(logs[NAMES.index(name)])
-    unresolved = unresolved_variance(BASIS, logs) if name == "walk" else 0.0
-    assert np.sqrt(variances[where].sum() + unresolved) == pytest.approx(amplitude)
-    rms = np.sqrt((variances[where] @ BASIS.design(pixels_of(SCAN))[where] ** 2).mean())
-    assert 0.8 * amplitude < rms <= amplitude * 1.001
+    part = BASIS.slices[name]
+    variances, design = prior_variances(BASIS, logs)[0][part], BASIS.design(places)[part]
+    covariance: Array = (design.T * variances) @ design / np.exp(2 * logs[NAMES.index(name)])
+    return covariance
+
+
+@pytest.mark.parametrize(("name", "axis"), [("smooth", 1), ("smooth", 0), ("fast", 1)])
+def test_priors_are_those_of_the_continuous_terms(name: str, axis: int) -> None:
+    """Far from the ends of the interval, without their constant; the rough one lacks 6 %."""
+    places = np.tile([35.0, 45.0], (9, 1))
+    places[:, axis] += 5 * (np.arange(9) - 4)
+    off = np.subtract.outer(places[:, axis], places[:, axis]) / (1.3 * SCAN.shape_px[axis])
+    smooth = np.exp(-0.5 * (off / PRIORS_LENGTH["smooth_length"].median) ** 2)
+    expected = smooth if name == "smooth" else np.exp(-np.abs(off) / 0.05)
+    found = prior_covariance(name, places)
+    without = np.eye(9) - 1 / 9
+    np.testing.assert_allclose(without @ found @ without, without @ expected @ without, atol=0.06)
+
+
+def test_the_amplitude_of_the_walk_is_rms_over_the_interval_of_the_cosines() -> None:
+    """What the rows do not resolve included; over the scan alone it is a little less."""
+    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs[NAMES.index("jitter")] = -20.0
+    variances = prior_variances(BASIS, logs)[0][BASIS.slices["walk"]]
+    whole = np.sqrt(variances.sum() + unresolved_variance(BASIS, logs))
+    assert whole == pytest.approx(np.exp(logs[NAMES.index("walk")]))
+    rms = np.sqrt(np.diag(prior_covariance("walk", pixels_of(SCAN)[::7])).mean())
+    assert 0.8 < rms <= 1.001
 
 
 def test_every_prior_variance_is_positive() -> None:

@@ -7,14 +7,22 @@ import pytest
 from scipy.spatial import KDTree
 
 from benchmarks import real
+from benchmarks.samples import samples_of
+from benchmarks.scenes import sto
 from nion_distortion import held_out
 from nion_distortion.atoms import find_columns
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
-from nion_distortion.held_out import HeldOut, erase_columns, held_out_residual
+from nion_distortion.held_out import (
+    HeldOut,
+    erase_columns,
+    held_out_residual,
+    some_rows,
+    withheld_residual,
+)
 from simulator.detector import Detector
 from simulator.microscope import Microscope
-from simulator.scan import ScanErrors, strong_flyback
+from simulator.scan import ScanErrors, real_like, strong_flyback
 from simulator.specimen import make_specimen
 
 STO = Path(__file__).resolve().parents[2] / "shared/data/sto/16_STOimage_1.ser"
@@ -75,6 +83,38 @@ def test_the_residual_of_erased_columns_is_what_is_left_of_the_distortion() -> N
         assert 0.5 < fitted / unseen < 1.1
 
 
+@pytest.mark.parametrize("which", ["columns", "rows"])
+def test_withheld_columns_are_as_far_off_as_is_claimed(which: str) -> None:
+    """Pooled over 24 frames with walk, jitter, steps and fly-back."""
+    parts = []
+    for seed in range(24):
+        errors = real_like(SETTINGS, seed=seed)
+        samples, lattice, _ = samples_of(sto(errors, seed=seed), SETTINGS)
+        some = np.random.default_rng(seed).random(len(samples)) < 0.2
+        if which == "rows":
+            some = some_rows(lattice, samples.crystal_sites, first=seed, every=5)
+        parts.append(withheld_residual(samples, lattice, some).z)
+    z = np.concatenate(parts)
+    assert np.sqrt(np.mean(z**2, axis=0)) == pytest.approx(1.0, abs=0.1)
+    assert np.mean(np.abs(z) < 1) == pytest.approx(0.683, abs=0.02)
+    assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("turn_rad", [0.2, 1.4])
+def test_a_row_is_a_line_of_columns_along_the_fast_axis(turn_rad: float) -> None:
+    machine = Microscope(make_specimen("sto_001", rotation_rad=turn_rad))
+    samples, lattice, _ = samples_of(machine, SETTINGS, sd_px=0.0)
+    rows = [some_rows(lattice, samples.crystal_sites, first=k, every=5) for k in range(5)]
+    assert (np.sum(rows, axis=0) == 1).all()
+    fast = np.array([np.sin(-turn_rad), np.cos(-turn_rad)])
+    if turn_rad > np.pi / 4:
+        fast = np.array([np.cos(turn_rad), np.sin(turn_rad)])
+    across = samples.sites_px[rows[0]] @ np.array([fast[1], -fast[0]])
+    steps = np.diff(np.unique(np.rint(across)))
+    cell = np.linalg.norm(lattice.basis_px, axis=1).mean()
+    assert steps[steps > 0.75 * cell] == pytest.approx(4.5 * cell, abs=1.5)
+
+
 def test_a_frame_that_cannot_be_measured_says_why() -> None:
     flat = Frame(image=np.full((256, 256), 7.0, np.float32), settings=SETTINGS)
     with pytest.raises(UnusableFrameError, match="the same nearly everywhere"):
@@ -102,6 +142,7 @@ def test_the_benchmark_counts_what_was_found_of_what_was_erased(
     monkeypatch.setattr(real, "STO_FILE", tmp_path)
     monkeypatch.setattr(real, "read_frames", lambda _: [None])
     monkeypatch.setattr(held_out, "held_out_residual", lambda *_, **__: drawn)
+    monkeypatch.setattr(real, "_whole_rows", lambda _: (1.0, 1.0))
     assert real.sto(quick=True)["sto found"].value == 85
 
 
@@ -110,6 +151,6 @@ def test_columns_of_a_real_frame_that_were_never_fitted_come_to_rest() -> None:
     found = held_out_residual(read_frames(STO)[0], rng=np.random.default_rng(0))
     assert found.found >= 0.9 * found.erased
     assert found.refitted == 0
-    assert found.raw_pm == pytest.approx((13.0, 9.2), abs=0.7)
+    assert found.raw_pm == pytest.approx((13.2, 8.9), abs=1.2)  # one draw of ten
     assert found.corrected_pm[0] < 5.0
     assert found.corrected_pm[1] < 3.6  # 3.4 in the mean of ten draws: see the benchmarks

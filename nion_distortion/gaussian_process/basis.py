@@ -11,7 +11,7 @@ from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
 
-__all__ = ["Basis", "cosines"]
+__all__ = ["Basis", "cosines", "line_profiles"]
 
 Array = npt.NDArray[np.float64]
 Modes = npt.NDArray[np.intp]
@@ -21,6 +21,9 @@ MARGIN = 0.15
 
 SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
+LINE_CORRELATION = 0.78
+"""Of the line fly-back along y, in frame heights."""
+
 FRAME_DECAYS = (0.01, 0.03, 0.1)
 """Decay of the first lines after the slow coil's return, in frame heights."""
 
@@ -54,6 +57,34 @@ def cosines(place: npt.ArrayLike, modes: int) -> Array:
     table[:1] = 1.0
     _fill_cosines(np.asarray(place, dtype=np.float64), table[1:])
     return table
+
+
+def line_profiles(height: npt.ArrayLike) -> Array:
+    """Tabulate functions of y that with unit weights sum to a squared exponential.
+
+    Parameters
+    ----------
+    height : array_like, shape (n,) or scalar
+        Places in the frame, in its heights.
+
+    Returns
+    -------
+    ndarray, shape (4, n)
+        The widest first; within 1e-4 of the squared exponential's covariance, which has no
+        room to be reflected at any end.
+    """
+    nodes = np.polynomial.legendre.leggauss(LINE_MODES)[0] * 0.5 + 0.5
+    sizes, vectors = np.linalg.eigh(_squared_exponential(nodes, nodes))
+    to_functions = (vectors / np.sqrt(sizes))[:, ::-1]
+    to_functions *= np.sign(to_functions.sum(axis=0))
+    places = np.atleast_1d(np.asarray(height, dtype=np.float64))
+    profiles: Array = to_functions.T @ _squared_exponential(nodes, places)
+    return profiles
+
+
+def _squared_exponential(one: Array, other: Array) -> Array:
+    near: Array = np.exp(-0.5 * (np.subtract.outer(one, other) / LINE_CORRELATION) ** 2)
+    return near
 
 
 @numba.njit(cache=True, nogil=True)
@@ -263,7 +294,7 @@ class Basis:
             Groups ``"line"`` and ``"line_slope"``.
         """
         y, x = self._inside(places)
-        along_y = cosines(self._unit_y(y), LINE_MODES)
+        along_y = line_profiles(y / self.shape_px[0])
         lag, slope = self._exponential(x)
         functions: Array = np.concatenate([lag * along_y, slope * along_y[:SLOPE_MODES]])
         return functions
@@ -405,8 +436,9 @@ class Basis:
             cosine[:, 0, 1:] += weights[:, where["fast"]]
         parts = [np.matmul(along_y.T, cosine)]
         line, slope, first = (weights[:, where[n]] for n in ("line", "line_slope", "frame"))
-        parts += [(line @ along_y[: line.shape[1]])[..., None]]
-        parts += [(slope @ along_y[: slope.shape[1]])[..., None]]
+        along_line = line_profiles(y / self.shape_px[0])
+        parts += [(line @ along_line[: line.shape[1]])[..., None]]
+        parts += [(slope @ along_line[: slope.shape[1]])[..., None]]
         drop = _first_lines(y / self.shape_px[0])
         parts += [np.swapaxes(first[..., None] * drop[: first.shape[1]], 1, 2)]
         parts += [np.zeros((2, len(y), len(FRAME_DECAYS) - first.shape[1]))]

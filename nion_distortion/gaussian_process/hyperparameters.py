@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
+Modes = npt.NDArray[np.intp]
 
 
 class LogStudent(NamedTuple):
@@ -45,7 +46,8 @@ PRIORS_PM = {
     "walk": LogStudent(4.0, 1.0),
     "jitter": LogStudent(2.0, 1.0),
 }
-"""Amplitudes (rms over the scan; at the start of line or frame; of each line), in picometres."""
+"""Amplitudes (standard deviation of the term; at the start of line or frame; of each line), in
+picometres."""
 
 PRIORS_LENGTH = {"smooth_length": LogStudent(0.15, 0.3), "walk_length": LogStudent(0.05, 0.3)}
 """Correlation lengths, in lengths of the basis' interval."""
@@ -58,8 +60,8 @@ DECAYS = np.geomspace(0.008, 0.16, 25)
 DECAY_STEP = 0.08
 """Relative uncertainty of a decay: neighbouring trials are 13 % apart, and the slope fills in."""
 
-LINE_CORRELATION, FAST_CORRELATION = 0.6, 0.05
-"""Of the fly-back along y and of the rough term along x, in lengths of the interval."""
+FAST_CORRELATION = 0.05
+"""Of the rough term along x, in lengths of the interval."""
 
 BETWEEN_LINES = 0.874
 """Variance of independent lines after a cubic spline through them, mean over a pixel's place
@@ -178,28 +180,33 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     smooth, smooth_slope = _smooth_shape(basis, value["smooth_length"])
     _add("smooth", smooth, "smooth")
     slopes[NAMES.index("smooth_length"), where["smooth"]] = value["smooth"] ** 2 * smooth_slope
-    along_y = np.exp(-0.5 * (np.arange(LINE_MODES) * np.pi * LINE_CORRELATION) ** 2)
-    _add("line", along_y, "line")
-    _add("line_slope", DECAY_STEP**2 * along_y[:SLOPE_MODES], "line")
+    _add("line", np.ones(LINE_MODES), "line")
+    _add("line_slope", np.full(SLOPE_MODES, DECAY_STEP**2), "line")
     _add("frame", np.ones(len(FRAME_DECAYS)), "frame")
-    fast = np.arange(1, where["fast"].stop - where["fast"].start + 1) * np.pi * FAST_CORRELATION
-    _add("fast", _unit_sum(1 / (1 + fast**2)), "fast")
+    fast = np.arange(1, where["fast"].stop - where["fast"].start + 1)
+    _add("fast", _exponential_spectrum(fast, FAST_CORRELATION), "fast")
     modes = np.arange(1.0, basis.walk_modes + 1)
     variances[where["walk"]], slopes[:, where["walk"]] = wave_variances(basis, logs, modes)
     variances[where["walk"]] += TINY
     return variances, slopes
 
 
-def _unit_sum(shape: Array) -> Array:
-    return shape / shape.sum() if shape.size else shape
+def _gaussian_spectrum(modes: Modes, length: float) -> Array:
+    """Variances of cosines that sum to a squared exponential of unit variance."""
+    spectrum: Array = np.sqrt(2 * np.pi) * length * np.exp(-0.5 * (np.pi * modes * length) ** 2)
+    return spectrum
+
+
+def _exponential_spectrum(modes: Modes, length: float) -> Array:
+    """Variances of cosines that sum to an exponential correlation of unit variance."""
+    return np.asarray(2 * length / (1 + (np.pi * modes * length) ** 2), dtype=np.float64)
 
 
 def _smooth_shape(basis: Basis, length: float) -> tuple[Array, Array]:
-    """Spectrum of a squared exponential, and its change with the logarithm of its length."""
+    """Spectrum of a squared exponential in both axes, and its change with its length."""
     iy, ix = basis.smooth_modes
-    square = np.pi**2 * (iy**2 + ix**2) * length**2
-    shape = _unit_sum(np.exp(-0.5 * square))
-    return shape, shape * ((shape * square).sum() - square)
+    shape = np.asarray(_gaussian_spectrum(iy, length) * _gaussian_spectrum(ix, length))
+    return shape, shape * (2 - (np.pi * length) ** 2 * (iy**2 + ix**2))
 
 
 def _walk_shape(basis: Basis, length: float, modes: Array) -> tuple[Array, Array]:
