@@ -70,7 +70,7 @@ FRAME_SHORTFALL = (
 
 EXACT_SHORTFALL = (
     "cosines reflect the smooth term at the ends of their interval, 15 % beyond the frame; at 50 %"
-    " and as fine waves all means agree within 0.1 sd, but with 1.5 times the functions"
+    " and as fine waves all means agree within 0.1 sd, but with 1.9 times the functions"
 )
 STO_SHORTFALL = (
     "; here the smooth term's length, 0.08 of the frame, is also shorter than its finest waves can"
