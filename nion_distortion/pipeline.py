@@ -1,5 +1,6 @@
 """The stages in order, for one frame: pure, without thread or clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,19 @@ import numpy.typing as npt
 from nion_distortion._validation import reduce_frozen
 from nion_distortion.atoms import AtomColumns, find_columns
 from nion_distortion.correction import CorrectedFrame, correct_frame
-from nion_distortion.diagnostics import Estimate, effective_counts, expected_error_pm, off_by_pm
+from nion_distortion.diagnostics import (
+    Estimate,
+    FlybackAdvice,
+    SetupHint,
+    State,
+    condition_of,
+    expected_error_pm,
+    flyback_advice,
+    is_worth_it,
+    off_by_pm,
+    removed_pm,
+    setup_hint,
+)
 from nion_distortion.distortion import (
     DistortionField,
     DistortionSamples,
@@ -25,6 +38,8 @@ __all__ = ["FrameReport", "process_frame"]
 
 SMALLEST_CELL_NM, LARGEST_CELL_NM = 0.1, 5.0
 """Edges of a projected cell that a STEM resolves."""
+
+NOTHING_KNOWN = condition_of(None).reason
 
 FLYBACK: frozenset[Term] = frozenset({"line_flyback", "frame_flyback"})
 
@@ -59,6 +74,18 @@ class FrameReport:
         How far off the picture was.
     corrected_pm : Estimate, optional
         How far off the corrected picture still is.
+    state : {"valid", "ageing", "stale", "none"}
+        Whether what was known of this scan still holds.
+    state_reason : str
+        One sentence, with the number that decides it.
+    worth_it : bool, optional
+        False where the correction's own error exceeds what it takes out.
+    removed_pm : dict of str to float, optional
+        What each term of the model took out, rms; a term that is switched off is absent.
+    advice : FlybackAdvice, optional
+        What a longer fly-back would gain and cost.
+    hints : SetupHint, optional
+        Whether the microscope is set up well enough.
     """
 
     unusable: str | None = None
@@ -73,6 +100,12 @@ class FrameReport:
     effective_counts: Estimate | None = None
     off_by_pm: Estimate | None = None
     corrected_pm: Estimate | None = None
+    state: State = "none"
+    state_reason: str = NOTHING_KNOWN
+    worth_it: bool | None = None
+    removed_pm: Mapping[str, float] | None = None
+    advice: FlybackAdvice | None = None
+    hints: SetupHint | None = None
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -136,6 +169,7 @@ def process_frame(
         report = _applied(frame, model, options)
         return replace(report, unusable=str(reason), columns=columns)
     report, drift = _corrected(frame, model, model.frame_estimate(), options), model.drift
+    hints = setup_hint(indexed, frame.settings.pixel_size_nm)
     return replace(
         report,
         columns=columns,
@@ -143,7 +177,8 @@ def process_frame(
         samples=samples,
         drift_nm=None if drift is None else drift.offset_px * frame.settings.pixel_size_nm,
         drift_ambiguous=drift is not None and drift.ambiguous,
-        effective_counts=effective_counts(indexed.columns, indexed.sublattice),
+        effective_counts=hints.effective_counts,
+        hints=hints,
     )
 
 
@@ -204,7 +239,9 @@ def _applied(frame: Frame, model: DistortionModel | None, options: Options) -> F
         return FrameReport(
             unusable="no calibration matches the settings of this scan, so nothing is corrected"
         )
-    return _corrected(frame, model, model.stationary_estimate(), options)
+    now = model.aged(frame.time_s)
+    report = _corrected(frame, now, now.stationary_estimate(), options)
+    return replace(report, model=model)
 
 
 def _corrected(
@@ -214,10 +251,16 @@ def _corrected(
     if field.kind == "frame" and not frame.frame_id:
         frame = replace(frame, frame_id=field.frame_id, provenance=dict(frame.provenance))
     corrected = correct_frame(frame, field, resample=options.resample)
+    condition = condition_of(model)
     return FrameReport(
         model=model,
         field=field,
         corrected=corrected,
         off_by_pm=off_by_pm(field, estimate.off_by_std_px),
         corrected_pm=expected_error_pm(corrected),
+        state=condition.state,
+        state_reason=condition.reason,
+        worth_it=is_worth_it(field),
+        removed_pm=removed_pm(model, field),
+        advice=flyback_advice(model),
     )

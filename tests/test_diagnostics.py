@@ -1,15 +1,40 @@
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_cases import (
+    SMALL,
+    every_pixel,
+    flyback_model,
+    microscope,
+    model_of,
+    sampled,
+    without_affine,
+)
 from strategies import few, seeds
 
 from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import correct_frame
-from nion_distortion.diagnostics import Estimate, effective_counts, expected_error_pm, off_by_pm
+from nion_distortion.diagnostics import (
+    Estimate,
+    effective_counts,
+    expected_error_pm,
+    flyback_advice,
+    is_worth_it,
+    off_by_pm,
+    removed_pm,
+    setup_hint,
+)
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.gaussian_process import DistortionModel, first_model
+from nion_distortion.gaussian_process.terms import GROUPS
+from nion_distortion.lattice import IndexedColumns, Lattice
+from nion_distortion.options import TERMS
+from simulator.scan import ScanErrors
 
 Array = npt.NDArray[np.float64]
 
@@ -112,3 +137,208 @@ def test_counts_are_those_of_the_brightest_sublattice() -> None:
 
 def test_an_estimate_is_a_plain_tuple() -> None:
     assert Estimate(1.0, None, 2.0) == (1.0, None, 2.0)
+
+
+# worth it
+
+
+def test_correcting_less_than_its_own_error_is_not_worth_it() -> None:
+    """1.1 pm taken out with an error of 2.8 pm does harm; the other way round it does good."""
+    waves_px = np.stack([np.sin(X * 0.7), np.sin(Y * 0.9)])  # rms length 1
+    small, large = 1.1 / PM, 2.8 / PM
+    assert not is_worth_it(field_of(small * waves_px, std_px=large / np.sqrt(2)))
+    assert is_worth_it(field_of(large * waves_px, std_px=small / np.sqrt(2)))
+
+
+def test_what_is_left_either_way_does_not_make_it_worthless() -> None:
+    waves_px = np.stack([np.sin(X * 0.7), np.sin(Y * 0.9)])
+    assert is_worth_it(field_of(0.1 * waves_px, std_px=0.03, unremoved_px=3.0))
+
+
+def test_nothing_seen_is_not_worth_it() -> None:
+    assert not is_worth_it(field_of(np.ones((2, 96, 128)), wrong=128))
+
+
+# what each term took out
+
+
+def test_every_group_of_functions_belongs_to_one_term() -> None:
+    model, _ = flyback_model()
+    named = [name for names in GROUPS.values() for name in names]
+    assert sorted(named) == sorted(model.basis.slices)
+    assert set(GROUPS) == set(TERMS)
+
+
+def test_the_terms_of_a_strong_flyback_are_told_apart() -> None:
+    """Against the truth's own parts: the exponential, and the smooth field."""
+    model, truth = flyback_model()
+    places = every_pixel(SMALL, step=5)
+    to_pm = 1e3 * SMALL.pixel_size_nm
+    amplitude, tau_px = 0.125, truth.path.errors.line_flyback_tau_us
+    lag = np.zeros_like(places)
+    lag[:, 1] = -amplitude / SMALL.pixel_size_nm * np.exp(-places[:, 1] / tau_px)
+    smooth = truth.distortion_px(places) - lag
+    found = removed_pm(model, model.frame_estimate().field)
+    assert set(found) == set(TERMS)
+    for term, part in (("line_flyback", lag), ("smooth", smooth)):
+        rest = without_affine(part, places)
+        expected = to_pm * np.sqrt((rest**2).sum(axis=1).mean())
+        assert found[term] == pytest.approx(expected, rel=0.2), term
+    assert found["fast_axis"] < 0.2 * found["line_flyback"]
+    assert found["scan_time"] < 0.2 * found["line_flyback"]
+
+
+def test_a_term_that_is_off_took_nothing_out() -> None:
+    model, _ = flyback_model()
+    stationary = removed_pm(model, model.stationary_field())
+    assert set(stationary) == set(TERMS) - {"scan_time"}
+    samples, lattice, _ = sampled(microscope(ScanErrors(smooth_nm=0.04)))
+    smooth = first_model(samples, lattice, frozenset({"smooth"}))
+    assert set(removed_pm(smooth, smooth.frame_estimate().field)) == {"smooth"}
+
+
+# fly-back
+
+TAU_US, LAG_NM, FLYBACK_US = 12.0, 0.12, 30.0
+
+
+def lagging(dwell_us: float) -> tuple[DistortionModel, float]:
+    """A model of one device at some dwell time, and the true lag at its line start, pm."""
+    settings = replace(SMALL, dwell_time_us=dwell_us, flyback_time_us=FLYBACK_US)
+    errors = ScanErrors(
+        line_flyback_nm=(0.0, LAG_NM * np.exp(FLYBACK_US / TAU_US)),
+        line_flyback_tau_us=TAU_US,
+        smooth_nm=0.02,
+    )
+    return model_of(microscope(errors), settings, frames=4)[0], 1e3 * LAG_NM
+
+
+@pytest.mark.parametrize("dwell_us", [1.0, 2.0, 4.0])
+def test_advice_knows_tau_and_what_is_left_at_the_line_start(dwell_us: float) -> None:
+    model, lag_pm = lagging(dwell_us)
+    found = flyback_advice(model)
+    assert found.line_start_pm is not None
+    assert found.line_start_std_pm is not None
+    assert found.tau_us is not None
+    assert found.tau_std_us is not None
+    assert found.wanted_flyback_us is not None
+    assert found.wanted_flyback_std_us is not None
+    assert found.frame_time_cost_percent is not None
+    assert abs(found.line_start_pm - lag_pm) < 3 * found.line_start_std_pm
+    assert found.line_start_std_pm < 0.25 * lag_pm
+    assert abs(found.tau_us - TAU_US) < 3 * found.tau_std_us
+    assert found.tau_std_us < 0.25 * TAU_US
+    wanted_us = FLYBACK_US + TAU_US * np.log(lag_pm / 5.0)
+    assert abs(found.wanted_flyback_us - wanted_us) < 3 * found.wanted_flyback_std_us
+    line_us = SMALL.shape_px[1] * dwell_us + FLYBACK_US
+    cost = 100 * (found.wanted_flyback_us - FLYBACK_US) / line_us
+    assert found.frame_time_cost_percent == pytest.approx(cost)
+    assert "would leave < 5 pm and cost" in found.sentence
+
+
+def test_without_a_flyback_there_is_no_advice() -> None:
+    model, _ = model_of(microscope(ScanErrors(smooth_nm=0.01)), frames=2)
+    found = flyback_advice(model)
+    assert found.line_start_pm is None
+    assert "no line fly-back is seen" in found.sentence
+
+
+def test_unknown_timing_is_said_and_not_guessed() -> None:
+    model, _ = flyback_model()
+    unknown = replace(SMALL, dwell_time_us=None, flyback_time_us=None)
+    found = flyback_advice(replace(model, settings=unknown))
+    assert found.line_start_pm is not None
+    assert (found.tau_us, found.wanted_flyback_us) == (None, None)
+    assert "dwell time is not known" in found.sentence
+    found = flyback_advice(replace(model, settings=replace(SMALL, flyback_time_us=None)))
+    assert found.tau_us is not None
+    assert found.wanted_flyback_us is None
+    assert "fly-back time is not known" in found.sentence
+    line_us = SMALL.shape_px[1] + 120.0
+    told = replace(SMALL, flyback_time_us=None, line_time_us=line_us)
+    by_line = flyback_advice(replace(model, settings=told))
+    assert by_line.wanted_flyback_us == flyback_advice(model).wanted_flyback_us
+
+
+def test_a_term_that_is_off_gives_no_advice() -> None:
+    samples, lattice, _ = sampled(microscope(ScanErrors(smooth_nm=0.04)))
+    model = first_model(samples, lattice, frozenset({"smooth"}))
+    assert "switched off" in flyback_advice(model).sentence
+
+
+# set-up
+
+
+def two_sublattices(
+    *, shift_px: float = 0.0, sigma_px: float = 2.0, counts: float = 50.0, side: float = 12.0
+) -> IndexedColumns:
+    """A square cell with a column at its centre, which a mistilt moves along y."""
+    rng = np.random.default_rng(2)
+    cells = np.stack(np.meshgrid(np.arange(20), np.arange(20), indexing="ij"), -1).reshape(-1, 2)
+    indices, sublattice = np.tile(cells, (2, 1)), np.repeat([0, 1], len(cells))
+    n, std = len(indices), 0.08
+    motif = np.array([[0.0, 0.0], [0.5, 0.5]])
+    places = side * (indices + motif[sublattice]) + std * rng.normal(size=(n, 2))
+    places[sublattice == 1, 0] += shift_px
+    one, two = (places[sublattice == k] - side * indices[sublattice == k] for k in (0, 1))
+    columns = AtomColumns(
+        positions_px=places,
+        covariance_px2=np.tile(std**2 * np.eye(2), (n, 1, 1)),
+        amplitude=np.ones(n),
+        sigma_px=np.full(n, sigma_px),
+        background=np.ones(n),
+        chi2=np.ones(n),
+        confidence=np.ones(n),
+        counts=np.full(n, counts),
+        polarity="bright",
+        finder="formula",
+        gain=1.0,
+    )
+    seen = np.stack([np.zeros(2), (two.mean(axis=0) - one.mean(axis=0)) / side])
+    lattice = Lattice(origin_px=one.mean(axis=0), basis_px=side * np.eye(2), motif=seen)
+    return IndexedColumns(
+        columns=columns,
+        indices=indices,
+        sublattice=sublattice,
+        lattice=lattice,
+        propagated_px=places,
+        correction_px=np.zeros((n, 2)),
+        unindexed=0,
+    )
+
+
+def test_a_good_set_up_is_usable() -> None:
+    found = setup_hint(two_sublattices(), 0.031)
+    assert (found.verdict, found.columns) == ("usable", 800)
+    assert found.pixels_per_cell == pytest.approx(12.0)
+    assert found.effective_counts.value == pytest.approx(50.0)
+    assert found.sublattice_offset_std_pm == pytest.approx(31 * 0.08 * np.sqrt(2 / 400))
+    assert "12.0 px per cell" in found.sentence
+    assert "mistilt" not in found.sentence
+
+
+def test_a_mistilt_moves_the_sublattices_apart() -> None:
+    found = setup_hint(two_sublattices(shift_px=0.4), 0.031)
+    assert found.sublattice_offset_pm is not None
+    assert found.sublattice_offset_std_pm is not None
+    assert found.sublattice_offset_pm[0] == pytest.approx(
+        31 * 0.4, abs=4 * found.sublattice_offset_std_pm
+    )
+    assert found.verdict == "usable"
+    assert "mistilt" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [({"sigma_px": 0.6}, "too coarse"), ({"counts": 3.0}, "too few counts")],
+)
+def test_a_bad_set_up_is_named(changed: dict[str, float], verdict: str) -> None:
+    found = setup_hint(two_sublattices(**changed), 0.031)
+    assert found.verdict == verdict
+    assert found.sentence.startswith(verdict)
+
+
+def test_a_crystal_without_a_column_at_the_centre_says_nothing_of_mistilt() -> None:
+    """As in a dumbbell of GaAs."""
+    found = setup_hint(two_sublattices(shift_px=4.0), 0.031)
+    assert (found.sublattice_offset_pm, found.sublattice_offset_std_pm) == (None, None)

@@ -5,6 +5,7 @@ from nion_distortion.gaussian_process.drift import Drift
 from nion_distortion.gaussian_process.fields import FieldEstimate
 from nion_distortion.gaussian_process.gauge import FREEDOMS, fitted
 from nion_distortion.gaussian_process.model import DistortionModel, first_model, refit_amplitudes
+from nion_distortion.gaussian_process.terms import LineFlyback, line_flyback, rms_of_terms
 
 __all__ = [
     "FREEDOMS",
@@ -12,7 +13,10 @@ __all__ = [
     "DistortionModel",
     "Drift",
     "FieldEstimate",
+    "LineFlyback",
     "first_model",
     "fitted",
+    "line_flyback",
     "refit_amplitudes",
+    "rms_of_terms",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "frame_evidence",
     "leading",
     "stationary_posterior",
+    "stationary_variances",
     "walk_precision",
 ]
 
@@ -271,8 +272,25 @@ def stationary_posterior(
     Posterior
         Of the weights of D.
     """
-    precision = 1.0 / _variances(basis, hyperparameters)[:, : basis.stationary_size]
-    return solve(known, precision)
+    return solve(known, 1.0 / stationary_variances(basis, hyperparameters))
+
+
+def stationary_variances(basis: Basis, hyperparameters: Hyperparameters) -> Array:
+    """Prior variances of the weights of D.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Their amplitudes.
+
+    Returns
+    -------
+    ndarray, shape (2, stationary_size)
+        In px^2.
+    """
+    return _variances(basis, hyperparameters)[:, : basis.stationary_size]
 
 
 def walk_precision(basis: Basis, hyperparameters: Hyperparameters) -> Array:

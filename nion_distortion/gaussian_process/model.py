@@ -11,6 +11,7 @@ import numpy.typing as npt
 from nion_distortion._validation import reduce_frozen
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
+from nion_distortion.gaussian_process.ageing import Ageing, claimed_std_px, widened
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.coils import Cell, CoilErrors, ShapeErrors
 from nion_distortion.gaussian_process.drift import Drift, follow_drift
@@ -22,11 +23,13 @@ from nion_distortion.gaussian_process.fitting import (
     frame_evidence,
     leading,
     stationary_posterior,
+    stationary_variances,
     walk_precision,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
+from nion_distortion.gaussian_process.watch import Watch
 from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
 from nion_distortion.lattice import Lattice
 from nion_distortion.options import Free, Reference
@@ -39,6 +42,7 @@ MOST_SAMPLES = 20
 FEWEST_COLUMNS = 20
 
 FREE = Free()
+AGELESS = Ageing()
 
 ROWS_PER_SPACING = 1.5
 """A turned lattice, or a second sublattice, has rows closer together than its columns."""
@@ -84,6 +88,10 @@ class DistortionModel:
         Scale errors and skew of the scan, measured against the cell.
     frame_shape : ShapeErrors, optional
         Those of the newest frame alone, its drift included.
+    ageing : Ageing, default: Ageing()
+        How old what is known is.
+    watch : Watch, optional
+        Whether the newest frames are as the model expects; None until a frame was added to it.
     """
 
     settings: ScanSettings
@@ -102,6 +110,8 @@ class DistortionModel:
     cell: Cell | None = None
     coils: CoilErrors | None = None
     frame_shape: ShapeErrors | None = None
+    ageing: Ageing = AGELESS
+    watch: Watch | None = None
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -188,19 +198,20 @@ class DistortionModel:
         if names:
             raise ValueError(f"the frame's settings differ from the model's in {', '.join(names)}")
         _check_enough(samples)
+        before = self.aged(samples.time_s)
         fit = fit_frame(
             samples,
             self.basis,
             self.hyperparameters,
-            known=self.known,
-            moving_px=self.distortion_px,
+            known=before.known,
+            moving_px=before.distortion_px,
         )
         stationary = leading(fit.posterior, self.basis.stationary_size)
         drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         return replace(
-            self,
+            before,
             **_shapes(fit, samples, drift, self.cell, self.coils),
-            known=self.known + fit.known,
+            known=before.known + fit.known,
             stationary=stationary,
             distortion_px=self.basis.on_pixels(stationary.mean),
             frames=self.frames + 1,
@@ -208,7 +219,54 @@ class DistortionModel:
             last=fit,
             lattice=lattice,
             drift=drift,
+            ageing=before.ageing.renewed(samples.time_s, self.basis, stationary),
+            watch=before.watching(fit.known).seen(fit.known, before.stationary),
         )
+
+    def aged(self, time_s: float | None) -> "DistortionModel":
+        """Bring what is known to a later time, in which D may have changed.
+
+        Parameters
+        ----------
+        time_s : float or None
+            POSIX time; nothing changes where it is unknown, earlier or less than a minute ahead.
+
+        Returns
+        -------
+        DistortionModel
+            With a wider, or the same, posterior of D.
+        """
+        hours = self.ageing.hours_until(time_s)
+        if not hours:
+            return self
+        variances = stationary_variances(self.basis, self.hyperparameters)
+        known = widened(self.known, self.ageing.noise(hours, variances))
+        stationary = stationary_posterior(self.basis, self.hyperparameters, known)
+        errors_px = (claimed_std_px(self.basis, one) for one in (self.stationary, stationary))
+        return replace(
+            self,
+            known=known,
+            stationary=stationary,
+            distortion_px=self.basis.on_pixels(stationary.mean),
+            ageing=self.ageing.aged(time_s, *errors_px),
+        )
+
+    def watching(self, frame: Information) -> Watch:
+        """Return the watch over the newest frames, or begin one.
+
+        Parameters
+        ----------
+        frame : Information
+            What a frame says about the weights of D.
+
+        Returns
+        -------
+        Watch
+            Without that frame.
+        """
+        if self.watch is not None:
+            return self.watch
+        return Watch.of(frame, stationary_variances(self.basis, self.hyperparameters))
 
 
 def first_model(
@@ -266,6 +324,7 @@ def first_model(
         reference=reference,
         zero_px=zero_px,
         cell=cell,
+        ageing=Ageing(time_s=samples.time_s),
         **_shapes(fit, samples, drift, cell, None),
     )
 
@@ -313,6 +372,7 @@ def refit_amplitudes(model: DistortionModel) -> DistortionModel:
         known=known,
         stationary=stationary,
         distortion_px=basis.on_pixels(stationary.mean),
+        watch=None,  # other amplitudes expect other frames
     )
 
 

@@ -8,9 +8,16 @@ import numpy.typing as npt
 from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import CorrectedFrame
 from nion_distortion.distortion import DistortionField
-from nion_distortion.gaussian_process import FREEDOMS, fitted
+from nion_distortion.gaussian_process import FREEDOMS, DistortionModel, fitted, rms_of_terms
 
-__all__ = ["Estimate", "effective_counts", "expected_error_pm", "off_by_pm"]
+__all__ = [
+    "Estimate",
+    "effective_counts",
+    "expected_error_pm",
+    "is_worth_it",
+    "off_by_pm",
+    "removed_pm",
+]
 
 PM_PER_NM = 1e3
 
@@ -66,6 +73,53 @@ def expected_error_pm(corrected: CorrectedFrame) -> Estimate:
     some = _every(corrected.valid.shape)
     lengths = np.sqrt((corrected.std_px[:, *some] ** 2).sum(axis=0))[corrected.valid[some]]
     return _estimate(lengths * to_pm, None)
+
+
+def is_worth_it(field: DistortionField) -> bool:
+    """Say whether correcting does more good than harm.
+
+    Parameters
+    ----------
+    field : DistortionField
+        What the correction takes out.
+
+    Returns
+    -------
+    bool
+        False where the rms error of what it takes out exceeds what it takes out. What is not
+        taken out is there with and without the correction, and does not count.
+    """
+    some = _every(field.valid.shape)
+    seen = field.valid[some]
+    if not seen.any():
+        return False
+    squares = (field.std_px[:, *some].astype(np.float64) ** 2).sum(axis=0)[seen]
+    gain = float((_without_gauge(field) ** 2).sum(axis=1).mean())
+    return gain > float(squares.mean())
+
+
+def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, float]:
+    """Say what each term of the model took out of the picture.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        The model after the frame.
+    field : DistortionField
+        What was taken out: terms of D and W_k where it is the frame's own, of D alone otherwise.
+
+    Returns
+    -------
+    dict of str to float
+        Rms length over the scan of each term's part without what the reference leaves unknown,
+        pm, by its public name; a term that is switched off is absent.
+    """
+    mean = model.stationary.mean
+    if field.kind == "frame":
+        mean = model.last.posterior.mean[:, : model.basis.size]
+    to_pm = PM_PER_NM * field.settings.pixel_size_nm
+    found = rms_of_terms(model.basis, mean, FREEDOMS[field.reference])
+    return {term: to_pm * rms for term, rms in found.items()}
 
 
 def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) -> Estimate:

@@ -1,0 +1,76 @@
+"""Whether what is known of a scan still holds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nion_distortion.gaussian_process import DistortionModel
+
+__all__ = ["Condition", "State", "condition_of"]
+
+State = Literal["valid", "ageing", "stale", "none"]
+
+PM_PER_NM = 1e3
+
+BLIND = "a change of scale or skew cannot be seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """The state of a model.
+
+    Parameters
+    ----------
+    state : {"valid", "ageing", "stale", "none"}
+        Whether it still holds.
+    reason : str
+        One sentence with its number.
+    value : float, optional
+        That number: the difference of the newest frames over what noise explains (valid, stale),
+        or the growth of the predicted error (ageing); None where there is no model or no frame
+        was compared.
+    """
+
+    state: State
+    reason: str
+    value: float | None = None
+
+
+def condition_of(model: DistortionModel | None) -> Condition:
+    """Say whether what is known of a scan still holds.
+
+    Parameters
+    ----------
+    model : DistortionModel or None
+        What is known, at the time of the frame.
+
+    Returns
+    -------
+    Condition
+        Stale before ageing: frames that disagree are worse than time that passed.
+    """
+    if model is None:
+        return Condition(state="none", reason="nothing is known yet of a scan with these settings")
+    watch, ageing = model.watch, model.ageing
+    if watch is not None and watch.is_stale:
+        return Condition(
+            state="stale",
+            value=watch.score,
+            reason=f"the newest frames differ from what is known by {watch.score:.1f} times what "
+            f"noise explains (limit {watch.limit:.1f}): the distortion has changed, calibrate anew",
+        )
+    if ageing.is_aged and ageing.now_px is not None:
+        now_pm = PM_PER_NM * model.settings.pixel_size_nm * ageing.now_px
+        return Condition(
+            state="ageing",
+            value=ageing.growth,
+            reason=f"the predicted error has grown {ageing.growth:.1f} times since the "
+            f"calibration, to {now_pm:.1f} pm: a few frames of a crystal would renew it",
+        )
+    if watch is None or not len(watch.recent):
+        return Condition(state="valid", reason="no frame was compared with what is known yet")
+    return Condition(
+        state="valid",
+        value=watch.score,
+        reason=f"the newest frames differ from what is known by {watch.score:.2f} times what "
+        f"noise explains (limit {watch.limit:.1f}); {BLIND}",
+    )

@@ -1,0 +1,272 @@
+"""What time does to a calibration: the distortion changes slowly, so less and less is known."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack, solve_triangular
+
+from nion_distortion._validation import as_finite, owned
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.weights import Information, Posterior
+
+__all__ = ["CHANGE_PER_HOUR", "Ageing", "claimed_std_px", "measured_change_per_hour", "widened"]
+
+Array = npt.NDArray[np.float64]
+
+CHANGE_PER_HOUR = 0.02
+"""How far D wanders in one hour, over its own amplitude; grows with the square root of time.
+
+Not measured on any microscope yet: 0.8 pm of 40 pm, so that a calibration of some twenty frames,
+good to 1.2 pm, is doubted (`AGED`) after about three hours and not within a session of minutes.
+"""
+
+SHORTEST_S = 60.0
+"""Information is widened when this much time has passed, not for every frame of a live scan: until
+then D wanders by 0.003 of its amplitude, and frames stay exactly one by one equal to together."""
+
+AGED = 1.5
+"""Growth of the predicted error from which a model counts as ageing."""
+
+NODES = 16
+"""Places along each axis over which the claimed error is averaged."""
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ageing:
+    """How old what is known is, and what that does to its error.
+
+    Parameters
+    ----------
+    time_s : float, optional
+        POSIX time until which the change of D has been accounted for; None where no frame told
+        its time, so that nothing is known of its age.
+    change_per_hour : float, default: `CHANGE_PER_HOUR`
+        Standard deviation of D's change in one hour, over its prior standard deviation.
+    calibrated_px : float, optional
+        Least error of D that was claimed, rms; None until the model has aged.
+    now_px : float, optional
+        Error of D that is claimed now, rms.
+
+    Raises
+    ------
+    ValueError
+        If the change is negative or not finite.
+    """
+
+    time_s: float | None = None
+    change_per_hour: float = CHANGE_PER_HOUR
+    calibrated_px: float | None = None
+    now_px: float | None = None
+
+    def __post_init__(self) -> None:
+        if as_finite("change_per_hour", self.change_per_hour) < 0:
+            raise ValueError(f"change_per_hour must not be negative, not {self.change_per_hour:g}")
+
+    @property
+    def growth(self) -> float:
+        """The error claimed now over the least that was claimed."""
+        if self.calibrated_px is None or self.now_px is None:
+            return 1.0
+        return self.now_px / max(self.calibrated_px, 1e-12)
+
+    @property
+    def is_aged(self) -> bool:
+        """Whether the error has grown so much that the calibration should be renewed."""
+        return self.growth > AGED
+
+    def hours_until(self, time_s: float | None) -> float:
+        """Return the time that has still to be accounted for.
+
+        Parameters
+        ----------
+        time_s : float or None
+            POSIX time of what comes next.
+
+        Returns
+        -------
+        float
+            Hours; zero where a time is unknown, lies in the past or less than a minute ahead.
+        """
+        if time_s is None or self.time_s is None or time_s - self.time_s < SHORTEST_S:
+            return 0.0
+        return (time_s - self.time_s) / SECONDS_PER_HOUR
+
+    def noise(self, hours: float, variances: Array) -> Array:
+        """Return by how much D's weights may have changed.
+
+        Parameters
+        ----------
+        hours : float
+            Time that passed.
+        variances : ndarray, shape (2, m)
+            Their prior variances, px^2.
+
+        Returns
+        -------
+        ndarray, shape (2, m)
+            Variances of the change, px^2.
+        """
+        return np.asarray(self.change_per_hour**2 * hours * variances)
+
+    def aged(self, time_s: float | None, before_px: float, after_px: float) -> "Ageing":
+        """Take note that what is known was widened.
+
+        Parameters
+        ----------
+        time_s : float or None
+            POSIX time until which it was.
+        before_px, after_px : float
+            Claimed error before and after.
+
+        Returns
+        -------
+        Ageing
+            From then on.
+        """
+        least = before_px if self.calibrated_px is None else min(self.calibrated_px, before_px)
+        return replace(self, time_s=time_s, calibrated_px=least, now_px=after_px)
+
+    def renewed(self, time_s: float | None, basis: Basis, stationary: Posterior) -> "Ageing":
+        """Take note of a frame that was added; an error that had grown is looked at again.
+
+        Parameters
+        ----------
+        time_s : float or None
+            POSIX time of the frame.
+        basis : Basis
+            The functions.
+        stationary : Posterior
+            Weights of D with the frame.
+
+        Returns
+        -------
+        Ageing
+            With the frame.
+        """
+        renewed = self if self.time_s is not None else replace(self, time_s=time_s)
+        if not self.is_aged:
+            return renewed
+        return replace(renewed, now_px=claimed_std_px(basis, stationary))
+
+
+def widened(known: Information, noise: Array) -> Information:
+    """Let the weights change after they were measured.
+
+    Parameters
+    ----------
+    known : Information
+        What samples said about them.
+    noise : ndarray, shape (2, m)
+        Variances of independent changes of the weights since, px^2.
+
+    Returns
+    -------
+    Information
+        What the samples say about the weights as they are now.
+
+    Notes
+    -----
+    ``M' = M - M (M + Q^-1)^-1 M`` and ``v' = v - M (M + Q^-1)^-1 v``: the exact marginal over the
+    weights as they were. With ``R = sqrt(Q)`` it is computed as ``M - (R M)^T (1 + R M R)^-1 R M``,
+    so that weights that do not change need no inverse.
+    """
+    if known.cross is not None:
+        size = noise.shape[1]
+        both = np.block([[known.blocks[0], known.cross], [known.cross.T, known.blocks[1]]])
+        matrix, vector = _widen(both, known.vector, noise)
+        return Information(
+            blocks=owned(np.stack([matrix[:size, :size], matrix[size:, size:]])),
+            vector=owned(vector.reshape(2, size)),
+            cross=owned(matrix[:size, size:].copy()),
+        )
+    parts = [_widen(*one) for one in zip(known.blocks, known.vector, noise, strict=True)]
+    return Information(
+        blocks=owned(np.stack([matrix for matrix, _ in parts])),
+        vector=owned(np.stack([vector for _, vector in parts])),
+    )
+
+
+def _widen(matrix: Array, vector: Array, noise: Array) -> tuple[Array, Array]:
+    root = np.sqrt(noise.ravel())
+    reach = root[:, None] * matrix
+    whole = reach * root
+    whole.flat[:: len(whole) + 1] += 1.0
+    factor, failed = lapack.dpotrf(whole, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("the information of the weights is not positive")
+    lost = solve_triangular(factor, np.c_[reach, root * vector.ravel()], lower=True)
+    return matrix - lost[:, :-1].T @ lost[:, :-1], vector.ravel() - lost[:, :-1].T @ lost[:, -1]
+
+
+def claimed_std_px(basis: Basis, stationary: Posterior) -> float:
+    """Average the claimed error of D over the scan, without its affine part.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    stationary : Posterior
+        Weights of D.
+
+    Returns
+    -------
+    float
+        Rms length, px.
+    """
+    ny, nx = basis.shape_px
+    y, x = np.linspace(0.0, ny - 1.0, NODES), np.linspace(0.0, nx - 1.0, NODES)
+    places = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    design = basis.design(places)[: basis.stationary_size]
+    affine, _ = np.linalg.qr(np.c_[np.ones(len(places)), places])
+    design = design - (design @ affine) @ affine.T
+    variance = sum(float(np.vdot(spread @ design, design)) for spread in stationary.covariance)
+    return float(np.sqrt(max(variance, 0.0) / len(places)))
+
+
+def measured_change_per_hour(
+    earlier: Posterior, later: Posterior, variances: Array, hours: float
+) -> tuple[float, float]:
+    """Measure how fast D changes from two calibrations of the same settings and basis.
+
+    Parameters
+    ----------
+    earlier, later : Posterior
+        Weights of D, learnt from different frames.
+    variances : ndarray, shape (2, m)
+        Their prior variances, px^2.
+    hours : float
+        Time between them.
+
+    Returns
+    -------
+    change_per_hour, std : float
+        As in `Ageing`, and its standard deviation; the change is zero where the two differ by no
+        more than their errors.
+
+    Raises
+    ------
+    ValueError
+        If no time has passed.
+
+    Notes
+    -----
+    Of each weight that both know better than its prior, the squared difference less the errors of
+    both estimates ``rate^2 hours P``. Shrinkage of weak weights is not corrected for: those that
+    keep more than a tenth of their prior variance are left out.
+    """
+    if hours <= 0:
+        raise ValueError(f"hours must be positive, not {hours:g}")
+    errors = np.stack([np.stack([np.diag(c) for c in one.covariance]) for one in (earlier, later)])
+    clear = (errors.max(axis=0) < 0.1 * variances) & (variances > 0)
+    if not clear.any():
+        return 0.0, float("inf")
+    scale = variances[clear] * hours
+    excess = ((later.mean - earlier.mean)[clear] ** 2 - errors.sum(axis=0)[clear]) / scale
+    spread = errors.sum(axis=0)[clear] / scale
+    squared = max(float(excess.mean()), 0.0)
+    std2 = float(np.sqrt(2 * np.mean((squared + spread) ** 2) / clear.sum()))
+    rate = float(np.sqrt(squared))
+    return rate, std2 / (2 * rate) if rate > np.sqrt(std2) else float(np.sqrt(std2))

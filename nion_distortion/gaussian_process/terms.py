@@ -1,0 +1,142 @@
+"""The terms of the model apart: what each does to the picture, and what the fly-back does."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.gauge import Freedom, fitted
+from nion_distortion.gaussian_process.weights import Posterior
+from nion_distortion.options import Term
+
+__all__ = ["GROUPS", "LineFlyback", "line_flyback", "rms_of_terms"]
+
+Array = npt.NDArray[np.float64]
+
+GROUPS: Mapping[Term, tuple[str, ...]] = MappingProxyType(
+    {
+        "smooth": ("smooth",),
+        "line_flyback": ("line", "line_slope"),
+        "frame_flyback": ("frame",),
+        "fast_axis": ("fast",),
+        "scan_time": ("walk",),
+    }
+)
+"""The groups of functions that make up each term."""
+
+NODES = 32
+"""Places along each axis over which a term is averaged."""
+
+
+class LineFlyback(NamedTuple):
+    """What is left of the line fly-back when the first pixel of a line is seen."""
+
+    decay_px: float
+    """Length over which it falls to 1/e."""
+    decay_std_px: float
+    start_px: float
+    """Rms length of its displacement at the line start, over the lines."""
+    start_std_px: float
+
+
+def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, float]:
+    """Say what each term of D, or of D + W_k, does to the picture.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    mean : ndarray, shape (2, m)
+        Weights of D (``stationary_size``), or of D and W_k (``size``), first.
+    freedom : {"affine", "similarity", "rigid"}
+        What the reference leaves unknown; it is taken out of each term.
+
+    Returns
+    -------
+    dict of str to float
+        Rms length over the scan, px, of every term that is switched on.
+
+    Notes
+    -----
+    Terms may work against each other, so their squares do not add up to that of the field.
+    """
+    places = _grid(basis.shape_px)
+    design = basis.design(places)
+    found: dict[Term, float] = {}
+    for term, names in GROUPS.items():
+        part = slice(basis.slices[names[0]].start, basis.slices[names[-1]].stop)
+        if part.stop > part.start and part.stop <= mean.shape[1]:
+            vectors = (mean[:, part] @ design[part]).T
+            found[term] = _rms_without_gauge(places, vectors, freedom)
+    return found
+
+
+def _grid(shape_px: tuple[int, int]) -> Array:
+    """Centres of equal blocks of the scan, (n, 2)."""
+    along = [(np.arange(NODES) + 0.5) * length / NODES - 0.5 for length in shape_px]
+    return np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _rms_without_gauge(places: Array, vectors: Array, freedom: Freedom) -> float:
+    centred = places - places.mean(axis=0)
+    member = fitted(centred, vectors, np.ones(len(places)), freedom)
+    rest = vectors - np.c_[np.ones(len(places)), centred] @ member.T
+    return float(np.sqrt((rest**2).sum(axis=1).mean()))
+
+
+def line_flyback(basis: Basis, stationary: Posterior) -> LineFlyback | None:
+    """Read decay and amplitude of the line fly-back off the weights of D.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    stationary : Posterior
+        Weights of D.
+
+    Returns
+    -------
+    LineFlyback or None
+        None where the term is switched off.
+
+    Notes
+    -----
+    The slope of the exponential with respect to the logarithm of its decay is a function of its
+    own: its weight over that of the exponential is the correction to the decay, whose prior the
+    weights already carry. Errors are propagated to first order.
+    """
+    line, slope = basis.slices["line"], basis.slices["line_slope"]
+    if line.stop == line.start:
+        return None
+    start_px, start_std = _start(basis, stationary, line)
+    both = slope.stop - slope.start
+    shared = slice(line.start, line.start + both)
+    weights, slopes = stationary.mean[:, shared], stationary.mean[:, slope]
+    square = max(float((weights**2).sum()), 1e-24)
+    change = float((weights * slopes).sum()) / square
+    along_slope = weights / square
+    along_line = (slopes - 2 * change * weights) / square
+    gradient = np.zeros_like(stationary.mean)
+    gradient[:, slope], gradient[:, shared] = along_slope, along_line
+    decay = basis.decay * basis.shape_px[1] * float(np.exp(np.clip(change, -1.0, 1.0)))
+    return LineFlyback(decay, decay * _std(gradient, stationary), start_px, start_std)
+
+
+def _start(basis: Basis, stationary: Posterior, line: slice) -> tuple[float, float]:
+    """Rms length of the fly-back's displacement at the first pixel of the lines."""
+    y = (np.arange(NODES) + 0.5) * basis.shape_px[0] / NODES - 0.5
+    functions = basis.line_functions(np.stack([y, np.zeros(NODES)], axis=1))
+    functions = functions[: line.stop - line.start]
+    vectors = stationary.mean[:, line] @ functions
+    rms = float(np.sqrt((vectors**2).sum(axis=0).mean()))
+    gradient = np.zeros_like(stationary.mean)
+    gradient[:, line] = vectors @ functions.T / (NODES * max(rms, 1e-12))
+    return rms, _std(gradient, stationary)
+
+
+def _std(gradient: Array, posterior: Posterior) -> float:
+    variance = np.einsum("ai,aij,aj->", gradient, posterior.covariance, gradient, optimize=True)
+    return float(np.sqrt(max(float(variance), 0.0)))

@@ -1,0 +1,165 @@
+"""Whether a calibration still holds: each frame is tested against what the model expects of it."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import eigh, solve_triangular
+from scipy.special import chdtri
+
+from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion.gaussian_process.weights import Information, Posterior
+
+__all__ = ["Watch"]
+
+Array = npt.NDArray[np.float64]
+
+MOST_DIRECTIONS = 48
+"""Combinations of weights for each axis that are tested: a single frame hardly sees more."""
+
+LEAST_SIGNAL = 0.5
+"""A combination is tested where one frame says more about it than the prior does."""
+
+WINDOW = 5
+"""Frames over which what differs is added up: a change of D is the same in all of them."""
+
+FALSE_ALARM = 1e-4
+"""Of the test if its assumptions held; the beam is restless in ways that are not quite normal."""
+
+UNPROVEN, PROVEN_AFTER = 1.44, 5
+"""Until a run has shown how far its frames differ, claims count as 20 % too small: as much as this
+many frames would say."""
+
+MOST_EXCESS = 2.0
+"""One wild frame counts no more than this, over what is typical, towards what is typical."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watch:
+    """Compares frames with the model's prediction.
+
+    Parameters
+    ----------
+    directions : ndarray, shape (2, m, k)
+        Combinations of D's weights that a frame can see, for each axis.
+    recent : ndarray, shape (n, 2, k)
+        How far the last frames differ from the prediction made before each, in standard
+        deviations; at most five frames.
+    frames : int, default: 0
+        Frames that left ``recent`` since the run began.
+    excess : float, default: 0
+        Sum of their mean squares.
+
+    Notes
+    -----
+    A frame says ``M`` and ``v`` about D's weights, its own walk and lattice integrated out; the
+    model expected the mean mu with covariance S. Then ``v - M mu`` has covariance
+    ``M + M S M``, and what is left of it in independent frames is independent. Whitened and added
+    up over five frames, its square is chi^2, over the run's own typical square.
+
+    Only what a lattice shows can be seen: an affine change of D (a scale or a skew of the scan)
+    is part of every frame's lattice and never gives an alarm.
+    """
+
+    directions: Array
+    recent: Array
+    frames: int = 0
+    excess: float = 0.0
+
+    def __post_init__(self) -> None:
+        directions = as_array("directions", self.directions, (2, None, None))
+        object.__setattr__(self, "directions", directions)
+        recent = as_array("recent", self.recent, (None, 2, directions.shape[2]))
+        object.__setattr__(self, "recent", recent)
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    @classmethod
+    def of(cls, frame: Information, variances: Array) -> "Watch":
+        """Choose what to watch by what a first frame can see.
+
+        Parameters
+        ----------
+        frame : Information
+            What one frame says about the weights of D.
+        variances : ndarray, shape (2, m)
+            Their prior variances, px^2.
+
+        Returns
+        -------
+        Watch
+            That has seen no frame.
+        """
+        roots = np.sqrt(variances)
+        size = roots.shape[1]
+        most = min(MOST_DIRECTIONS, size)
+        found, count = [], most
+        for block, root in zip(frame.blocks, roots, strict=True):
+            signal, vectors = eigh(
+                block * np.outer(root, root), subset_by_index=(size - most, size - 1)
+            )
+            found.append((root[:, None] * vectors)[:, ::-1])
+            count = min(count, max(int((signal > LEAST_SIGNAL).sum()), 1))
+        directions = np.stack([one[:, :count] for one in found])
+        return cls(directions=directions, recent=np.zeros((0, 2, count)))
+
+    def seen(self, frame: Information, expected: Posterior) -> "Watch":
+        """Compare a frame with what was expected of it.
+
+        Parameters
+        ----------
+        frame : Information
+            What the frame alone says about the weights of D.
+        expected : Posterior
+            The weights of D before it.
+
+        Returns
+        -------
+        Watch
+            With this frame.
+        """
+        recent = np.concatenate([self.recent, self._whitened(frame, expected)[None]])
+        if len(recent) <= WINDOW:
+            return replace(self, recent=recent)
+        left = min(float((recent[0] ** 2).mean()), MOST_EXCESS * self.typical)
+        return replace(self, recent=recent[1:], frames=self.frames + 1, excess=self.excess + left)
+
+    def _whitened(self, frame: Information, expected: Posterior) -> Array:
+        mean = expected.mean
+        rest = frame.vector - np.einsum("aij,aj->ai", frame.blocks, mean)
+        if frame.cross is not None:
+            rest -= np.stack([frame.cross @ mean[1], frame.cross.T @ mean[0]])
+        white = np.empty((2, self.directions.shape[2]))
+        for axis, along in enumerate(self.directions):
+            gained = frame.blocks[axis] @ along
+            covariance = along.T @ gained + gained.T @ (expected.covariance[axis] @ gained)
+            factor = np.linalg.cholesky(covariance)
+            white[axis] = solve_triangular(factor, along.T @ rest[axis], lower=True)
+        return white
+
+    @property
+    def typical(self) -> float:
+        """Mean square of the run's earlier frames: 1 where all errors are what they claim."""
+        frames = self.frames + PROVEN_AFTER
+        return (self.excess + UNPROVEN * PROVEN_AFTER) / frames
+
+    @property
+    def score(self) -> float:
+        """Squared difference of the last frames, added up, over what is typical for the run."""
+        if not len(self.recent):
+            return 0.0
+        together = self.recent.sum(axis=0) ** 2 / len(self.recent)
+        return float(together.mean()) / self.typical
+
+    @property
+    def limit(self) -> float:
+        """The score from which an unchanged scan is no explanation any more."""
+        freedom = 2 * int(self.directions.shape[2])
+        return float(chdtri(freedom, FALSE_ALARM)) / freedom
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the scan is no longer distorted as it was."""
+        return self.score > self.limit
