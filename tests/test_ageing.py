@@ -160,11 +160,11 @@ def test_the_rate_of_change_is_measured_from_two_calibrations(seed: int) -> None
     truth = np.sqrt(variances) * rng.normal(size=variances.shape)
     later = truth + 0.05 * np.sqrt(4.0 * variances) * rng.normal(size=truth.shape)
     spread = np.stack([np.diag(one) for one in error])
-    seen = [
+    before, after = (
         Posterior(mean=one + np.sqrt(error) * rng.normal(size=error.shape), covariance=spread)
         for one in (truth, later)
-    ]
-    rate, std = measured_change_per_hour(*seen, variances, 4.0)
+    )
+    rate, std = measured_change_per_hour(before, after, variances, 4.0)
     assert abs(rate - 0.05) < 4 * std
     assert 0 < std < 0.004
 
@@ -173,14 +173,14 @@ def test_calibrations_that_agree_have_not_changed() -> None:
     rng = np.random.default_rng(1)
     variances = np.ones((2, 200))
     spread = np.stack([1e-3 * np.eye(200)] * 2)
-    seen = [
+    before, after = (
         Posterior(mean=np.sqrt(1e-3) * rng.normal(size=(2, 200)), covariance=spread)
         for _ in range(2)
-    ]
-    rate, std = measured_change_per_hour(*seen, variances, 1.0)
+    )
+    rate, std = measured_change_per_hour(before, after, variances, 1.0)
     assert rate < 3 * std
     with pytest.raises(ValueError, match="hours"):
-        measured_change_per_hour(*seen, variances, 0.0)
+        measured_change_per_hour(before, after, variances, 0.0)
 
 
 # staleness

@@ -369,3 +369,74 @@ def test_an_altered_image_is_not_corrected_by_a_models_flyback() -> None:
     alone = process_frame(cropped)
     assert alone.model is not None
     assert not alone.model.basis.terms & {"line_flyback", "frame_flyback"}
+
+
+# trust
+
+
+def test_a_report_says_what_holds_and_what_to_do() -> None:
+    report, _ = first()
+    assert report.model is not None
+    assert (report.state, report.worth_it) == ("valid", True)
+    assert "compared" in report.state_reason
+    assert report.removed_pm is not None
+    assert set(report.removed_pm) == set(report.model.basis.terms)
+    assert report.off_by_pm is not None
+    assert max(report.removed_pm.values()) < 2 * report.off_by_pm.value
+    assert report.advice is not None
+    assert "us would leave < 5 pm" in report.advice.sentence
+    assert report.hints is not None
+    assert report.hints.verdict == "usable"
+    assert report.hints.effective_counts == report.effective_counts
+
+
+def test_a_scan_without_errors_is_not_worth_correcting() -> None:
+    """Nothing is wrong with it, so what is taken out is noise; the report says so."""
+    report = process_frame(shot(errors=ScanErrors()).frame)
+    assert report.worth_it is False
+
+
+def test_nothing_known_is_state_none() -> None:
+    report = process_frame(shot().frame, options=Options(sample="unknown"))
+    assert (report.state, report.worth_it, report.advice) == ("none", None, None)
+    assert "nothing is known" in report.state_reason
+
+
+def test_an_unknown_sample_is_corrected_by_what_its_calibration_is_still_worth() -> None:
+    """A day later the same calibration claims a larger error, and the model stays as it is."""
+    before, good = first()
+    assert before.model is not None
+    begun_s = before.model.ageing.time_s
+    assert begun_s is not None
+    options = Options(sample="unknown")
+    soon, late = (
+        process_frame(
+            replace(good.frame, time_s=begun_s + hours * 3600.0, provenance={}),
+            model=before.model,
+            options=options,
+        )
+        for hours in (0.0, 500.0)
+    )
+    assert soon.corrected_pm is not None
+    assert late.corrected_pm is not None
+    assert late.corrected_pm.value > soon.corrected_pm.value
+    assert late.model is before.model
+
+
+def test_a_mistilt_shows_in_the_hints() -> None:
+    """The Ti-O columns moved by 20 pm against the Sr columns."""
+    specimen = make_specimen("sto_001", rotation_rad=0.05)
+    a_nm = float(np.linalg.norm(specimen.basis_nm[0]))
+    motif = specimen.motif.copy()
+    motif[1] += np.array([0.02, 0.0]) / a_nm
+    tilted = Microscope(replace(specimen, motif=motif), distorted()).shot(SCAN)
+    found = process_frame(tilted.frame).hints
+    assert found is not None
+    assert found.sublattice_offset_pm is not None
+    assert found.sublattice_offset_std_pm is not None
+    length = float(np.hypot(*found.sublattice_offset_pm))
+    assert abs(length - 20.0) < 4 * found.sublattice_offset_std_pm + 1.0
+    assert "mistilt" in found.sentence
+    straight, _ = first()
+    assert straight.hints is not None
+    assert "mistilt" not in straight.hints.sentence

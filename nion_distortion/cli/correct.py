@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nion_distortion.cli.summary import Run, make_folder
+from nion_distortion.cli.summary import Run, make_folder, trust_lines
 from nion_distortion.figures import residual_figure, write_report
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame
@@ -133,6 +133,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
         for one in numbers["frames"]
         if one["unusable"]
     ]
+    lines += trust_lines(numbers["frames"][-1])
     if "held_out" in numbers:
         part = numbers["held_out"]
         lines.append(

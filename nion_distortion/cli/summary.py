@@ -1,7 +1,7 @@
 """What both commands show of a run: numbers by name, pictures by caption."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nion_distortion.frame import Frame
     from nion_distortion.pipeline import FrameReport
 
-__all__ = ["Run", "estimate_numbers", "frame_numbers", "make_folder"]
+__all__ = ["Run", "estimate_numbers", "frame_numbers", "make_folder", "trust_lines"]
 
 LEAST_FRAMES = 3
 """Under which neither drift nor components are worth a picture."""
@@ -65,7 +65,38 @@ def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
         "drift_y_nm": drift_nm[0],
         "drift_x_nm": drift_nm[1],
         "drift_ambiguous": report.drift_ambiguous,
+        "state": report.state,
+        "state_reason": report.state_reason,
+        "worth_it": report.worth_it,
+        "removed_pm": None if report.removed_pm is None else dict(report.removed_pm),
+        "advice": None if report.advice is None else asdict(report.advice),
+        "hints": None if report.hints is None else asdict(report.hints),
     }
+
+
+def trust_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """Say in words what one frame says about the calibration and the set-up.
+
+    Parameters
+    ----------
+    numbers : Mapping
+        Of `frame_numbers`.
+
+    Returns
+    -------
+    list of str
+        One sentence for each line.
+    """
+    lines = [f"State {numbers['state']}: {numbers['state_reason']}."]
+    if numbers["worth_it"] is False:
+        lines.append(
+            f"Not worth correcting: {numbers['off_by_pm']['value']:.1f} pm would be taken out, "
+            "less than its own error."
+        )
+    for name, title in (("advice", "Fly-back"), ("hints", "Set-up")):
+        if numbers[name] is not None:
+            lines.append(f"{title}: {numbers[name]['sentence']}.")
+    return lines
 
 
 def make_folder(folder: Path) -> None:

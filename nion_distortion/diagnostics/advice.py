@@ -80,7 +80,9 @@ def flyback_advice(model: DistortionModel) -> FlybackAdvice:
 def _weighed(
     seen: LineFlyback, start_pm: float, std_pm: float, settings: ScanSettings
 ) -> FlybackAdvice:
-    known = f"at this fly-back time the first columns are off by {start_pm:.0f} pm +- {std_pm:.1g}"
+    known = (
+        f"at this fly-back time the first columns are off by {start_pm:.0f} pm +- {std_pm:.1g} pm"
+    )
     dwell_us, flyback_us = settings.dwell_time_us, _flyback_us(settings)
     if dwell_us is None:
         return FlybackAdvice(
