@@ -148,7 +148,7 @@ def _is_flagged(model: DistortionModel, machine: Microscope, run: int, weights: 
 def _cost_s() -> float:
     """Time a comparison at 512 x 512, least of twenty."""
     model = first_model(*_sampled(_machine(1), 0, 1, WHOLE), TERMS)
-    frame = model.last.known
+    frame = model.known  # of one frame
     watch = model.watching(frame)
     durations = []
     for _ in range(20):

@@ -115,7 +115,7 @@ def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, floa
         pm, by its public name; a term that is switched off is absent.
     """
     mean = model.stationary.mean
-    if field.kind == "frame":
+    if field.kind == "frame" and model.last is not None:
         mean = model.last.posterior.mean[:, : model.basis.size]
     to_pm = PM_PER_NM * field.settings.pixel_size_nm
     found = rms_of_terms(model.basis, mean, FREEDOMS[field.reference])
