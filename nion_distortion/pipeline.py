@@ -252,15 +252,16 @@ def _corrected(
         frame = replace(frame, frame_id=field.frame_id, provenance=dict(frame.provenance))
     corrected = correct_frame(frame, field, resample=options.resample)
     condition = condition_of(model)
+    off_by = off_by_pm(field, estimate.off_by_std_px)
     return FrameReport(
         model=model,
         field=field,
         corrected=corrected,
-        off_by_pm=off_by_pm(field, estimate.off_by_std_px),
+        off_by_pm=off_by,
         corrected_pm=expected_error_pm(corrected),
         state=condition.state,
         state_reason=condition.reason,
-        worth_it=is_worth_it(field),
+        worth_it=is_worth_it(field, off_by),
         removed_pm=removed_pm(model, field),
         advice=flyback_advice(model),
     )

@@ -75,13 +75,15 @@ def expected_error_pm(corrected: CorrectedFrame) -> Estimate:
     return _estimate(lengths * to_pm, None)
 
 
-def is_worth_it(field: DistortionField) -> bool:
+def is_worth_it(field: DistortionField, off_by: Estimate) -> bool:
     """Say whether correcting does more good than harm.
 
     Parameters
     ----------
     field : DistortionField
         What the correction takes out.
+    off_by : Estimate
+        Its size, of `off_by_pm`.
 
     Returns
     -------
@@ -94,8 +96,8 @@ def is_worth_it(field: DistortionField) -> bool:
     if not seen.any():
         return False
     squares = (field.std_px[:, *some].astype(np.float64) ** 2).sum(axis=0)[seen]
-    gain = float((_without_gauge(field) ** 2).sum(axis=1).mean())
-    return gain > float(squares.mean())
+    error_pm = PM_PER_NM * field.settings.pixel_size_nm * float(np.sqrt(squares.mean()))
+    return off_by.value > error_pm
 
 
 def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, float]:

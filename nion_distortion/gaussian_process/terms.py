@@ -27,8 +27,8 @@ GROUPS: Mapping[Term, tuple[str, ...]] = MappingProxyType(
 )
 """The groups of functions that make up each term."""
 
-NODES = 32
-"""Places along each axis over which a term is averaged."""
+NODES = (16, 128)
+"""Places (y, x) over which a term is averaged: a fly-back falls within a few pixels along x."""
 
 
 class LineFlyback(NamedTuple):
@@ -76,8 +76,12 @@ def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, floa
 
 def _grid(shape_px: tuple[int, int]) -> Array:
     """Centres of equal blocks of the scan, (n, 2)."""
-    along = [(np.arange(NODES) + 0.5) * length / NODES - 0.5 for length in shape_px]
+    along = [_centres(*one) for one in zip(shape_px, NODES, strict=True)]
     return np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _centres(length: int, count: int) -> Array:
+    return (np.arange(count) + 0.5) * length / count - 0.5
 
 
 def _rms_without_gauge(places: Array, vectors: Array, freedom: Freedom) -> float:
@@ -127,13 +131,13 @@ def line_flyback(basis: Basis, stationary: Posterior) -> LineFlyback | None:
 
 def _start(basis: Basis, stationary: Posterior, line: slice) -> tuple[float, float]:
     """Rms length of the fly-back's displacement at the first pixel of the lines."""
-    y = (np.arange(NODES) + 0.5) * basis.shape_px[0] / NODES - 0.5
-    functions = basis.line_functions(np.stack([y, np.zeros(NODES)], axis=1))
+    y = _centres(basis.shape_px[0], NODES[0])
+    functions = basis.line_functions(np.stack([y, np.zeros_like(y)], axis=1))
     functions = functions[: line.stop - line.start]
     vectors = stationary.mean[:, line] @ functions
     rms = float(np.sqrt((vectors**2).sum(axis=0).mean()))
     gradient = np.zeros_like(stationary.mean)
-    gradient[:, line] = vectors @ functions.T / (NODES * max(rms, 1e-12))
+    gradient[:, line] = vectors @ functions.T / (NODES[0] * max(rms, 1e-12))
     return rms, _std(gradient, stationary)
 
 
