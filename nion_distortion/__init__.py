@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from nion_distortion.pipeline import FrameReport as FrameReport
     from nion_distortion.pipeline import process_frame as process_frame
     from nion_distortion.principal_components import PrincipalComponents as PrincipalComponents
+    from nion_distortion.stack import CalibrationProgress as CalibrationProgress
+    from nion_distortion.stack import calibrate as calibrate
 
 _HOMES = {
     "Frame": "frame",
@@ -49,6 +51,8 @@ _HOMES = {
     "Estimate": "diagnostics",
     "FrameReport": "pipeline",
     "process_frame": "pipeline",
+    "CalibrationProgress": "stack",
+    "calibrate": "stack",
     "read_frames": "files",
     "Calibration": "calibrations",
     "CalibrationStore": "calibrations",

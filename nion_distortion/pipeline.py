@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from nion_distortion.gaussian_process import DistortionModel, FieldEstimate, fir
 from nion_distortion.lattice import IndexedColumns, index_columns
 from nion_distortion.options import Free, Options, Term
 
-__all__ = ["FrameReport", "process_frame"]
+__all__ = ["FrameReport", "Measured", "measure_frame", "process_frame"]
 
 SMALLEST_CELL_NM, LARGEST_CELL_NM = 0.1, 5.0
 """Edges of a projected cell that a STEM resolves."""
@@ -111,6 +111,15 @@ class FrameReport:
         return reduce_frozen(self)
 
 
+class Measured(NamedTuple):
+    """What a usable frame gave."""
+
+    indexed: IndexedColumns
+    samples: DistortionSamples
+    model: DistortionModel
+    """After this frame."""
+
+
 def process_frame(
     frame: Frame, *, model: DistortionModel | None = None, options: Options | None = None
 ) -> FrameReport:
@@ -151,35 +160,74 @@ def process_frame(
     except UnusableFrameError as reason:
         return replace(_applied(frame, model, options), unusable=str(reason))
     try:
-        indexed = _indexed(columns, frame, model)
-        samples = sample_distortion(
-            indexed, frame.settings, frame_id=_identity(frame), time_s=frame.time_s
-        )
-        if model is None:
-            model = first_model(
-                samples,
-                indexed.lattice,
-                _terms(frame, options),
-                reference=options.reference,
-                zero_px=options.zero_px,
-            )
-        else:
-            model = model.updated(samples, indexed.lattice)
+        measured = _measured(frame, columns, model, options)
     except UnusableFrameError as reason:
         report = _applied(frame, model, options)
         return replace(report, unusable=str(reason), columns=columns)
+    model, indexed = measured.model, measured.indexed
     report, drift = _corrected(frame, model, model.frame_estimate(), options), model.drift
     hints = setup_hint(indexed, frame.settings.pixel_size_nm)
     return replace(
         report,
         columns=columns,
         indexed=indexed,
-        samples=samples,
+        samples=measured.samples,
         drift_nm=None if drift is None else drift.offset_px * frame.settings.pixel_size_nm,
         drift_ambiguous=drift is not None and drift.ambiguous,
         effective_counts=hints.effective_counts,
         hints=hints,
     )
+
+
+def measure_frame(
+    frame: Frame, *, model: DistortionModel | None = None, options: Options | None = None
+) -> Measured:
+    """Find, index and model one frame, and correct nothing: what a calibration is made of.
+
+    Parameters
+    ----------
+    frame : Frame, image of shape (ny, nx)
+        A frame of a reference crystal.
+    model : DistortionModel, optional
+        What earlier frames of the same settings taught.
+    options : Options, optional
+        How to process it; default ``Options()``.
+
+    Returns
+    -------
+    Measured
+        Its columns in the lattice, their samples, and the model with them.
+
+    Raises
+    ------
+    ValueError
+        As `process_frame`.
+    UnusableFrameError
+        If the frame cannot be measured.
+    """
+    options = Options() if options is None else options
+    _check(frame, model, options)
+    columns = find_columns(frame.image, detect=options.detect)
+    return _measured(frame, columns, model, options)
+
+
+def _measured(
+    frame: Frame, columns: AtomColumns, model: DistortionModel | None, options: Options
+) -> Measured:
+    indexed = _indexed(columns, frame, model)
+    samples = sample_distortion(
+        indexed, frame.settings, frame_id=_identity(frame), time_s=frame.time_s
+    )
+    if model is not None:
+        return Measured(indexed, samples, model.updated(samples, indexed.lattice))
+    first = first_model(
+        samples,
+        indexed.lattice,
+        _terms(frame, options),
+        reference=options.reference,
+        zero_px=options.zero_px,
+    )
+    return Measured(indexed, samples, first)
 
 
 def _check(frame: Frame, model: DistortionModel | None, options: Options) -> None:

@@ -13,7 +13,7 @@ import nion_distortion as nd
 
 HEAVY = ("torch", "gpytorch", "sklearn", "scipy", "numba", "cv2", "numpy", "matplotlib", "rsciio")
 
-LATER = ("calibrate", "process_stack")
+LATER = ("process_stack",)
 
 
 @pytest.mark.parametrize("name", nd.__all__)

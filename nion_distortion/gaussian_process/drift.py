@@ -1,6 +1,6 @@
 """Drift from frame to frame: the origin of the lattice, known modulo a lattice vector."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.frame import ScanSettings
 
-__all__ = ["Drift", "follow_drift"]
+__all__ = ["Drift", "between", "follow_drift"]
 
 Array = npt.NDArray[np.float64]
 
@@ -140,6 +140,35 @@ def follow_drift(
         time_s=time_s,
         ambiguous=ambiguous,
     )
+
+
+def between(before: Drift, after: Drift | None) -> Drift:
+    """Give a frame the mean of the steps that led to it and away from it.
+
+    Parameters
+    ----------
+    before : Drift
+        The frame's own, with the step that led to it.
+    after : Drift or None
+        That of the next frame.
+
+    Returns
+    -------
+    Drift
+        What is known better of the sample's motion during the frame; ``before`` where there is no
+        next frame or its step is ambiguous.
+    """
+    if after is None or after.surprise_px is None or after.ambiguous:
+        return before
+    if before.surprise_px is None:
+        return replace(
+            before,
+            step_px=after.step_px,
+            surprise_px=after.surprise_px,
+            interval_s=after.interval_s,
+        )
+    mean = 0.5 * (before.step_px + after.step_px)
+    return replace(before, step_px=mean, surprise_px=0.5 * after.surprise_px)
 
 
 def _motion(before: Array, after: Array, centre_px: Array) -> Array:

@@ -26,6 +26,7 @@ __all__ = [
     "fit_frame_and_hyperparameters",
     "frame_evidence",
     "leading",
+    "linearised_frame",
     "stationary_posterior",
     "stationary_variances",
     "walk_precision",
@@ -236,8 +237,7 @@ def frame_evidence(
     Evidence
         About the weights of D and W_k, without any prior of theirs, and about fast waves.
     """
-    state = _start(samples, moving_px)
-    linearised = _linearise(samples, state, hyperparameters)
+    linearised = linearised_frame(samples, hyperparameters, moving_px)
     given = linearised.information(basis)
     posterior = solve(given, _precision(linearised, basis, hyperparameters))
     lattice = np.full((2, 3), linearised.lattice_precision)
@@ -251,6 +251,30 @@ def _precision(linearised: Linearised, basis: Basis, hyperparameters: Hyperparam
     """Inverse prior variances of all weights, those of the lattice last, (2, m + 3)."""
     lattice = np.full((2, len(linearised.crystal)), linearised.lattice_precision)
     return np.concatenate([1.0 / _variances(basis, hyperparameters), lattice], axis=1)
+
+
+def linearised_frame(
+    samples: DistortionSamples,
+    hyperparameters: Hyperparameters,
+    moving_px: npt.NDArray[np.float32],
+) -> Linearised:
+    """Linearise a frame's samples about a known D and the lattice alone.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    hyperparameters : Hyperparameters
+        The floor is taken from them.
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        D at every pixel.
+
+    Returns
+    -------
+    Linearised
+        Places, targets and weights.
+    """
+    return _linearise(samples, _start(samples, moving_px), hyperparameters)
 
 
 def stationary_posterior(

@@ -34,7 +34,7 @@ from nion_distortion.gaussian_process.weights import Information, Posterior, mar
 from nion_distortion.lattice import Lattice
 from nion_distortion.options import Free, Reference
 
-__all__ = ["DistortionModel", "first_model", "refit_amplitudes"]
+__all__ = ["DistortionModel", "Flagged", "first_model", "refit_amplitudes"]
 
 MOST_SAMPLES = 20
 """Frames whose samples a live model keeps."""
@@ -48,6 +48,28 @@ ROWS_PER_SPACING = 1.5
 """A turned lattice, or a second sublattice, has rows closer together than its columns."""
 
 Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flagged:
+    """A frame that was left out of a calibration.
+
+    Parameters
+    ----------
+    frame_id : str
+        Identity of its scan.
+    index : int
+        Its place among the usable frames.
+    chi2 : float
+        Squared difference from what all others say over its expectation.
+    reason : str
+        One sentence.
+    """
+
+    frame_id: str
+    index: int
+    chi2: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +114,8 @@ class DistortionModel:
         How old what is known is.
     watch : Watch, optional
         Whether the newest frames are as the model expects; None until a frame was added to it.
+    flagged : tuple of Flagged, default: ()
+        Frames that a calibration left out because they disagree with the others.
     """
 
     settings: ScanSettings
@@ -112,6 +136,7 @@ class DistortionModel:
     frame_shape: ShapeErrors | None = None
     ageing: Ageing = AGELESS
     watch: Watch | None = None
+    flagged: tuple[Flagged, ...] = ()
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

@@ -1,0 +1,318 @@
+"""All frames of a calibration together: linearised, fitted and tested until nothing moves."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+
+from nion_distortion.distortion import DistortionSamples
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.coils import CoilErrors
+from nion_distortion.gaussian_process.drift import Drift, between, follow_drift
+from nion_distortion.gaussian_process.fitting import (
+    FrameFit,
+    fit_frame,
+    frame_information,
+    stationary_posterior,
+)
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
+from nion_distortion.gaussian_process.learning import learn_amplitudes
+from nion_distortion.gaussian_process.model import DistortionModel, Flagged
+from nion_distortion.gaussian_process.shape_search import learn_shapes
+from nion_distortion.gaussian_process.shapes import shapes_of_frame
+from nion_distortion.gaussian_process.weights import Information, Posterior
+from nion_distortion.lattice import Lattice
+
+__all__ = ["CalibrationFrame", "calibrated"]
+
+Array = npt.NDArray[np.float64]
+
+MOST_PASSES, STANDS_STILL_PX = 6, 0.003
+"""Passes over all frames, and the change of D (0.1 pm of a usual pixel) that ends them."""
+
+LEARNING_PASSES = 2
+"""Passes before which the amplitudes are learnt."""
+
+LINEARISED = 2
+"""How often a frame is linearised in a pass: about D, then about D and its own W_k."""
+
+LEARNT_FROM = 20
+"""Frames, spread over all, from which amplitudes are learnt."""
+
+MOST_KEPT = 200
+"""Frames whose samples a calibration keeps."""
+
+DISAGREES, UNLIKE = 2.0, 3.0
+"""A frame disagrees where its chi^2 for each degree of freedom is above both the first and the
+second times the median of all frames: claims may be wrong by a fifth, but for all frames alike."""
+
+SEEN = 0.1
+"""Information, for weights in units of what is not known of them, above which a frame says much."""
+
+FEWEST_TO_TEST = 3
+"""Of two frames that disagree nobody knows which one is wrong."""
+
+
+class CalibrationFrame(NamedTuple):
+    """A frame's columns with their places in the lattice."""
+
+    samples: DistortionSamples
+    lattice: Lattice
+    """In the same cell for all frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _State:
+    """What all frames say so far."""
+
+    basis: Basis
+    hyperparameters: Hyperparameters
+    parts: tuple[Information, ...]
+    """What each frame says about the weights of D."""
+    used: tuple[int, ...]
+    stationary: Posterior
+    distortion_px: npt.NDArray[np.float32]
+
+    @property
+    def known(self) -> Information:
+        """What all used frames say; nothing before the first pass."""
+        size = self.basis.stationary_size
+        nothing = Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size)))
+        used = [self.parts[n] for n in self.used] if self.parts else []
+        return functools.reduce(operator.add, used, nothing)
+
+
+def calibrated(
+    model: DistortionModel,
+    frames: Sequence[CalibrationFrame],
+    *,
+    told: Callable[[int], None] = lambda passes: None,
+) -> DistortionModel:
+    """Fit all frames together.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        What the same frames taught one by one: where the fit starts.
+    frames : sequence of CalibrationFrame
+        The usable frames, oldest first.
+    told : callable, optional
+        Told before each pass how many are done; what it raises ends the calibration.
+
+    Returns
+    -------
+    DistortionModel
+        Its hyperparameters are learnt from all frames, its samples are theirs, and frames that
+        disagree with the others stand in ``flagged``.
+
+    Notes
+    -----
+    Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
+    up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
+    the first passes. Then each frame is compared with what all others say; while one disagrees, it
+    is left out and the rest is fitted again.
+    """
+    state = _State(
+        basis=model.basis,
+        hyperparameters=model.hyperparameters,
+        parts=(),
+        used=tuple(range(len(frames))),
+        stationary=model.stationary,
+        distortion_px=model.distortion_px,
+    )
+    state = _with_shapes(state, frames)
+    state, fits = _settled(state, frames, told)
+    flagged: list[Flagged] = []
+    while (worst := _worst(state, frames)) is not None:
+        flagged.append(worst)
+        used = tuple(n for n in state.used if n != worst.index)
+        state, fits = _settled(_with_parts(state, used, state.parts), frames, told)
+    return _finished(model, state, frames, fits, tuple(flagged))
+
+
+def _settled(
+    state: _State,
+    frames: Sequence[CalibrationFrame],
+    told: Callable[[int], None],
+) -> tuple[_State, tuple[FrameFit, ...]]:
+    """Repeat passes until D stands still."""
+    for number in range(MOST_PASSES):
+        told(number + 1)
+        before = state.distortion_px
+        if number < LEARNING_PASSES:
+            state = _with_amplitudes(state, frames)
+        state, fits = _one_pass(state, frames)
+        moved = np.abs(state.distortion_px - before).max()
+        if moved < STANDS_STILL_PX and number >= LEARNING_PASSES:
+            break
+    return state, fits
+
+
+def _one_pass(
+    state: _State, frames: Sequence[CalibrationFrame]
+) -> tuple[_State, tuple[FrameFit, ...]]:
+    """Linearise and fit every frame, each beside what all others say."""
+    known = state.known
+    fits = tuple(
+        fit_frame(
+            frame.samples,
+            state.basis,
+            state.hyperparameters,
+            known=_less(known, state.parts[n]) if n in state.used and state.parts else known,
+            moving_px=state.distortion_px,
+            passes=LINEARISED,
+        )
+        for n, frame in enumerate(frames)
+    )
+    return _with_parts(state, state.used, tuple(fit.known for fit in fits)), fits
+
+
+def _with_parts(state: _State, used: tuple[int, ...], parts: tuple[Information, ...]) -> _State:
+    state = replace(state, used=used, parts=parts)
+    stationary = stationary_posterior(state.basis, state.hyperparameters, state.known)
+    moving = state.basis.on_pixels(stationary.mean)
+    return replace(state, stationary=stationary, distortion_px=moving)
+
+
+def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
+    """Learn the shapes from one frame in the middle; what frames said in the old ones is void."""
+    middle = frames[state.used[len(state.used) // 2]].samples
+    basis, hyperparameters = learn_shapes(
+        middle, state.basis, state.hyperparameters, moving_px=state.distortion_px
+    )
+    return replace(state, basis=basis, hyperparameters=hyperparameters, parts=())
+
+
+def _with_amplitudes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
+    """Learn the amplitudes of D against those of W_k from many frames."""
+    some = [frames[state.used[n]].samples for n in _spread(len(state.used), LEARNT_FROM)]
+    given = [
+        frame_information(one, state.basis, state.hyperparameters, state.distortion_px)
+        for one in some
+    ]
+    pixel_size_nm = some[0].settings.pixel_size_nm
+    learnt = learn_amplitudes(given, state.basis, state.hyperparameters, pixel_size_nm)
+    return replace(state, hyperparameters=learnt)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
+
+
+def _worst(state: _State, frames: Sequence[CalibrationFrame]) -> Flagged | None:
+    """Find the frame that disagrees most with all others, if one does."""
+    if len(state.used) < FEWEST_TO_TEST:
+        return None
+    known = state.known
+    chi2 = np.array([_disagreement(state, _less(known, state.parts[n]), n) for n in state.used])
+    place = int(np.argmax(chi2))
+    if chi2[place] < max(DISAGREES, UNLIKE * float(np.median(chi2))):
+        return None
+    number = state.used[place]
+    return Flagged(
+        frame_id=frames[number].samples.frame_id,
+        index=number,
+        chi2=float(chi2[place]),
+        reason=f"{_name(number, len(frames))} differs from the {len(state.used) - 1} others by "
+        f"{chi2[place]:.1f} times the variance that noise allows, so it was left out",
+    )
+
+
+def _name(number: int, count: int) -> str:
+    return "the first frame" if number == 0 else f"frame {number + 1} of {count}"
+
+
+def _disagreement(state: _State, others: Information, number: int) -> float:
+    """Squared difference of a frame from what others say, for each degree of freedom.
+
+    With the frame's information M and v, and mean w and covariance S of the others' posterior,
+    ``r = v - M w`` has the covariance ``M + M S M``.
+    """
+    before = stationary_posterior(state.basis, state.hyperparameters, others)
+    part = state.parts[number]
+    total, freedom = 0.0, 0.0
+    for axis in range(2):
+        gram, spread = part.blocks[axis], before.covariance[axis]
+        off = part.vector[axis] - gram @ before.mean[axis]
+        scale = 1.0 / np.sqrt(np.diag(spread))  # weights in units of what is not known of them
+        gram, off = gram / np.outer(scale, scale), off / scale
+        spread = spread * np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(gram)
+        seen = values > SEEN
+        values, vectors = values[seen], vectors[:, seen]
+        inner = np.diag(values) + (values[:, None] * (vectors.T @ spread @ vectors)) * values
+        along = vectors.T @ off
+        total += float(along @ cho_solve(cho_factor(inner), along))
+        freedom += float(seen.sum())
+    return total / max(freedom, 1.0)
+
+
+def _finished(
+    model: DistortionModel,
+    state: _State,
+    frames: Sequence[CalibrationFrame],
+    fits: Sequence[FrameFit],
+    flagged: tuple[Flagged, ...],
+) -> DistortionModel:
+    drifts = _drifts(frames, fits)
+    kept = state.used[-MOST_KEPT:]
+    return replace(
+        model,
+        **_coils(model, state, frames, fits, drifts),
+        basis=state.basis,
+        hyperparameters=state.hyperparameters,
+        known=state.known,
+        stationary=state.stationary,
+        distortion_px=state.distortion_px,
+        frames=len(state.used),
+        samples=tuple(frames[n].samples for n in kept),
+        last=fits[kept[-1]],
+        lattice=frames[kept[-1]].lattice,
+        drift=drifts[kept[-1]],
+        flagged=flagged,
+    )
+
+
+def _drifts(frames: Sequence[CalibrationFrame], fits: Sequence[FrameFit]) -> list[Drift]:
+    drifts: list[Drift] = []
+    for frame, fit in zip(frames, fits, strict=True):
+        settings = frame.samples.settings
+        centre = 0.5 * (np.array(settings.shape_px) - 1.0)
+        before = drifts[-1] if drifts else None
+        drifts.append(follow_drift(before, fit.lattice_px, centre, frame.samples.time_s))
+    return drifts
+
+
+def _coils(
+    model: DistortionModel,
+    state: _State,
+    frames: Sequence[CalibrationFrame],
+    fits: Sequence[FrameFit],
+    drifts: Sequence[Drift],
+) -> dict[str, Any]:
+    """Scale and skew from all frames, each one's drift from the steps before and after it."""
+    if model.cell is None:
+        return {}
+    coils: CoilErrors | None = None
+    shapes = None
+    for number in state.used:
+        after = drifts[number + 1] if number + 1 < len(drifts) else None
+        drift = between(drifts[number], after)
+        shapes = shapes_of_frame(fits[number], frames[number].samples, model.cell, drift, coils)
+        coils = shapes.coils
+    return {} if shapes is None else {"coils": coils, "frame_shape": shapes.frame}
+
+
+def _less(known: Information, part: Information) -> Information:
+    """Take back what a frame said."""
+    minus = Information(
+        blocks=-part.blocks,
+        vector=-part.vector,
+        cross=None if part.cross is None else -part.cross,
+    )
+    return known + minus

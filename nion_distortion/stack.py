@@ -1,0 +1,157 @@
+"""The stages for many frames: a calibration."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nion_distortion.diagnostics import PM_PER_NM
+from nion_distortion.frame import Frame, UnusableFrameError
+from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
+from nion_distortion.options import Options
+from nion_distortion.pipeline import measure_frame
+
+__all__ = ["CalibrationProgress", "calibrate"]
+
+FEWEST_FRAMES = 3
+"""Frames before ``stop_pm`` may end a calibration: of two nobody knows which one is wrong."""
+
+MOST_FRAMES = 200
+"""Frames whose samples a calibration keeps; more are not read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationProgress:
+    """How far a calibration has come.
+
+    Parameters
+    ----------
+    frames : int
+        Usable frames so far.
+    unusable : tuple of str
+        Why other frames were not.
+    error_pm : float, optional
+        Predicted error of the stationary distortion, rms length, pm; None before the first
+        usable frame. It has no uncertainty of its own.
+    passes : int
+        Passes over all frames that are done; 0 while frames are being read.
+    """
+
+    frames: int
+    unusable: tuple[str, ...] = ()
+    error_pm: float | None = None
+    passes: int = 0
+
+
+def calibrate(
+    frames: Iterable[Frame],
+    *,
+    options: Options | None = None,
+    stop_pm: float | None = None,
+    progress: Callable[[CalibrationProgress], bool | None] | None = None,
+) -> DistortionModel:
+    """Learn the distortion of one scan setting from frames of a reference crystal.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        Of one setting; read one after the other, at most 200 usable ones.
+    options : Options, optional
+        What counts as undistorted, and how frames are processed; default ``Options()``.
+    stop_pm : float, optional
+        Read no more frames once the predicted error of the stationary distortion is below this.
+    progress : callable, optional
+        Told how far it is; ``False`` from it cancels the calibration.
+
+    Returns
+    -------
+    DistortionModel
+        From all usable frames together. Those that disagree with the others, a first frame that
+        had not settled among them, stand in ``flagged`` with the reason and are not averaged in.
+
+    Raises
+    ------
+    ValueError
+        If there is no frame, settings differ, or the sample is not a reference.
+    UnusableFrameError
+        If no frame could be used, with the first one's reason.
+    concurrent.futures.CancelledError
+        If it was cancelled; nothing is kept.
+
+    Notes
+    -----
+    Frames are first learnt one by one, as in a live run; then all are linearised and fitted
+    together until nothing moves, with hyperparameters learnt from all of them.
+    """
+    options = Options() if options is None else options
+    if options.sample != "reference":
+        raise ValueError('a calibration needs a reference crystal, so sample must be "reference"')
+    told = _Told(progress)
+    gathered: list[CalibrationFrame] = []
+    model: DistortionModel | None = None
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        try:
+            measured = measure_frame(frame, model=model, options=options)
+        except UnusableFrameError as reason:
+            told.of_unusable(f"frame {count}: {reason}")
+            continue
+        model = measured.model
+        gathered.append(CalibrationFrame(measured.samples, measured.indexed.lattice))
+        error_pm = predicted_error_pm(model)
+        told.of_frame(error_pm)
+        is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
+        if is_enough or len(gathered) == MOST_FRAMES:
+            break
+    if model is None:
+        raise _nothing_usable(count, told.now.unusable)
+    return calibrated(model, gathered, told=told.of_pass)
+
+
+def predicted_error_pm(model: DistortionModel) -> float:
+    """Predict the error of a model's stationary distortion.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        The model.
+
+    Returns
+    -------
+    float
+        Rms length of the stationary field's standard deviation over the valid pixels, pm; what
+        moves the beam in single frames only is not in it.
+    """
+    field = model.stationary_field()
+    variance = np.square(field.std_px, dtype=np.float64).sum(axis=0)[field.valid]
+    return float(np.sqrt(variance.mean())) * PM_PER_NM * model.settings.pixel_size_nm
+
+
+def _nothing_usable(count: int, reasons: tuple[str, ...]) -> Exception:
+    if not count:
+        return ValueError("a calibration needs at least one frame")
+    return UnusableFrameError(f"none of the {count} frames could be used; {reasons[0]}")
+
+
+class _Told:
+    """Pass progress on, and end the calibration where it is not wanted any more."""
+
+    def __init__(self, progress: Callable[[CalibrationProgress], bool | None] | None) -> None:
+        self._progress = progress
+        self.now = CalibrationProgress(frames=0)
+
+    def of_unusable(self, reason: str) -> None:
+        self._tell(replace(self.now, unusable=(*self.now.unusable, reason)))
+
+    def of_frame(self, error_pm: float) -> None:
+        self._tell(replace(self.now, frames=self.now.frames + 1, error_pm=error_pm))
+
+    def of_pass(self, passes: int) -> None:
+        self._tell(replace(self.now, passes=passes))
+
+    def _tell(self, now: CalibrationProgress) -> None:
+        self.now = now
+        if self._progress is not None and self._progress(now) is False:
+            raise CancelledError("the calibration was cancelled")
