@@ -91,7 +91,7 @@ def calibrated(
     model: DistortionModel,
     frames: Sequence[CalibrationFrame],
     *,
-    told: Callable[[int], None] = lambda passes: None,
+    told: Callable[[int], None] = lambda _: None,
 ) -> DistortionModel:
     """Fit all frames together.
 
@@ -201,7 +201,7 @@ def _with_amplitudes(state: _State, frames: Sequence[CalibrationFrame]) -> _Stat
 
 
 def _spread(count: int, most: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
+    return sorted({int(n) for n in np.linspace(0, count - 1, min(count, most))})
 
 
 def _worst(state: _State, frames: Sequence[CalibrationFrame]) -> Flagged | None:
