@@ -6,6 +6,7 @@ import gpytorch
 import numpy as np
 import numpy.typing as npt
 import torch
+from linear_operator import to_linear_operator
 
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import FRAME_DECAYS, MARGIN, Basis
@@ -182,7 +183,7 @@ def _negative_log_evidence(numbers: torch.Tensor, sites: _Sites, basis: Basis) -
         value = dict(zip(NAMES, logs.exp(), strict=True))
         covariance = _covariance(value, decay, sites, basis) + torch.diag(sites.variance[axis])
         normal = gpytorch.distributions.MultivariateNormal(
-            torch.zeros_like(sites.targets[axis]), covariance
+            torch.zeros_like(sites.targets[axis]), to_linear_operator(covariance)
         )
         total = total - normal.log_prob(sites.targets[axis])
     return total
@@ -209,8 +210,8 @@ def _covariance(
         total = total + value["fast"] ** 2 * (-x2.abs() / FAST_CORRELATION).exp()
     if basis.walk_modes:
         total = total + value["walk"] ** 2 * (-time.abs() / value["walk_length"]).exp()
-        one_line = time.abs() < 0.5 / basis.interval_lines
-        total = total + value["jitter"] ** 2 * one_line
+        same_line = (1.0 - time.abs() * basis.interval_lines).clamp(min=0.0)
+        total = total + value["jitter"] ** 2 * same_line
     return total
 
 
