@@ -17,11 +17,11 @@ from nion_distortion.gaussian_process.drift import Drift, between, follow_drift
 from nion_distortion.gaussian_process.fitting import (
     FrameFit,
     fit_frame,
-    frame_information,
+    frame_evidence,
     stationary_posterior,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
-from nion_distortion.gaussian_process.learning import learn_amplitudes
+from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
@@ -38,7 +38,7 @@ MOST_PASSES, STANDS_STILL_PX = 6, 0.003
 LEARNING_PASSES = 2
 """Passes before which the amplitudes are learnt."""
 
-LINEARISED = 2
+LINEARISED = 1
 """How often a frame is linearised in a pass: about D, then about D and its own W_k."""
 
 LEARNT_FROM = 20
@@ -118,7 +118,7 @@ def calibrated(
     is left out and the rest is fitted again.
     """
     state = _State(
-        basis=model.basis,
+        basis=model.basis.refined(),
         hyperparameters=model.hyperparameters,
         parts=(),
         used=tuple(range(len(frames))),
@@ -192,11 +192,13 @@ def _with_amplitudes(state: _State, frames: Sequence[CalibrationFrame]) -> _Stat
     """Learn the amplitudes of D against those of W_k from many frames."""
     some = [frames[state.used[n]].samples for n in _spread(len(state.used), LEARNT_FROM)]
     given = [
-        frame_information(one, state.basis, state.hyperparameters, state.distortion_px)
+        frame_evidence(one, state.basis, state.hyperparameters, state.distortion_px)
         for one in some
     ]
     pixel_size_nm = some[0].settings.pixel_size_nm
-    learnt = learn_amplitudes(given, state.basis, state.hyperparameters, pixel_size_nm)
+    learnt = state.hyperparameters
+    for improve in (learn_amplitudes, weigh_calm):
+        learnt = improve(given, state.basis, learnt, pixel_size_nm)
     return replace(state, hyperparameters=learnt)
 
 

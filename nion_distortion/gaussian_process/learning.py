@@ -348,11 +348,12 @@ class _Score(NamedTuple):
 def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
     """Maximise evidence times prior over the logarithms of one axis."""
     mean, std = prior_logs(pixel_size_nm)
+    level, _ = score(start)  # of many frames it is millions, and the tolerance is relative
 
     def surprise(logs: Array) -> tuple[float, Array]:
         value, slope = score(logs)
         prior, prior_slope = prior_surprise(logs, pixel_size_nm)
-        return value + float(prior.sum()), slope + prior_slope
+        return value - level + float(prior.sum()), slope + prior_slope
 
     bounds = list(zip(mean - WIDEST_LOGS * std, mean + WIDEST_LOGS * std, strict=True))
     found = minimize(
@@ -361,7 +362,7 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxfun": MOST_EVALUATIONS, "ftol": 1e-6},
+        options={"maxfun": MOST_EVALUATIONS, "ftol": 1e-4},
     )
     result: Array = found.x
     return result

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
-from nion_distortion.gaussian_process.basis import FAST_MODES, SMOOTH_MODES, Basis, cosines
+from nion_distortion.gaussian_process.basis import SMOOTH_MODES, Basis, cosines
 from nion_distortion.gaussian_process.weights import Information
 
 __all__ = ["information"]
@@ -78,8 +78,8 @@ class _Stretches(NamedTuple):
 class _Sums(NamedTuple):
     """Sums over the columns of some stretches."""
 
-    table: Array  # (25, 72): of weighted products of cosines along y and x
-    high: Array  # (13, 72): the same times the last cosine along x
+    table: Array  # (25, fast_modes): of weighted products of cosines along y and x
+    high: Array  # (13, fast_modes): the same times the last cosine along x
     few: Array  # (few + 2, size + 3): functions that are no cosines and pull, times all but walk's
 
 
@@ -211,17 +211,19 @@ def _to_nodes(count: int) -> Array:
 
 
 def _whole_table(table: Array, high: Array) -> Array:
-    """Continue sums of ``cos(a y) cos(b x)`` to all a and b that products need, (25, 143).
+    """Continue sums of ``cos(a y) cos(b x)`` to all a and b that products need.
 
-    ``cos(71 + c) = 2 cos(71) cos(c) - cos(71 - c)``; beyond, a is at most 12.
+    With n functions of x, ``cos(n-1 + c) = 2 cos(n-1) cos(c) - cos(n-1 - c)``; beyond, a is at most
+    12.
     """
-    norms = np.full(FAST_MODES, NORM)
+    count = table.shape[1]
+    norms = np.full(count, NORM)
     norms[0] = 1.0
     table = table / norms / norms[: len(table), None]
     high = high / norms / norms[: len(high), None] / NORM
-    whole = np.zeros((len(table), 2 * FAST_MODES - 1))
-    whole[:, :FAST_MODES] = table
-    whole[: len(high), FAST_MODES:] = 2 * high[:, 1:] - table[: len(high), -2::-1]
+    whole = np.zeros((len(table), 2 * count - 1))
+    whole[:, :count] = table
+    whole[: len(high), count:] = 2 * high[:, 1:] - table[: len(high), -2::-1]
     return whole
 
 

@@ -1,0 +1,179 @@
+"""Frames fitted together: against one by one, against the truth, and with frames that disagree."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from model_cases import SMALL, Array, flyback, microscope, sampled
+from nion_distortion.gaussian_process import DistortionModel, first_model
+from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
+from nion_distortion.gaussian_process.shape_search import exact_surprise, learn_shapes
+from nion_distortion.options import TERMS, KnownCrystal, Reference
+from simulator.microscope import Microscope, Truth
+from simulator.scan import ScanErrors
+from simulator.scoring import Score, score_map
+
+RESTLESS = replace(flyback(), fast_axis_step_nm=0.005, walk_nm=0.004, line_jitter_nm=0.002)
+FRAMES = 6
+
+
+def taken(machine: Microscope, *, frames: int = FRAMES) -> tuple[list[CalibrationFrame], Truth]:
+    shots = [sampled(machine, index=index) for index in range(frames)]
+    return [CalibrationFrame(samples, lattice) for samples, lattice, _ in shots], shots[-1][2]
+
+
+def one_by_one(
+    frames: Sequence[CalibrationFrame], reference: Reference | None = None
+) -> DistortionModel:
+    options = {} if reference is None else {"reference": reference}
+    model = first_model(frames[0].samples, frames[0].lattice, TERMS, **options)
+    for frame in frames[1:]:
+        model = model.updated(frame.samples, frame.lattice)
+    return model
+
+
+def judged(model: DistortionModel, truth: Truth) -> Score:
+    field = model.stationary_field()
+    return score_map(
+        field.displacement_px,
+        field.valid,
+        truth.stationary_place_px,
+        pixel_size_nm=SMALL.pixel_size_nm,
+        std_px=field.std_px,
+    )
+
+
+@cache
+def restless() -> tuple[list[CalibrationFrame], Truth, DistortionModel, DistortionModel]:
+    frames, truth = taken(microscope(RESTLESS))
+    model = one_by_one(frames)
+    return frames, truth, model, calibrated(model, frames)
+
+
+def test_it_holds_what_it_was_made_of() -> None:
+    frames, _, _, model = restless()
+
+    assert model.frames == FRAMES
+    assert [one.frame_id for one in model.samples] == [one.samples.frame_id for one in frames]
+    assert model.flagged == ()
+    assert model.last is not None
+    assert model.frame_estimate().field.frame_id == frames[-1].samples.frame_id
+
+
+def test_together_is_no_worse_than_one_by_one_and_claims_what_it_errs() -> None:
+    _, truth, before, after = restless()
+
+    one, all_of_them = judged(before, truth), judged(after, truth)
+
+    assert all_of_them.share > 0.995
+    assert all_of_them.share > one.share - 0.0005
+    assert all_of_them.z is not None
+    assert 0.6 < all_of_them.z < 1.4  # one realisation
+
+
+def test_calibrating_again_changes_nothing() -> None:
+    frames, _, _, model = restless()
+    again = calibrated(model, frames)
+    one, two = model.stationary_field(), again.stationary_field()
+    seen = one.valid & two.valid
+
+    difference = np.abs(one.displacement_px - two.displacement_px)[:, seen]
+
+    assert float(np.median(difference)) < 0.1 * float(np.median(one.std_px[:, seen]))
+
+
+def test_the_order_of_the_frames_does_not_matter() -> None:
+    frames, _, before, model = restless()
+    other = calibrated(before, [frames[n] for n in (3, 0, 5, 1, 2, 4)])
+    one, two = model.stationary_field(), other.stationary_field()
+    seen = one.valid & two.valid
+
+    difference = np.abs(one.displacement_px - two.displacement_px)[:, seen]
+
+    assert float(np.sqrt(np.mean(difference**2))) < 0.3 * float(np.median(one.std_px[:, seen]))
+
+
+def test_a_first_frame_that_had_not_settled_is_left_out_and_named() -> None:
+    settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.4)
+    frames, truth = taken(microscope(settling))
+    model = calibrated(one_by_one(frames), frames)
+
+    assert [(one.index, one.frame_id) for one in model.flagged] == [(0, "frame 0")]
+    assert "the first frame differs from the 5 others by" in model.flagged[0].reason
+    assert model.frames == FRAMES - 1
+    assert frames[0].samples.frame_id not in [one.frame_id for one in model.samples]
+    assert judged(model, truth).share > 0.99
+
+
+def test_a_frame_in_the_middle_that_is_another_scan_is_left_out() -> None:
+    frames, _ = taken(microscope(RESTLESS))
+    strange, _ = taken(microscope(replace(RESTLESS, seed=9)), frames=1)
+    mixed = [*frames[:3], strange[0], *frames[3:]]
+    model = calibrated(one_by_one(mixed), mixed)
+
+    assert [one.index for one in model.flagged] == [3]
+    assert model.flagged[0].reason.startswith("frame 4 of 7 differs from the 6 others")
+
+
+def test_of_two_frames_none_is_blamed() -> None:
+    settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.4)
+    frames, _ = taken(microscope(settling), frames=2)
+
+    assert calibrated(one_by_one(frames), frames).flagged == ()
+
+
+def test_what_the_listener_raises_ends_it() -> None:
+    frames, _, model, _ = restless()
+
+    def _told(passes: int) -> None:
+        raise InterruptedError(f"before pass {passes}")
+
+    with pytest.raises(InterruptedError, match="before pass 1"):
+        calibrated(model, frames, told=_told)
+
+
+def test_coils_are_measured_with_the_drift_of_both_neighbours_taken_out() -> None:
+    errors = ScanErrors(
+        coil_scale=(-0.03, 0.015), coil_skew_rad=0.02, drift_nm_s=(0.8 / 60, -0.6 / 60)
+    )
+    slow = replace(SMALL, dwell_time_us=4.0)
+    machine = microscope(errors)
+    shots = [sampled(machine, slow, index=index) for index in range(4)]
+    frames = [CalibrationFrame(samples, lattice) for samples, lattice, _ in shots]
+    model = calibrated(one_by_one(frames, KnownCrystal.named("SrTiO3 [001]")), frames)
+
+    assert model.coils is not None
+    off = model.coils.values - [-0.03, 0.015, 0.02]
+    assert np.abs(off / np.sqrt(np.diag(model.coils.covariance))).max() < 3.0
+    assert model.coils.frames == 4
+
+
+def test_shapes_make_the_frame_more_probable_and_keep_the_decay_near_the_truth() -> None:
+    frames, _, model, _ = restless()
+    off = model.basis.with_decay(0.09)
+    samples, moving = frames[2].samples, model.distortion_px
+
+    basis, hyperparameters = learn_shapes(samples, off, model.hyperparameters, moving_px=moving)
+
+    before = exact_surprise(samples, off, model.hyperparameters, moving_px=moving)
+    after = exact_surprise(samples, basis, hyperparameters, moving_px=moving)
+    assert after < before - 1.0
+    assert 0.04 < basis.decay < 0.09
+    assert hyperparameters.floor_px == model.hyperparameters.floor_px
+
+
+def test_the_exact_evidence_is_that_of_the_finite_basis_up_to_a_constant() -> None:
+    frames, _, model, _ = restless()
+    samples, moving = frames[2].samples, model.distortion_px
+    exact: list[float] = []
+    for scale in (0.5, 1.0, 2.0):
+        logs: Array = model.hyperparameters.logs.copy()
+        logs[:, 0] += np.log(scale)  # the smooth term's amplitude
+        changed = replace(model.hyperparameters, logs=logs)
+        exact.append(exact_surprise(samples, model.basis, changed, moving_px=moving))
+
+    assert exact[1] < exact[0]
+    assert exact[1] < exact[2] + 3.0

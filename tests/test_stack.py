@@ -1,0 +1,109 @@
+"""Calibrations from images: what is read, what is told, when it ends."""
+
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+import nion_distortion as nd
+from model_cases import flyback
+from nion_distortion.stack import predicted_error_pm
+from simulator.detector import Detector
+from simulator.microscope import Microscope
+from simulator.scoring import score_map
+from simulator.specimen import make_specimen
+
+SETTINGS = nd.ScanSettings(
+    shape_px=(160, 160), field_of_view_nm=5.0, dwell_time_us=1.0, flyback_time_us=120.0
+)
+MACHINE = Microscope(
+    make_specimen("sto_001", rotation_rad=0.1), flyback(), Detector(counts_at_peak=100.0)
+)
+
+
+@cache
+def shot(index: int) -> nd.Frame:
+    return MACHINE.shot(SETTINGS, index).frame
+
+
+def stream(count: int, read: list[int] | None = None) -> Iterator[nd.Frame]:
+    for index in range(count):
+        if read is not None:
+            read.append(index)
+        yield shot(index)
+
+
+def test_a_calibration_takes_the_distortion_out() -> None:
+    told: list[nd.CalibrationProgress] = []
+    model = nd.calibrate(stream(4), progress=told.append)  # type: ignore[arg-type]
+    field = model.stationary_field()
+    truth = MACHINE.shot(SETTINGS, 3).truth
+
+    score = score_map(
+        field.displacement_px,
+        field.valid,
+        truth.stationary_place_px,
+        pixel_size_nm=SETTINGS.pixel_size_nm,
+    )
+
+    assert model.frames == 4
+    assert score.share > 0.99
+    assert [one.frames for one in told if not one.passes] == [1, 2, 3, 4]
+    errors = [one.error_pm for one in told if not one.passes]
+    assert errors[-1] is not None
+    assert errors[0] is not None
+    assert errors[-1] < errors[0]
+    assert [one.passes for one in told if one.passes][:3] == [1, 2, 3]
+
+
+def test_it_stops_reading_once_the_error_is_small_enough() -> None:
+    read: list[int] = []
+    model = nd.calibrate(stream(6, read), stop_pm=50.0)
+
+    assert read == [0, 1, 2]  # of two nobody knows which one is wrong
+    assert predicted_error_pm(model) < 50.0
+
+
+def test_it_can_be_cancelled() -> None:
+    with pytest.raises(CancelledError, match="the calibration was cancelled"):
+        nd.calibrate(stream(4), progress=lambda now: now.frames < 2)
+
+
+def test_frames_that_cannot_be_used_are_told_and_left_out() -> None:
+    told: list[nd.CalibrationProgress] = []
+    noise = np.random.default_rng(1).poisson(20.0, SETTINGS.shape_px).astype(np.float32)
+    frames = [shot(0), nd.Frame(image=noise, settings=SETTINGS), shot(1)]
+
+    model = nd.calibrate(frames, progress=told.append)  # type: ignore[arg-type]
+
+    assert model.frames == 2
+    assert len(told[-1].unusable) == 1
+    assert told[-1].unusable[0].startswith("frame 2: ")
+
+
+def test_where_no_frame_can_be_used_the_first_reason_is_given() -> None:
+    flat = nd.Frame(image=np.ones(SETTINGS.shape_px), settings=SETTINGS)
+
+    with pytest.raises(nd.UnusableFrameError, match="none of the 2 frames could be used; frame 1"):
+        nd.calibrate([flat, flat])
+
+
+def test_no_frame_no_calibration() -> None:
+    with pytest.raises(ValueError, match="a calibration needs at least one frame"):
+        nd.calibrate([])
+
+
+def test_an_unknown_sample_calibrates_nothing() -> None:
+    with pytest.raises(ValueError, match="a calibration needs a reference crystal"):
+        nd.calibrate(stream(1), options=nd.Options(sample="unknown"))
+
+
+def test_frames_of_other_settings_are_named() -> None:
+    other = replace(shot(1).settings, flyback_time_us=60.0)
+    frames = [shot(0), nd.Frame(image=shot(1).image, settings=other)]
+
+    with pytest.raises(ValueError, match="differ from the model's in flyback_time_us"):
+        nd.calibrate(frames)
