@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-
 from model_cases import SMALL, Array, flyback, microscope, sampled
+
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.gaussian_process.shape_search import exact_surprise, learn_shapes
@@ -97,7 +97,7 @@ def test_the_order_of_the_frames_does_not_matter() -> None:
 
 
 def test_a_first_frame_that_had_not_settled_is_left_out_and_named() -> None:
-    settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.4)
+    settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.2)
     frames, truth = taken(microscope(settling))
     model = calibrated(one_by_one(frames), frames)
 
@@ -119,7 +119,7 @@ def test_a_frame_in_the_middle_that_is_another_scan_is_left_out() -> None:
 
 
 def test_of_two_frames_none_is_blamed() -> None:
-    settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.4)
+    settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.2)
     frames, _ = taken(microscope(settling), frames=2)
 
     assert calibrated(one_by_one(frames), frames).flagged == ()

@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from model_cases import flyback
 
 import nion_distortion as nd
-from model_cases import flyback
 from nion_distortion.stack import predicted_error_pm
 from simulator.detector import Detector
 from simulator.microscope import Microscope

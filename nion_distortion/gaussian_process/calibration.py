@@ -22,7 +22,7 @@ from nion_distortion.gaussian_process.fitting import (
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
-from nion_distortion.gaussian_process.model import DistortionModel, Flagged
+from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
 from nion_distortion.gaussian_process.weights import Information, Posterior
@@ -50,6 +50,9 @@ MOST_KEPT = 200
 DISAGREES, UNLIKE = 2.0, 3.0
 """A frame disagrees where its chi^2 for each degree of freedom is above both the first and the
 second times the median of all frames: claims may be wrong by a fifth, but for all frames alike."""
+
+CONTRADICTS = 20.0
+"""Where most frames disagree by more than this, what they were fitted with came from a stranger."""
 
 SEEN = 0.1
 """Information, for weights in units of what is not known of them, above which a frame says much."""
@@ -98,7 +101,7 @@ def calibrated(
     Parameters
     ----------
     model : DistortionModel
-        What the same frames taught one by one: where the fit starts.
+        What the same frames taught one by one; terms, reference and cell are taken from it.
     frames : sequence of CalibrationFrame
         The usable frames, oldest first.
     told : callable, optional
@@ -114,37 +117,61 @@ def calibrated(
     -----
     Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
     up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
-    the first passes. Then each frame is compared with what all others say; while one disagrees, it
-    is left out and the rest is fitted again.
+    the first passes. Before and after, each frame is compared with what all others say, and left
+    out where it disagrees.
     """
-    state = _State(
-        basis=model.basis.refined(),
-        hyperparameters=model.hyperparameters,
-        parts=(),
-        used=tuple(range(len(frames))),
-        stationary=model.stationary,
-        distortion_px=model.distortion_px,
-    )
-    state = _with_shapes(state, frames)
-    state, fits = _settled(state, frames, told)
+    state = _started(model, frames)
+    state, flagged = _without_strangers(state, frames)  # before they could teach anything
+    state, fits = _settled(_with_shapes(state, frames), frames, told, learning=True)
+    state, more = _without_strangers(state, frames)
+    if more:
+        state, fits = _settled(state, frames, told, learning=False)
+    return _finished(model, state, frames, fits, (*flagged, *more))
+
+
+def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> _State:
+    """Fit all frames with what one of them teaches alone: one that is like most others."""
+    for number in (len(frames) // 2, len(frames) - 1, 0):
+        samples, lattice = frames[number]
+        one = first_model(samples, lattice, model.basis.terms)
+        state = _State(
+            basis=one.basis.refined(),
+            hyperparameters=one.hyperparameters,
+            parts=(),
+            used=tuple(range(len(frames))),
+            stationary=one.stationary,
+            distortion_px=one.distortion_px,
+        )
+        state, _ = _one_pass(state, frames)
+        if np.median(_disagreements(state)) < CONTRADICTS:
+            break
+    return state
+
+
+def _without_strangers(
+    state: _State, frames: Sequence[CalibrationFrame]
+) -> tuple[_State, tuple[Flagged, ...]]:
+    """Leave out the frame that disagrees most with all others, until none does."""
     flagged: list[Flagged] = []
     while (worst := _worst(state, frames)) is not None:
         flagged.append(worst)
         used = tuple(n for n in state.used if n != worst.index)
-        state, fits = _settled(_with_parts(state, used, state.parts), frames, told)
-    return _finished(model, state, frames, fits, tuple(flagged))
+        state = _with_parts(state, used, state.parts)
+    return state, tuple(flagged)
 
 
 def _settled(
     state: _State,
     frames: Sequence[CalibrationFrame],
     told: Callable[[int], None],
+    *,
+    learning: bool,
 ) -> tuple[_State, tuple[FrameFit, ...]]:
     """Repeat passes until D stands still."""
     for number in range(MOST_PASSES):
         told(number + 1)
         before = state.distortion_px
-        if number < LEARNING_PASSES:
+        if learning and number < LEARNING_PASSES:
             state = _with_amplitudes(state, frames)
         state, fits = _one_pass(state, frames)
         moved = np.abs(state.distortion_px - before).max()
@@ -192,8 +219,7 @@ def _with_amplitudes(state: _State, frames: Sequence[CalibrationFrame]) -> _Stat
     """Learn the amplitudes of D against those of W_k from many frames."""
     some = [frames[state.used[n]].samples for n in _spread(len(state.used), LEARNT_FROM)]
     given = [
-        frame_evidence(one, state.basis, state.hyperparameters, state.distortion_px)
-        for one in some
+        frame_evidence(one, state.basis, state.hyperparameters, state.distortion_px) for one in some
     ]
     pixel_size_nm = some[0].settings.pixel_size_nm
     learnt = state.hyperparameters
@@ -210,8 +236,7 @@ def _worst(state: _State, frames: Sequence[CalibrationFrame]) -> Flagged | None:
     """Find the frame that disagrees most with all others, if one does."""
     if len(state.used) < FEWEST_TO_TEST:
         return None
-    known = state.known
-    chi2 = np.array([_disagreement(state, _less(known, state.parts[n]), n) for n in state.used])
+    chi2 = _disagreements(state)
     place = int(np.argmax(chi2))
     if chi2[place] < max(DISAGREES, UNLIKE * float(np.median(chi2))):
         return None
@@ -223,6 +248,12 @@ def _worst(state: _State, frames: Sequence[CalibrationFrame]) -> Flagged | None:
         reason=f"{_name(number, len(frames))} differs from the {len(state.used) - 1} others by "
         f"{chi2[place]:.1f} times the variance that noise allows, so it was left out",
     )
+
+
+def _disagreements(state: _State) -> Array:
+    """Compare each used frame with what all others say."""
+    known = state.known
+    return np.array([_disagreement(state, _less(known, state.parts[n]), n) for n in state.used])
 
 
 def _name(number: int, count: int) -> str:

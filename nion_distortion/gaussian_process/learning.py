@@ -39,8 +39,9 @@ __all__ = ["Evidence", "Linearised", "learn", "learn_amplitudes", "weigh_calm"]
 Array = npt.NDArray[np.float64]
 
 MOST_EVALUATIONS = 25
-WIDEST_LOGS = 5.0
-"""Bounds of the search, in spreads of the priors."""
+WIDEST_LOGS, LARGEST_LOGS = 5.0, 3.0
+"""Bounds of the search below and above, in spreads of the priors: an error may be absent, but no
+scan has a smooth one of a nanometre, to which frames that contradict each other would lead."""
 
 CALM = 0.5
 """Prior probability that the lines do not jitter at all."""
@@ -355,7 +356,7 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
         prior, prior_slope = prior_surprise(logs, pixel_size_nm)
         return value - level + float(prior.sum()), slope + prior_slope
 
-    bounds = list(zip(mean - WIDEST_LOGS * std, mean + WIDEST_LOGS * std, strict=True))
+    bounds = list(zip(mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std, strict=True))
     found = minimize(
         surprise,
         start,

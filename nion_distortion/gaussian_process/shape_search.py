@@ -9,13 +9,18 @@ import torch
 from linear_operator import to_linear_operator
 
 from nion_distortion.distortion import DistortionSamples
-from nion_distortion.gaussian_process.basis import FRAME_DECAYS, MARGIN, Basis
+from nion_distortion.gaussian_process.basis import (
+    FRAME_DECAYS,
+    LINE_CORRELATION,
+    MARGIN,
+    Basis,
+)
 from nion_distortion.gaussian_process.fitting import linearised_frame
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     FAST_CORRELATION,
-    LINE_CORRELATION,
     NAMES,
+    TAIL,
     Hyperparameters,
     prior_logs,
 )
@@ -31,6 +36,9 @@ MOST_EVALUATIONS = 25
 
 DECAY_LOG_STD = 0.3
 """Of the prior about the decay that the evidence on all columns chose among trials."""
+
+WIDE = 1 + 2 * MARGIN
+"""Length of the interval in lengths of the frame."""
 
 FLAT = 1e4
 """Prior variance of an affine map, px^2: as good as flat."""
@@ -96,7 +104,8 @@ def learn_shapes(
     def _surprise() -> torch.Tensor:
         search.zero_grad()
         value = _negative_log_evidence(numbers, sites, basis)
-        value = value + 0.5 * (((numbers - centre) / spread) ** 2).sum()
+        off2 = ((numbers - centre) / spread) ** 2
+        value = value + 0.5 * (TAIL + 1) * (off2 / TAIL).log1p().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
@@ -152,12 +161,11 @@ def _sites(
     time = y + x / basis.period_px
     weights = linearised.weights[chosen]
     variance = 1.0 / np.maximum(np.stack([weights[:, 0, 0], weights[:, 1, 1]]), 1e-12)
-    wide = 1 + 2 * MARGIN
     return _Sites(
-        unit_y=torch.tensor(y / (wide * ny)),
-        unit_x=torch.tensor(x / (wide * nx)),
+        unit_y=torch.tensor(y / (WIDE * ny)),
+        unit_x=torch.tensor(x / (WIDE * nx)),
         along=torch.tensor(np.maximum(x, -0.5) / nx),
-        time=torch.tensor(time / (wide * ny)),
+        time=torch.tensor(time / (WIDE * ny)),
         height=torch.tensor(np.maximum(time / ny, 0.0)),
         targets=torch.tensor(linearised.targets[chosen].T.copy()),
         variance=torch.tensor(variance),
@@ -201,7 +209,7 @@ def _covariance(
         total = total + value["smooth"] ** 2 * near.exp()
     if "line_flyback" in basis.terms:
         lag = (-sites.along / decay).exp()
-        along_y = (-0.5 * y2**2 / LINE_CORRELATION**2).exp()
+        along_y = (-0.5 * (y2 * WIDE / LINE_CORRELATION) ** 2).exp()
         total = total + value["line"] ** 2 * torch.outer(lag, lag) * along_y
     if "frame_flyback" in basis.terms:
         drops = torch.stack([(-sites.height / one).exp() for one in FRAME_DECAYS])
