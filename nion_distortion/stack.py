@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nion_distortion.diagnostics import PM_PER_NM
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
@@ -126,7 +125,8 @@ def predicted_error_pm(model: DistortionModel) -> float:
     """
     field = model.stationary_field()
     variance = np.square(field.std_px, dtype=np.float64).sum(axis=0)[field.valid]
-    return float(np.sqrt(variance.mean())) * PM_PER_NM * model.settings.pixel_size_nm
+    pixel_pm = 1e3 * model.settings.pixel_size_nm
+    return pixel_pm * float(np.sqrt(np.mean(variance)))
 
 
 def _nothing_usable(count: int, reasons: tuple[str, ...]) -> Exception:

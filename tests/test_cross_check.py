@@ -40,17 +40,18 @@ def widen(monkeypatch: pytest.MonkeyPatch, fit: FrameFit) -> FrameFit:
     ratio = (1 + 2 * WIDE_MARGIN) / (1 + 2 * functions.MARGIN)
     monkeypatch.setattr(functions, "MARGIN", WIDE_MARGIN)
     monkeypatch.setattr(priors, "FAST_CORRELATION", priors.FAST_CORRELATION / ratio)
-    for name, finer in (("SMOOTH_MODES", 1), ("FAST_MODES", 2)):
-        count = round(getattr(functions, name) * finer * ratio)
-        for module in (functions, moments):
-            monkeypatch.setattr(module, name, count)
+    count = round(functions.SMOOTH_MODES * ratio)
+    for module in (functions, moments):
+        monkeypatch.setattr(module, "SMOOTH_MODES", count)
     return widened(fit, ratio)
 
 
 def widened(fit: FrameFit, ratio: float) -> FrameFit:
     logs = fit.hyperparameters.logs.copy()
     logs[:, [priors.NAMES.index(name) for name in priors.PRIORS_LENGTH]] -= np.log(ratio)
-    basis = replace(fit.basis, walk_modes=round(fit.basis.walk_modes * ratio))
+    walk_modes = round(fit.basis.walk_modes * ratio)
+    fast_modes = round(fit.basis.fast_modes * 2 * ratio)
+    basis = replace(fit.basis, walk_modes=walk_modes, fast_modes=fast_modes)
     return replace(fit, basis=basis, hyperparameters=replace(fit.hyperparameters, logs=logs))
 
 

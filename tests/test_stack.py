@@ -38,7 +38,7 @@ def stream(count: int, read: list[int] | None = None) -> Iterator[nd.Frame]:
 
 def test_a_calibration_takes_the_distortion_out() -> None:
     told: list[nd.CalibrationProgress] = []
-    model = nd.calibrate(stream(4), progress=told.append)  # type: ignore[arg-type]
+    model = nd.calibrate(stream(4), progress=told.append)
     field = model.stationary_field()
     truth = MACHINE.shot(SETTINGS, 3).truth
 
@@ -77,7 +77,7 @@ def test_frames_that_cannot_be_used_are_told_and_left_out() -> None:
     noise = np.random.default_rng(1).poisson(20.0, SETTINGS.shape_px).astype(np.float32)
     frames = [shot(0), nd.Frame(image=noise, settings=SETTINGS), shot(1)]
 
-    model = nd.calibrate(frames, progress=told.append)  # type: ignore[arg-type]
+    model = nd.calibrate(frames, progress=told.append)
 
     assert model.frames == 2
     assert len(told[-1].unusable) == 1
@@ -85,7 +85,7 @@ def test_frames_that_cannot_be_used_are_told_and_left_out() -> None:
 
 
 def test_where_no_frame_can_be_used_the_first_reason_is_given() -> None:
-    flat = nd.Frame(image=np.ones(SETTINGS.shape_px), settings=SETTINGS)
+    flat = nd.Frame(image=np.ones(SETTINGS.shape_px, np.float32), settings=SETTINGS)
 
     with pytest.raises(nd.UnusableFrameError, match="none of the 2 frames could be used; frame 1"):
         nd.calibrate([flat, flat])

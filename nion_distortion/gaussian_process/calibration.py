@@ -307,6 +307,8 @@ def _finished(
         last=fits[kept[-1]],
         lattice=frames[kept[-1]].lattice,
         drift=drifts[kept[-1]],
+        ageing=replace(model.ageing, time_s=frames[kept[-1]].samples.time_s),
+        watch=None,  # other amplitudes expect other frames
         flagged=flagged,
     )
 
