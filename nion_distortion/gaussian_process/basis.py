@@ -20,8 +20,8 @@ MARGIN = 0.15
 """Cosines have zero slope at the ends of their interval: it is this much longer at each end."""
 
 SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
-MOST_FAST_MODES = 128
-"""Of a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with 128 0.7 pm."""
+MOST_FAST_MODES = 192
+"""Of a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with 192 0.4 pm."""
 
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 LINE_CORRELATION = 0.78
