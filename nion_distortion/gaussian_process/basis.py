@@ -76,18 +76,27 @@ def line_profiles(height: npt.ArrayLike) -> Array:
         The widest first; within 1e-4 of the squared exponential's covariance, which has no
         room to be reflected at any end.
     """
-    nodes = np.polynomial.legendre.leggauss(LINE_MODES)[0] * 0.5 + 0.5
-    sizes, vectors = np.linalg.eigh(_squared_exponential(nodes, nodes))
-    to_functions = (vectors / np.sqrt(sizes))[:, ::-1]
-    to_functions *= np.sign(to_functions[0])  # odd ones have no sum
     places = np.atleast_1d(np.asarray(height, dtype=np.float64))
-    profiles: Array = to_functions.T @ _squared_exponential(nodes, places)
+    profiles: Array = LINE_FUNCTIONS.T @ _squared_exponential(LINE_NODES, places)
     return profiles
 
 
 def _squared_exponential(one: Array, other: Array) -> Array:
     near: Array = np.exp(-0.5 * (np.subtract.outer(one, other) / LINE_CORRELATION) ** 2)
     return near
+
+
+LINE_NODES = np.polynomial.legendre.leggauss(LINE_MODES)[0] * 0.5 + 0.5
+
+
+def _line_functions() -> Array:
+    """Functions of unit variance at the nodes, the widest first, (nodes, functions)."""
+    sizes, vectors = np.linalg.eigh(_squared_exponential(LINE_NODES, LINE_NODES))
+    functions = (vectors / np.sqrt(sizes))[:, ::-1]
+    return np.asarray(functions * np.sign(functions[0]))  # odd ones have no sum
+
+
+LINE_FUNCTIONS = _line_functions()
 
 
 @numba.njit(cache=True, nogil=True)

@@ -86,10 +86,14 @@ def fitted(places: Array, vectors: Array, weights: Array, freedom: Freedom) -> A
     ndarray, shape (2, 3)
         ``vector = result @ [1, y, x]``.
     """
+    if freedom == "affine":  # by its normal equations, about the middle: they are well conditioned
+        middle = weights @ places / weights.sum()
+        affine = np.c_[np.ones(len(places)), places - middle]
+        weighted = affine * weights[:, None]
+        member = np.linalg.solve(weighted.T @ affine, weighted.T @ vectors).T
+        member[:, 0] -= member[:, 1:] @ middle
+        return np.asarray(member)
     root = np.sqrt(weights)[:, None]
-    if freedom == "affine":
-        affine = np.c_[np.ones(len(places)), places]
-        return np.asarray(np.linalg.lstsq(root * affine, root * vectors, rcond=None)[0].T)
     zero, one, (y, x) = np.zeros(len(places)), np.ones(len(places)), places.T
     members = [np.stack([one, zero], 1), np.stack([zero, one], 1), np.stack([-x, y], 1)]
     members += [np.stack([y, x], 1)] if freedom == "similarity" else []
