@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nion_distortion.lattice import Lattice as Lattice
     from nion_distortion.options import Free as Free
     from nion_distortion.options import KnownCrystal as KnownCrystal
+    from nion_distortion.options import KnownFlyback as KnownFlyback
     from nion_distortion.options import Options as Options
     from nion_distortion.options import Similarity as Similarity
     from nion_distortion.pipeline import FrameReport as FrameReport
@@ -36,6 +37,7 @@ _HOMES = {
     "UnusableFrameError": "frame",
     "Free": "options",
     "KnownCrystal": "options",
+    "KnownFlyback": "options",
     "Options": "options",
     "Similarity": "options",
     "AtomColumns": "atoms",

@@ -17,6 +17,7 @@ __all__ = [
     "Detect",
     "Free",
     "KnownCrystal",
+    "KnownFlyback",
     "Options",
     "Reference",
     "Resample",
@@ -144,6 +145,42 @@ CRYSTALS: Mapping[str, KnownCrystal] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownFlyback:
+    """What other settings of a scan device have taught about its line fly-back.
+
+    Parameters
+    ----------
+    tau_us : float
+        Time constant; it belongs to the device.
+    tau_log_std : float, default: 0.1
+        Standard deviation of its natural logarithm.
+    amplitude_pm : tuple of float, optional
+        Size of the displacement at the line start (slow, fast), of either sign.
+    flyback_time_us : float, default: 0
+        Fly-back time that the amplitude belongs to; it falls with longer times as
+        ``exp(-t / tau)``.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite or has the wrong sign.
+    """
+
+    tau_us: float
+    tau_log_std: float = 0.1
+    amplitude_pm: tuple[float, float] | None = None
+    flyback_time_us: float = 0.0
+
+    def __post_init__(self) -> None:
+        as_positive("tau_us", self.tau_us)
+        as_positive("tau_log_std", self.tau_log_std)
+        if as_finite("flyback_time_us", self.flyback_time_us) < 0:
+            raise ValueError(f"flyback_time_us must not be negative, not {self.flyback_time_us:g}")
+        for size in self.amplitude_pm or ():
+            as_finite("amplitude_pm", size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a frame is to be processed.
 
@@ -160,6 +197,8 @@ class Options:
         First guesses of the columns' positions; None means band-passed local maxima.
     terms : frozenset of str
         The model's terms to use; default: all of them.
+    flyback : KnownFlyback, optional
+        What is known of the device's line fly-back from other settings: where new settings begin.
     resample : {"spline", "nearest"}
         How intensities are interpolated; ``"nearest"`` keeps whole pixels' counts.
 
@@ -174,6 +213,7 @@ class Options:
     sample: Sample = "reference"
     detect: Detect | None = None
     terms: frozenset[Term] = TERMS
+    flyback: KnownFlyback | None = None
     resample: Resample = "spline"
 
     def __post_init__(self) -> None:

@@ -226,6 +226,7 @@ def _measured(
         _terms(frame, options),
         reference=options.reference,
         zero_px=options.zero_px,
+        flyback=options.flyback,
     )
     return Measured(indexed, samples, first)
 

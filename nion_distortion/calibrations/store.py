@@ -3,12 +3,14 @@
 import hashlib
 import json
 import logging
+import math
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import platformdirs
@@ -37,6 +39,7 @@ from nion_distortion.calibrations.records import (
 )
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.options import KnownFlyback
 
 __all__ = ["CalibrationStore", "default_path"]
 
@@ -56,6 +59,9 @@ COLUMNS = (
     "details",
     "sha256",
 )
+LEAST_TAU_LOG_STD = 0.1
+"""A time constant is never taken to be known better than a single calibration finds it."""
+
 LABELS = ("sample", "note")
 """What may be changed later, and so is under no checksum."""
 
@@ -401,6 +407,33 @@ class CalibrationStore:
             )
             for row in rows
             if row["tau_us"] is not None
+        )
+
+    def known_flyback(self, device_id: str) -> KnownFlyback | None:
+        """Return where new settings of a scan device begin.
+
+        Parameters
+        ----------
+        device_id : str
+            The device.
+
+        Returns
+        -------
+        KnownFlyback or None
+            The median time constant of all its calibrations, with their scatter, and the newest
+            amplitude; None where it has no calibration that knows one.
+        """
+        known = self.device_priors(device_id)
+        if not known:
+            return None
+        logs = [math.log(one.tau_us) for one in known]
+        newest, middle = known[0], median(logs)
+        scatter = 1.4826 * median(abs(log - middle) for log in logs)
+        return KnownFlyback(
+            tau_us=math.exp(middle),
+            tau_log_std=max(scatter, LEAST_TAU_LOG_STD),
+            amplitude_pm=None if newest.flyback_time_us is None else newest.amplitude_pm,
+            flyback_time_us=newest.flyback_time_us or 0.0,
         )
 
     def _row(self, connection: sqlite3.Connection, calibration_id: str) -> Row:

@@ -1,7 +1,7 @@
 """The finite basis: each term of the distortion as a few functions of the place in the scan."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
+from nion_distortion.options import KnownFlyback
 
-__all__ = ["Basis", "cosines", "line_profiles"]
+__all__ = ["Basis", "ExpectedFlyback", "cosines", "line_profiles"]
 
 Array = npt.NDArray[np.float64]
 Modes = npt.NDArray[np.intp]
@@ -122,6 +123,32 @@ def _fill_products(along_y, along_x, iy, ix, rows):  # type: ignore[no-untyped-d
             rows[j, i] = along_y[iy[j], i] * along_x[ix[j], i]
 
 
+class ExpectedFlyback(NamedTuple):
+    """A device's line fly-back, expected under the settings of a scan."""
+
+    decay: float
+    """In line lengths."""
+    decay_log_std: float
+    amplitude_px: tuple[float, float] | None
+    """Size at the line start (slow, fast)."""
+
+    @classmethod
+    def of_scan(
+        cls, settings: ScanSettings, known: KnownFlyback | None
+    ) -> "ExpectedFlyback | None":
+        """Bring what is known to the settings of a scan; None where its timing is unknown."""
+        if known is None or settings.dwell_time_us is None:
+            return None
+        decay = known.tau_us / (settings.dwell_time_us * settings.shape_px[1])
+        amplitude = None
+        if known.amplitude_pm is not None and settings.flyback_time_us is not None:
+            later_us = settings.flyback_time_us - known.flyback_time_us
+            factor = 1e-3 * np.exp(-later_us / known.tau_us) / settings.pixel_size_nm
+            slow, fast = (abs(size) * float(factor) for size in known.amplitude_pm)
+            amplitude = (slow, fast)
+        return cls(decay, known.tau_log_std, amplitude)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
     """Functions of the place in the scan whose weighted sum is D + W_k.
@@ -142,6 +169,8 @@ class Basis:
         Sigma of the columns.
     fast_modes : int, default: 72
         Cosines along x.
+    expected : ExpectedFlyback, optional
+        What other settings of the device say about the line fly-back.
     """
 
     shape_px: tuple[int, int]
@@ -151,6 +180,7 @@ class Basis:
     decay: float = 0.03
     sigma_px: float = 0.0
     fast_modes: int = FAST_MODES
+    expected: ExpectedFlyback | None = None
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
     slices: dict[str, slice] = field(init=False, repr=False, compare=False)
@@ -167,6 +197,7 @@ class Basis:
         terms: frozenset[Any],
         *,
         sigma_px: float = 0.0,
+        flyback: KnownFlyback | None = None,
     ) -> "Basis":
         """Choose the basis of a scan.
 
@@ -180,6 +211,8 @@ class Basis:
             The terms to use.
         sigma_px : float, default: 0
             Sigma of the columns.
+        flyback : KnownFlyback, optional
+            What is known of the device's line fly-back.
 
         Returns
         -------
@@ -193,6 +226,7 @@ class Basis:
             walk_modes=modes if "scan_time" in terms else 0,
             terms=terms,
             sigma_px=sigma_px,
+            expected=ExpectedFlyback.of_scan(settings, flyback),
         )
 
     def refined(self) -> "Basis":

@@ -134,8 +134,9 @@ def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> _Sta
     for number in (len(frames) // 2, len(frames) - 1, 0):
         samples, lattice = frames[number]
         one = first_model(samples, lattice, model.basis.terms)
+        basis = replace(one.basis.refined(), expected=model.basis.expected)
         state = _State(
-            basis=one.basis.refined(),
+            basis=basis,
             hyperparameters=one.hyperparameters,
             parts=(),
             used=tuple(range(len(frames))),

@@ -8,12 +8,20 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from nion_distortion._validation import as_array, reduce_frozen
-from nion_distortion.gaussian_process.basis import FRAME_DECAYS, LINE_MODES, SLOPE_MODES, Basis
+from nion_distortion.gaussian_process.basis import (
+    FRAME_DECAYS,
+    LINE_MODES,
+    SLOPE_MODES,
+    Basis,
+    ExpectedFlyback,
+)
 
 __all__ = [
     "DECAYS",
     "Hyperparameters",
     "LogStudent",
+    "decay_surprise",
+    "flyback_surprise",
     "prior_surprise",
     "prior_variances",
     "unresolved_variance",
@@ -59,6 +67,9 @@ DECAYS = np.geomspace(0.008, 0.16, 25)
 
 DECAY_STEP = 0.08
 """Relative uncertainty of a decay: neighbouring trials are 13 % apart, and the slope fills in."""
+
+FLYBACK_LOG_STD, LEAST_FLYBACK_PX = 0.5, 0.01
+"""How far the amplitude of a known fly-back may differ, in its logarithm; less is none."""
 
 FAST_CORRELATION = 0.05
 """Of the rough term along x, in lengths of the interval."""
@@ -148,6 +159,51 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array]:
     norm = np.log(std * np.sqrt(TAIL * np.pi)) + gammaln(TAIL / 2) - gammaln((TAIL + 1) / 2)
     surprise = norm + 0.5 * (TAIL + 1) * np.log1p(off**2 / TAIL)
     return surprise, (TAIL + 1) * off / (TAIL + off**2) / std
+
+
+def flyback_surprise(
+    expected: ExpectedFlyback | None, axis: int, log: float
+) -> tuple[float, float]:
+    """Negative logarithm of what other settings expect of the fly-back's amplitude, and its slope.
+
+    Parameters
+    ----------
+    expected : ExpectedFlyback or None
+        What they expect.
+    axis : int
+        0: slow, 1: fast.
+    log : float
+        Natural logarithm of the amplitude, px.
+
+    Returns
+    -------
+    surprise, slope : float
+        Zero where nothing is known.
+    """
+    if expected is None or expected.amplitude_px is None:
+        return 0.0, 0.0
+    off = (log - np.log(max(expected.amplitude_px[axis], LEAST_FLYBACK_PX))) / FLYBACK_LOG_STD
+    return 0.5 * float(off**2), float(off) / FLYBACK_LOG_STD
+
+
+def decay_surprise(expected: ExpectedFlyback | None) -> Array:
+    """Negative logarithm of what other settings expect of each of ``DECAYS``.
+
+    Parameters
+    ----------
+    expected : ExpectedFlyback or None
+        What they expect.
+
+    Returns
+    -------
+    ndarray, shape (25,)
+        Up to a constant; zeros where nothing is known.
+    """
+    if expected is None:
+        return np.zeros(len(DECAYS))
+    std = np.hypot(expected.decay_log_std, DECAY_STEP)  # trials are no closer than that
+    surprise: Array = 0.5 * (np.log(DECAYS / expected.decay) / std) ** 2
+    return surprise
 
 
 def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:

@@ -21,6 +21,8 @@ from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,
     Hyperparameters,
+    decay_surprise,
+    flyback_surprise,
     prior_logs,
     prior_surprise,
     prior_variances,
@@ -225,6 +227,7 @@ def learn(
     given = linearised.information(basis)
     if "line_flyback" in basis.terms:
         scores = _score_decays(linearised, basis, hyperparameters, given)
+        scores = scores + decay_surprise(basis.expected)
         decay = float(DECAYS[np.argmin(scores)])
         if decay != basis.decay:
             basis = basis.with_decay(decay)
@@ -349,12 +352,15 @@ class _Score(NamedTuple):
 def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
     """Maximise evidence times prior over the logarithms of one axis."""
     mean, std = prior_logs(pixel_size_nm)
+    line = NAMES.index("line")
     level, _ = score(start)  # of many frames it is millions, and the tolerance is relative
 
     def surprise(logs: Array) -> tuple[float, Array]:
         value, slope = score(logs)
         prior, prior_slope = prior_surprise(logs, pixel_size_nm)
-        return value - level + float(prior.sum()), slope + prior_slope
+        more, more_slope = flyback_surprise(score.basis.expected, score.axis, logs[line])
+        prior_slope[line] += more_slope
+        return value - level + float(prior.sum()) + more, slope + prior_slope
 
     bounds = list(zip(mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std, strict=True))
     found = minimize(

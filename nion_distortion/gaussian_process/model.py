@@ -32,7 +32,7 @@ from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_fr
 from nion_distortion.gaussian_process.watch import Watch
 from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
 from nion_distortion.lattice import Lattice
-from nion_distortion.options import Free, Reference
+from nion_distortion.options import Free, KnownFlyback, Reference
 
 __all__ = ["DistortionModel", "Flagged", "first_model", "refit_amplitudes"]
 
@@ -301,6 +301,7 @@ def first_model(
     *,
     reference: Reference = FREE,
     zero_px: tuple[float, float] | None = None,
+    flyback: KnownFlyback | None = None,
 ) -> DistortionModel:
     """Make a model from the first frame of new settings.
 
@@ -316,6 +317,8 @@ def first_model(
         What counts as undistorted.
     zero_px : tuple of float, optional
         A place of the corrected image that is not displaced by definition.
+    flyback : KnownFlyback, optional
+        What other settings of the device have taught.
 
     Returns
     -------
@@ -330,7 +333,8 @@ def first_model(
     _check_enough(samples)
     settings = samples.settings
     cell = reference_cell(reference, samples)
-    basis = Basis.of_scan(settings, _rows_of_columns(samples), terms, sigma_px=samples.sigma_px)
+    rows, sigma_px = _rows_of_columns(samples), samples.sigma_px
+    basis = Basis.of_scan(settings, rows, terms, sigma_px=sigma_px, flyback=flyback)
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
     stationary = leading(fit.posterior, fit.basis.stationary_size)
     drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
