@@ -136,7 +136,20 @@ class ExpectedFlyback(NamedTuple):
     def of_scan(
         cls, settings: ScanSettings, known: KnownFlyback | None
     ) -> "ExpectedFlyback | None":
-        """Bring what is known to the settings of a scan; None where its timing is unknown."""
+        """Bring what is known to the settings of a scan.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+        known : KnownFlyback or None
+            What other settings have taught.
+
+        Returns
+        -------
+        ExpectedFlyback or None
+            None where nothing is known, or the scan's timing is not.
+        """
         if known is None or settings.dwell_time_us is None:
             return None
         decay = known.tau_us / (settings.dwell_time_us * settings.shape_px[1])
