@@ -12,19 +12,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from calibration_cases import (
+from calibration_cases import model_for, tiny_model
+from calibration_processes import (
     change_connections,
-    model_for,
     save_on_a_full_disk,
     save_some,
     stop_before_commit,
-    tiny_model,
     use_as_nobody,
 )
 from hypothesis import given
@@ -569,8 +569,15 @@ def ids(store: CalibrationStore) -> list[str]:
     return [one.calibration_id for one in reversed(store.list())]
 
 
-def run(target: Any, *arguments: Any) -> Any:
-    process = SPAWN.Process(target=target, args=arguments)
+@cache
+def pickled() -> Path:
+    path = Path(tempfile.mkdtemp()) / "model.pickle"
+    path.write_bytes(pickle.dumps(tiny_model()))
+    return path
+
+
+def run(target: Any, path: Path, *arguments: Any) -> Any:
+    process = SPAWN.Process(target=target, args=(path, pickled(), *arguments))
     process.start()
     return process
 
@@ -578,7 +585,7 @@ def run(target: Any, *arguments: Any) -> Any:
 def test_two_processes_save_at_once(store: CalibrationStore) -> None:
     start = SPAWN.Barrier(2)
     each = 6
-    savers = [run(save_some, store.path, tiny_model(), name, each, start) for name in "ab"]
+    savers = [run(save_some, store.path, name, each, start) for name in "ab"]
     for saver in savers:
         saver.join(LONGEST_S)
         assert saver.exitcode == 0
@@ -593,7 +600,7 @@ def test_a_process_killed_while_it_saves_leaves_all_that_was_there(
 ) -> None:
     there = filled(store)
     inside = SPAWN.Event()
-    saver = run(stop_before_commit, store.path, tiny_model(), inside)
+    saver = run(stop_before_commit, store.path, inside)
     assert inside.wait(LONGEST_S)
     log = store.path.with_name(f"{store.path.name}-wal")
     assert log.stat().st_size > 100_000  # the new calibration is on the disk, undecided
@@ -643,7 +650,7 @@ def test_a_full_disk_loses_nothing(
 def test_a_file_that_may_not_grow_loses_nothing(store: CalibrationStore) -> None:
     there, said = filled(store), SPAWN.Queue()
     size = store.path.stat().st_size
-    saver = run(save_on_a_full_disk, store.path, tiny_model(), size // 4, said)
+    saver = run(save_on_a_full_disk, store.path, size // 4, said)
     sentence = said.get(timeout=LONGEST_S)
     saver.join(LONGEST_S)
     assert re.search(r"cannot be read or written \(.*\) and was not changed: see whether", sentence)
@@ -843,7 +850,7 @@ def test_a_read_only_folder_is_read_and_refuses_a_save(
     there = filled(store)
     store.path.chmod(0o666 if is_file_writable else 0o444)
     read_only.chmod(0o555)
-    saver = run(use_as_nobody, store.path, tiny_model(), said)
+    saver = run(use_as_nobody, store.path, said)
     assert said.get(timeout=LONGEST_S) == ["1", "0"]
     assert said.get(timeout=LONGEST_S) is True
     sentence = said.get(timeout=LONGEST_S)
@@ -859,7 +866,7 @@ def test_a_read_only_folder_is_read_and_refuses_a_save(
 def test_no_store_is_made_in_a_read_only_folder(read_only: Path) -> None:
     path, said = read_only / "calibrations.sqlite", SPAWN.Queue()
     read_only.chmod(0o555)
-    saver = run(use_as_nobody, path, tiny_model(), said)
+    saver = run(use_as_nobody, path, said)
     assert said.get(timeout=LONGEST_S) == []
     assert said.get(timeout=LONGEST_S) is False
     sentence = said.get(timeout=LONGEST_S)
