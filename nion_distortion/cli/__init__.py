@@ -70,19 +70,60 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("nion_distortion_demo"), help="folder for the report"
     )
-    correct = commands.add_parser("correct", help="correct a file, its sample as the reference")
-    correct.add_argument("file", type=Path, help="an image or a stack of images")
-    correct.add_argument("--fov-nm", type=float, help="field of view: longer side of a frame")
-    correct.add_argument("--out", type=Path, help="folder for the report; default: FILE_corrected")
-    correct.add_argument(
-        "--held-out", action="store_true", help="measure on columns that the fit has not seen"
-    )
-    for command in (demo, correct, *_calibrations(commands)):
+    looked_after = _calibrations(commands)
+    for command in (demo, _correct(commands), _calibrate(commands), *looked_after):
         # also behind the command; there without a default, which would undo the one before it
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
+
+
+def _correct(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> argparse.ArgumentParser:
+    correct = commands.add_parser(
+        "correct", help="correct a file, by its own sample or by a stored calibration"
+    )
+    add = correct.add_argument
+    add("file", type=Path, help="an image, a stack of images, or with --calibration a spectrum image")
+    add("--fov-nm", type=float, help="field of view: longer side of a frame")
+    add("--out", type=Path, help="folder for the report; default: FILE_corrected")
+    add("--held-out", action="store_true", help="measure on columns that the fit has not seen")
+    add(
+        "--calibration",
+        metavar="ID",
+        help="correct by this stored calibration, whatever the sample is; "
+        "auto: by the one for the file's own settings",
+    )
+    add("--store", type=Path, help="file that holds the calibrations; default: the user's")
+    return correct
+
+
+def _calibrate(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> argparse.ArgumentParser:
+    calibrate = commands.add_parser(
+        "calibrate", help="learn from a reference crystal, and keep it for other samples"
+    )
+    add = calibrate.add_argument
+    add("file", type=Path, help="a stack of images of a crystal")
+    add("--fov-nm", type=float, help="field of view: longer side of a frame")
+    reference = calibrate.add_mutually_exclusive_group()
+    reference.add_argument("--crystal", help='a known crystal by name, for example "SrTiO3 [001]"')
+    reference.add_argument(
+        "--similarity", action="store_true", help="the cell keeps the shape it has in the middle"
+    )
+    reference.add_argument(
+        "--cell", metavar="A,B,GAMMA[,STDS]", help="a known projected cell, nm and degrees"
+    )
+    add("--frames", type=int, help="read this many frames at most")
+    add("--stop-pm", type=float, help="read no more once the predicted error is below this")
+    add("--sample", default="", help="what it is made on")
+    add("--note", default="", help="a note to keep with it")
+    add("--store", type=Path, help="file that holds the calibrations; default: the user's")
+    add("--out", type=Path, help="folder for the report; default: FILE_calibration")
+    return calibrate
 
 
 def _calibrations(

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nion_distortion import figures
+from nion_distortion.options import KnownCrystal
 from nion_distortion.principal_components import LiveComponents
 
 if TYPE_CHECKING:
@@ -13,9 +16,18 @@ if TYPE_CHECKING:
 
     from nion_distortion.diagnostics import Estimate
     from nion_distortion.frame import Frame
+    from nion_distortion.gaussian_process import DistortionModel
     from nion_distortion.pipeline import FrameReport
 
-__all__ = ["Run", "estimate_numbers", "frame_numbers", "make_folder", "trust_lines"]
+__all__ = [
+    "Run",
+    "estimate_numbers",
+    "frame_numbers",
+    "make_folder",
+    "scale_lines",
+    "scale_numbers",
+    "trust_lines",
+]
 
 LEAST_FRAMES = 3
 """Under which neither drift nor components are worth a picture."""
@@ -97,6 +109,72 @@ def trust_lines(numbers: Mapping[str, Any]) -> list[str]:
         if numbers[name] is not None:
             lines.append(f"{title}: {numbers[name]['sentence']}.")
     return lines
+
+
+def scale_numbers(model: "DistortionModel") -> dict[str, float] | None:
+    """Collect scale errors and skew of the scan, where a known crystal gave them.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        What is known of the scan.
+
+    Returns
+    -------
+    dict of str to float, optional
+        With their standard deviations, and the pixel's side before and after the correction;
+        None where no crystal was known.
+
+    Notes
+    -----
+    The corrected picture has the nominal pixel size on both axes; a pixel of the scan itself is
+    larger than that where its scale error is negative, by ``1 - error``.
+    """
+    if model.coils is None or not isinstance(model.reference, KnownCrystal):
+        return None
+    nominal_nm, coils = model.settings.pixel_size_nm, model.coils
+    (slow, fast), (slow_std, fast_std) = coils.scale, coils.scale_std
+    return {
+        "nominal_pixel_size_nm": nominal_nm,
+        "corrected_pixel_size_nm": nominal_nm,
+        "scanned_pixel_slow_nm": nominal_nm * (1.0 - float(slow)),
+        "scanned_pixel_fast_nm": nominal_nm * (1.0 - float(fast)),
+        "scale_error_slow_percent": 100.0 * float(slow),
+        "scale_error_slow_std_percent": 100.0 * float(slow_std),
+        "scale_error_fast_percent": 100.0 * float(fast),
+        "scale_error_fast_std_percent": 100.0 * float(fast_std),
+        "skew_deg": float(np.degrees(coils.skew_rad)),
+        "skew_std_deg": float(np.degrees(coils.skew_std_rad)),
+    }
+
+
+def scale_lines(model: "DistortionModel") -> list[str]:
+    """Say in words what a known crystal says of scale and skew.
+
+    Parameters
+    ----------
+    model : DistortionModel
+        What is known of the scan.
+
+    Returns
+    -------
+    list of str
+        One sentence for each line; empty where no crystal was known.
+    """
+    found = scale_numbers(model)
+    if found is None:
+        return []
+    return [
+        "Scale errors of the scan (slow, fast): "
+        f"{found['scale_error_slow_percent']:+.3f} +- {found['scale_error_slow_std_percent']:.3f}"
+        f" %, {found['scale_error_fast_percent']:+.3f} +- "
+        f"{found['scale_error_fast_std_percent']:.3f} %; skew {found['skew_deg']:+.3f} +- "
+        f"{found['skew_std_deg']:.3f} deg.",
+        f"Pixel size: nominal {found['nominal_pixel_size_nm']:.6g} nm, as scanned "
+        f"{found['scanned_pixel_slow_nm']:.6g} x {found['scanned_pixel_fast_nm']:.6g} nm; a "
+        f"corrected picture has {found['corrected_pixel_size_nm']:.6g} nm on both axes, at the "
+        "focus of the calibration.",
+    ]
 
 
 def make_folder(folder: Path) -> None:

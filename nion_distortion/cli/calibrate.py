@@ -1,0 +1,183 @@
+"""``nion-distortion calibrate FILE``: what a reference crystal teaches, kept for other samples."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nion_distortion.calibrations import Calibration, CalibrationStore
+from nion_distortion.cli.summary import Run, make_folder, scale_lines, scale_numbers
+from nion_distortion.diagnostics import flyback_advice
+from nion_distortion.figures import write_report
+from nion_distortion.files import read_frames
+from nion_distortion.frame import Frame
+from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.options import Free, KnownCrystal, Options, Reference, Similarity
+from nion_distortion.pipeline import process_frame
+from nion_distortion.stack import CalibrationProgress, calibrate
+
+__all__ = ["run"]
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Calibrate on the frames of a file, keep the calibration and write the report.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        With ``file``, ``fov_nm``, ``crystal``, ``similarity``, ``cell``, ``frames``, ``stop_pm``,
+        ``sample``, ``note``, ``store`` and ``out``.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, the settings make no sense, it was cancelled, or the
+        calibration cannot be kept; nothing is kept then.
+    """
+    for name in ("frames", "stop_pm"):
+        value = getattr(chosen, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value:g}")
+    options = Options(reference=_reference(chosen))
+    store = CalibrationStore(chosen.store)
+    frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
+    folder = chosen.out or Path(f"{chosen.file.stem}_calibration")
+    make_folder(folder)
+    model, told = _learnt(frames, options, chosen)
+    name = store.save(
+        model,
+        time_s=time.time() if model.ageing.time_s is None else model.ageing.time_s,
+        sample=chosen.sample,
+        note=chosen.note,
+        provenance=dict(frames[0].provenance),
+    )
+    kept = store.get(name)
+    numbers = _numbers(chosen.file, kept, model, told)
+    page = write_report(
+        folder,
+        numbers,
+        _figures(frames[0], kept.model),
+        title=f"Calibration {name} on {chosen.file.name}",
+    )
+    said = _summary(numbers, kept)
+    sys.stdout.write("\n".join([*said, f"Kept in {store.path}", f"Report: {page}", ""]))
+
+
+def _reference(chosen: argparse.Namespace) -> Reference:
+    if chosen.crystal is not None:
+        return KnownCrystal.named(chosen.crystal)
+    if chosen.cell is not None:
+        return _cell(chosen.cell)
+    return Similarity() if chosen.similarity else Free()
+
+
+def _cell(text: str) -> KnownCrystal:
+    """Read ``a,b,gamma`` in nm and degrees, with their standard deviations where they follow."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (3, 6):
+        raise ValueError(
+            f"--cell must be a,b,gamma in nm and degrees, their three standard deviations behind "
+            f"them where they are known, not {text!r}"
+        )
+    a_nm, b_nm, gamma_deg, *stds = numbers
+    a_std_nm, b_std_nm, gamma_std_deg = stds or (0.0, 0.0, 0.0)
+    return KnownCrystal(
+        a_nm=a_nm,
+        b_nm=b_nm,
+        gamma_deg=gamma_deg,
+        a_std_nm=a_std_nm,
+        b_std_nm=b_std_nm,
+        gamma_std_deg=gamma_std_deg,
+    )
+
+
+def _learnt(
+    frames: Sequence[Frame], options: Options, chosen: argparse.Namespace
+) -> tuple[DistortionModel, CalibrationProgress]:
+    wanted = len(frames) if chosen.frames is None else min(len(frames), chosen.frames)
+    with _cancelled(), tqdm(total=wanted, unit="frame", disable=wanted == 1) as bar:
+        told = _Bar(bar)
+        model = calibrate(
+            islice(iter(frames), wanted), options=options, stop_pm=chosen.stop_pm, progress=told
+        )
+    return model, told.last
+
+
+@contextmanager
+def _cancelled() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ValueError("the calibration was cancelled, and nothing was saved") from None
+
+
+class _Bar:
+    """Move the bar on for each frame, and remember what was said last."""
+
+    def __init__(self, bar: "tqdm[Any]") -> None:
+        self._bar = bar
+        self.last = CalibrationProgress(frames=0)
+
+    def __call__(self, now: CalibrationProgress) -> None:
+        self._bar.update(now.frames + len(now.unusable) - self._bar.n)
+        words = {} if now.error_pm is None else {"error_pm": f"{now.error_pm:.2f}"}
+        if now.passes:
+            words["pass"] = str(now.passes)
+        self._bar.set_postfix(words)
+        self.last = now
+
+
+def _numbers(
+    file: Path, kept: Calibration, model: DistortionModel, told: CalibrationProgress
+) -> dict[str, Any]:
+    one = kept.summary
+    return {
+        "calibration": one.calibration_id,
+        "file": file.name,
+        "sample": one.sample,
+        "note": one.note,
+        "reference": one.reference,
+        "frames_used": one.frames,
+        "predicted_error_pm": one.predicted_error_pm,
+        "field_error_pm": one.field_error_pm,
+        "advice": asdict(flyback_advice(kept.model)),
+        "scale": scale_numbers(kept.model),
+        "settings": asdict(one.settings),
+        "flagged": [asdict(frame) for frame in model.flagged],
+        "unusable": [{"reason": reason} for reason in told.unusable],
+    }
+
+
+def _figures(frame: Frame, model: DistortionModel) -> dict[str, Any]:
+    """Show on the first frame what another sample would get."""
+    shown = Run()
+    shown.add(frame, process_frame(frame, model=model, options=Options(sample="unknown")))
+    return shown.figures()
+
+
+def _summary(numbers: dict[str, Any], kept: Calibration) -> list[str]:
+    used, one = numbers["frames_used"], kept.summary
+    flagged, unusable = numbers["flagged"], numbers["unusable"]
+    lines = [
+        f"Calibration {numbers['calibration']}: {used} frame{'s' * (used != 1)} used, "
+        f"{len(flagged)} flagged, {len(unusable)} unusable.",
+        *(f"Flagged: {frame['reason']}." for frame in flagged),
+        *(f"Unusable: {frame['reason'].rstrip('.')}." for frame in unusable),
+    ]
+    if one.predicted_error_pm is not None and one.field_error_pm is not None:
+        lines.append(
+            f"Another sample corrected by it is expected to be {one.predicted_error_pm:.2f} pm off "
+            f"(rms), {one.field_error_pm:.2f} pm of that by the calibration itself."
+        )
+    lines += scale_lines(kept.model)
+    return [*lines, f"Fly-back: {numbers['advice']['sentence']}."]
