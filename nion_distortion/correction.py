@@ -1,7 +1,7 @@
 """Field -> corrected frame: one backward resample, and the mask of the pixels with data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Resample
 
-__all__ = ["SIGN_CONVENTION", "CorrectedFrame", "correct_frame"]
+__all__ = ["SIGN_CONVENTION", "CorrectedFrame", "correct_frame", "noted"]
 
 SIGN_CONVENTION = (
     "corrected[u] = raw[u + displacement_px(u)]; displacement = observed - ideal; "
@@ -187,6 +187,25 @@ def correct_frame(
         provenance={**provenance, "correction": _record(field, resample)},
         **taken,
     )
+
+
+def noted(corrected: CorrectedFrame, calibration: Mapping[str, Any]) -> CorrectedFrame:
+    """Note in a corrected frame which stored calibration it was corrected by.
+
+    Parameters
+    ----------
+    corrected : CorrectedFrame
+        The frame.
+    calibration : Mapping
+        Its id and what is to be remembered of it.
+
+    Returns
+    -------
+    CorrectedFrame
+        With ``provenance["correction"]["calibration"]``.
+    """
+    record = {**corrected.provenance.get("correction", {}), "calibration": dict(calibration)}
+    return replace(corrected, provenance={**corrected.provenance, "correction": record})
 
 
 def _check(

@@ -20,12 +20,13 @@ from nion_distortion.options import Options
 from nion_distortion.worker import Worker, blas_limit
 
 if TYPE_CHECKING:
+    from nion_distortion.calibrations import Calibration, Nearest
     from nion_distortion.correction import CorrectedFrame
     from nion_distortion.gaussian_process import DistortionModel
     from nion_distortion.pipeline import FrameReport
     from nion_distortion.principal_components import LiveComponents
 
-__all__ = ["LiveReport", "ProcessFrame", "Session", "SessionCounts"]
+__all__ = ["Calibrations", "LiveReport", "ProcessFrame", "Session", "SessionCounts"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,40 @@ class ProcessFrame(Protocol):
         -------
         FrameReport
             What came out.
+        """
+        ...
+
+
+class Calibrations(Protocol):
+    """Where known distortions are looked up: ``nion_distortion.CalibrationStore``."""
+
+    def find(self, settings: ScanSettings) -> "Calibration | None":
+        """Look up the newest calibration that holds for a scan.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+
+        Returns
+        -------
+        Calibration or None
+            None where none does.
+        """
+        ...
+
+    def nearest(self, settings: ScanSettings) -> "Nearest | None":
+        """Look up the calibration that differs least.
+
+        Parameters
+        ----------
+        settings : ScanSettings
+            The scan.
+
+        Returns
+        -------
+        Nearest or None
+            As text it is one sentence; None where there is no calibration.
         """
         ...
 
@@ -144,12 +179,27 @@ class _Learning:
     def __init__(self, settings: ScanSettings, model: "DistortionModel | None" = None) -> None:
         self.settings, self.model = settings, model
         self.is_own = model is None
+        self.calibration_id = self.no_match = ""
         self.accepted = 0
         self.held_back: deque[DistortionModel] = deque(maxlen=HELD_BACK)
         self.is_settling = False
         self.components: LiveComponents | None = None
         self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
         self.began_nm = np.zeros(2)
+
+    def look_up(self, store: Calibrations) -> None:
+        """Take a stored calibration of these settings, or remember why there is none."""
+        try:
+            found = store.find(self.settings)
+            nearest = None if found is not None else store.nearest(self.settings)
+        except ValueError as damaged:  # live correction goes on without
+            self.no_match = str(damaged)
+            _log.warning("No calibration could be looked up: %s", damaged)
+            return
+        self.no_match = "" if nearest is None else str(nearest)
+        if found is not None:
+            self.model, self.is_own, self.calibration_id = found.model, False, found.calibration_id
+            _log.info("Calibration %s holds for these settings", found)
 
     def settle(self) -> None:
         """Begin a run: its first frame is not adopted, drift and components begin anew."""
@@ -205,6 +255,8 @@ class Session:
         How frames are processed.
     model : DistortionModel, optional
         What is known already; used where a frame's settings are the model's.
+    store : Calibrations, optional
+        Where a calibration is looked up when settings change and no model is known for them.
     process : callable, optional
         What is done to a frame; default: ``pipeline.process_frame``, loaded on the worker.
     refit : callable, optional
@@ -223,11 +275,12 @@ class Session:
         *,
         options: Options | None = None,
         model: "DistortionModel | None" = None,
+        store: Calibrations | None = None,
         process: ProcessFrame | None = None,
         refit: "Callable[[DistortionModel], DistortionModel] | None" = None,
     ) -> None:
         self.options = Options() if options is None else options
-        self._process, self._refit = process, refit
+        self._process, self._refit, self._store = process, refit, store
         self._known = [] if model is None else [_Learning(model.settings, model)]
         self._subscribers: tuple[Callable[[LiveReport], object], ...] = ()
         self._subscribing = Lock()
@@ -334,7 +387,8 @@ class Session:
         if self._refit is None:
             gaussian_process = importlib.import_module("nion_distortion.gaussian_process")
             self._refit = gaussian_process.refit_amplitudes
-        self._correct = importlib.import_module("nion_distortion.correction").correct_frame
+        correction = importlib.import_module("nion_distortion.correction")
+        self._correct, self._noted = correction.correct_frame, correction.noted
         components = importlib.import_module("nion_distortion.principal_components")
         self._no_components = components.LiveComponents
         blas_limit.enter()
@@ -353,7 +407,7 @@ class Session:
         if not self._is_loaded:  # loading failed before; the next failure says so again
             self._load()
         learning = self._learning_of(scan[0], run)
-        report = self._process_first(scan[0], learning)
+        report = self._told(self._process_first(scan[0], learning), learning)
         if report.unusable is None:
             learning.follow(report, self._no_components)
         self._publish(
@@ -369,6 +423,21 @@ class Session:
             )
         )
 
+    def _told(self, report: "FrameReport", learning: _Learning) -> "FrameReport":
+        """Say in the report which calibration was used, or which one comes nearest."""
+        if report.corrected is None and report.unusable is not None and learning.no_match:
+            return replace(report, unusable=f"{report.unusable}; {learning.no_match}")
+        if report.corrected is None or not learning.calibration_id:
+            return report
+        error = report.corrected_pm
+        used = {
+            "id": learning.calibration_id,
+            "predicted_error_pm": None if error is None else error.value,
+            "state": report.state,
+            "state_reason": report.state_reason,
+        }
+        return replace(report, corrected=self._noted(report.corrected, used))
+
     def _learning_of(self, frame: Frame, run: int) -> _Learning:
         """Return what is known of the frame's settings; the newest settings come first."""
         is_same = bool(self._known) and not self._known[0].settings.differences(frame.settings)
@@ -382,6 +451,8 @@ class Session:
         learning.settle()
         if not is_same:
             _log.info("New scan settings: %s", frame.settings)
+        if learning.model is None and self._store is not None:
+            learning.look_up(self._store)
         return learning
 
     def _process_first(self, frame: Frame, learning: _Learning) -> "FrameReport":
@@ -435,7 +506,10 @@ class Session:
                 replace(one, frame_id=field.frame_id, provenance=dict(one.provenance))
                 for one in channels
             )
-        return tuple(self._correct(one, field, resample=resample) for one in channels)
+        corrected = (self._correct(one, field, resample=resample) for one in channels)
+        record = {} if report.corrected is None else report.corrected.provenance.get("correction")
+        used = record.get("calibration") if record else None
+        return tuple(one if used is None else self._noted(one, used) for one in corrected)
 
     def _fail(self, error: Exception) -> None:
         """Report that the scan in hand could not be processed."""

@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,8 +95,25 @@ class Process:
         return report(frame, learnt, own)
 
 
+@dataclass(frozen=True)
+class Report:
+    """What the session reads of a `FrameReport`."""
+
+    unusable: str | None
+    model: Any
+    field: Any
+    corrected: Any
+    drift_nm: Any
+    drift_ambiguous: bool
+    effective_counts: float
+    off_by_pm: Estimate
+    corrected_pm: Estimate
+    state: str = "valid"
+    state_reason: str = ""
+
+
 def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -> Any:
-    return SimpleNamespace(
+    return Report(
         unusable=unusable,
         model=model,
         field=own,

@@ -9,13 +9,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import session_fakes as fakes
 
-from nion_distortion.frame import Frame
+from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Options
 from nion_distortion.session import LiveReport, Session
 from simulator.microscope import Microscope
@@ -390,3 +391,60 @@ def test_real_run_drops_its_start_up_transient_and_learns_the_stationary_distort
         pixel_size_nm=scan.pixel_size_nm,
     )
     assert score.share > 0.99
+
+
+class Store:
+    """A store with one calibration; remembers the thread that asked."""
+
+    def __init__(self, model: Any = None, *, damaged: bool = False) -> None:
+        self.model, self.damaged = model, damaged
+        self.threads: list[str] = []
+
+    def find(self, wanted: ScanSettings) -> Any:
+        self.threads.append(threading.current_thread().name)
+        if self.damaged:
+            raise ValueError("calibration abcd is damaged")
+        if self.model is None or self.model.settings.differences(wanted):
+            return None
+        return SimpleNamespace(model=self.model, calibration_id="abcd")
+
+    def nearest(self, wanted: ScanSettings) -> Any:
+        return "the nearest calibration (abcd) differs in dwell_time_us (2 there, 1 here)"
+
+
+@pytest.mark.parametrize("sample", ["unknown", "reference"])
+def test_a_stored_calibration_is_used_where_its_settings_match(sample: Any) -> None:
+    known = fakes.Model(fakes.settings(), (0.0,))
+    store = Store(known)
+    run = Run(options=Options(sample=sample), store=store)
+    report, _ = run.levels(0.0, 0.0)
+    run.session.close()
+    assert run.process.calls[0][1] is known
+    assert store.threads == ["nion_distortion.session"]
+    assert report.report is not None
+    assert report.report.corrected is not None
+    record = report.report.corrected.provenance["correction"]["calibration"]
+    assert (record["id"], record["predicted_error_pm"]) == ("abcd", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [(Store(), "the nearest calibration"), (Store(damaged=True), "abcd is damaged")],
+)
+def test_without_a_match_the_reason_names_the_nearest(store: Store, words: str) -> None:
+    run = Run(options=Options(sample="unknown"), store=store)
+    (report,) = run.levels(fakes.UNUSABLE)
+    run.session.close()
+    assert report.reason is not None
+    assert report.reason.startswith(fakes.REASON)
+    assert words in report.reason
+
+
+def test_a_new_calibration_is_looked_for_when_settings_change_only() -> None:
+    store = Store()
+    run = Run(options=Options(sample="unknown"), store=store)
+    run.levels(1.0, 1.0, 1.0)
+    assert len(store.threads) == 1
+    run.levels(1.0, first=3, settings=fakes.settings(4.0))
+    run.session.close()
+    assert len(store.threads) == 2

@@ -126,11 +126,41 @@ class Nearest(NamedTuple):
     wanted: ScanSettings
 
     def __str__(self) -> str:
-        changes = [
-            f"{name} ({_told(self.summary.settings, name)} there, {_told(self.wanted, name)} here)"
-            for name in self.differences
-        ]
+        changes = [self.change(name) for name in self.differences]
         return f"the nearest calibration ({self.summary}) differs in {', '.join(changes)}"
+
+    def change(self, name: str) -> str:
+        """Say how one setting differs.
+
+        Parameters
+        ----------
+        name : str
+            One of ``differences``.
+
+        Returns
+        -------
+        str
+            With its value in the calibration (there) and the wanted one (here).
+        """
+        return (
+            f"{name} ({_told(self.summary.settings, name)} there, {_told(self.wanted, name)} here)"
+        )
+
+    def is_told(self, name: str) -> bool:
+        """Return whether both sides report a setting that differs.
+
+        Parameters
+        ----------
+        name : str
+            One of ``differences``.
+
+        Returns
+        -------
+        bool
+            False where the two could not be compared.
+        """
+        both = (_value(self.summary.settings, name), _value(self.wanted, name))
+        return not any(value is None or value == "" for value in both)
 
 
 class FlybackPrior(NamedTuple):
@@ -144,9 +174,13 @@ class FlybackPrior(NamedTuple):
     """Displacement at the line start, (slow, fast)."""
 
 
-def _told(settings: ScanSettings, name: str) -> str:
+def _value(settings: ScanSettings, name: str) -> object:
     known = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    value = (known | dict(settings.extra)).get(name)
+    return (known | dict(settings.extra)).get(name)
+
+
+def _told(settings: ScanSettings, name: str) -> str:
+    value = _value(settings, name)
     if isinstance(value, float):
         return f"{value:.7g}"
     return "not reported" if value is None else str(value)

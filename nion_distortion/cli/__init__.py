@@ -86,7 +86,11 @@ def _correct(
         "correct", help="correct a file, by its own sample or by a stored calibration"
     )
     add = correct.add_argument
-    add("file", type=Path, help="an image, a stack of images, or with --calibration a spectrum image")
+    add(
+        "file",
+        type=Path,
+        help="an image, a stack of images, or with --calibration a spectrum image",
+    )
     add("--fov-nm", type=float, help="field of view: longer side of a frame")
     add("--out", type=Path, help="folder for the report; default: FILE_corrected")
     add("--held-out", action="store_true", help="measure on columns that the fit has not seen")
@@ -137,7 +141,8 @@ def _calibrations(
     note = actions.add_parser("note", help="give one another note")
     rename = actions.add_parser("rename", help="say anew what one was made on")
     delete = actions.add_parser("delete", help="remove one")
-    for action in (show, note, rename, delete):
+    field = actions.add_parser("field", help="write what one takes out, for other programs")
+    for action in (show, note, rename, delete, field):
         action.add_argument("id", help="its id, or the first letters of it")
     note.add_argument("text", help="the new note")
     rename.add_argument("sample", help="the new name of its sample")
@@ -147,7 +152,8 @@ def _calibrations(
     taken = actions.add_parser("import", help="add those of an exported file")
     for action in (export, taken):
         action.add_argument("file", type=Path, help="the exported file")
-    each = [listed, show, note, rename, delete, export, taken]
+    field.add_argument("file", type=Path, help="the new file, .h5 or .csv")
+    each = [listed, field, show, note, rename, delete, export, taken]
     command.add_argument("--store", type=Path, help="file that holds them; default: the user's")
     for action in each:
         action.add_argument("--store", type=Path, default=argparse.SUPPRESS, help="see above")

@@ -1,6 +1,7 @@
 """``nion-distortion calibrations``: what the store holds, and its upkeep."""
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -163,6 +164,15 @@ def _agreed(question: str) -> bool:
         raise ValueError("nobody answered, so nothing was deleted; --yes asks nothing") from None
 
 
+def _field(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    # writing needs HDF5 and the readers of all formats, which no other action does
+    files = importlib.import_module("nion_distortion.files")
+    known = store.get(chosen.id)
+    about = {"calibration": known.calibration_id, "sample": known.summary.sample}
+    written = files.write_field(chosen.file, known.model.stationary_field(), about=about)
+    _say(f"Written to {written}.")
+
+
 def _export(store: CalibrationStore, chosen: argparse.Namespace) -> None:
     _say(f"Written to {store.export(chosen.ids, chosen.file)}.")
 
@@ -178,6 +188,7 @@ ACTIONS: dict[str, Callable[[CalibrationStore, argparse.Namespace], None]] = {
     "note": _note,
     "rename": _rename,
     "delete": _delete,
+    "field": _field,
     "export": _export,
     "import": _import,
 }

@@ -1,15 +1,22 @@
-"""``nion-distortion correct FILE``: a file from disk, its sample taken as the reference."""
+"""``nion-distortion correct FILE``: a file from disk, its sample taken as the reference or not."""
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from nion_distortion.cli.summary import Run, make_folder, trust_lines
+from nion_distortion.cli.apply import apply_calibration
+from nion_distortion.cli.summary import (
+    Run,
+    make_folder,
+    run_numbers,
+    span,
+    trust_lines,
+    with_progress,
+)
 from nion_distortion.figures import residual_figure, write_report
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame
@@ -32,13 +39,16 @@ def run(chosen: argparse.Namespace) -> None:
     Parameters
     ----------
     chosen : argparse.Namespace
-        With ``file``, ``fov_nm``, ``out`` and ``held_out``.
+        With ``file``, ``fov_nm``, ``out``, ``held_out``, ``calibration`` and ``store``.
 
     Raises
     ------
     ValueError
         If the file cannot be read or the results cannot be written, or no frame can be measured.
     """
+    if chosen.calibration is not None:
+        apply_calibration(chosen)
+        return
     frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
     paragraphs = _paragraphs(frames[0])
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
@@ -47,7 +57,7 @@ def run(chosen: argparse.Namespace) -> None:
     done = _corrected(frames, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
-    numbers = _numbers(chosen.file, frames[0], done)
+    numbers = run_numbers(chosen.file, frames[0], done)
     if chosen.held_out:
         numbers["held_out"] = _held_out(frames[0])
     drawn = done.figures()
@@ -79,7 +89,7 @@ def _paragraphs(frame: Frame) -> list[str]:
 
 def _corrected(frames: Sequence[Frame], folder: Path) -> Run:
     done, model = Run(), None
-    for frame in _with_progress(frames):
+    for frame in with_progress(frames):
         report = process_frame(frame, model=model)
         model = report.model
         done.add(frame, report)
@@ -88,28 +98,6 @@ def _corrected(frames: Sequence[Frame], folder: Path) -> Run:
             name = f"{Path(frame.provenance['file']).stem}_corrected_{frame.index:04d}.hspy"
             write_corrected(folder / name, report.corrected, overwrite=True)
     return done
-
-
-def _with_progress(frames: Sequence[Frame]) -> Iterator[Frame]:
-    numbers = range(len(frames))
-    for index in tqdm(numbers, unit="frame", disable=len(frames) == 1):
-        yield frames[index]
-
-
-def _numbers(file: Path, frame: Frame, done: Run) -> dict[str, Any]:
-    settings = frame.settings
-    return {
-        "file": file.name,
-        "lines": settings.shape_px[0],
-        "pixels": settings.shape_px[1],
-        "field_of_view_nm": settings.field_of_view_nm,
-        "pixel_size_nm": settings.pixel_size_nm,
-        "dwell_time_us": settings.dwell_time_us,
-        "line_time_us": settings.line_time_us,
-        "flyback_time_us": settings.flyback_time_us,
-        "high_tension_v": settings.high_tension_v,
-        "frames": done.numbers,
-    }
 
 
 def _held_out(frame: Frame) -> dict[str, Any]:
@@ -126,7 +114,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
     before, after = np.array(done.series("off_by_pm")), np.array(done.series("corrected_pm"))
     lines = [
         f"{numbers['file']}: {len(before)} frame{'s' * (len(before) > 1)}, off by "
-        f"{_span(before)} pm, corrected to an expected {_span(after)} pm (rms)."
+        f"{span(before)} pm, corrected to an expected {span(after)} pm (rms)."
     ]
     lines += [
         f"Frame {one['frame']} could not be measured: {one['unusable']}."
@@ -143,8 +131,3 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
             f"fitted columns: {part['fitted_slow_pm']:.1f}/{part['fitted_fast_pm']:.1f} pm."
         )
     return lines
-
-
-def _span(values: "np.ndarray[Any, np.dtype[np.float64]]") -> str:
-    low, high = np.nanmin(values), np.nanmax(values)
-    return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"

@@ -1,11 +1,13 @@
 """What both commands show of a run: numbers by name, pictures by caption."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
 
 from nion_distortion import figures
 from nion_distortion.options import KnownCrystal
@@ -24,9 +26,12 @@ __all__ = [
     "estimate_numbers",
     "frame_numbers",
     "make_folder",
+    "run_numbers",
     "scale_lines",
     "scale_numbers",
+    "span",
     "trust_lines",
+    "with_progress",
 ]
 
 LEAST_FRAMES = 3
@@ -84,6 +89,72 @@ def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
         "advice": None if report.advice is None else asdict(report.advice),
         "hints": None if report.hints is None else asdict(report.hints),
     }
+
+
+def run_numbers(file: Path, frame: "Frame", done: "Run") -> dict[str, Any]:
+    """Collect the numbers of all frames of a file.
+
+    Parameters
+    ----------
+    file : path
+        Where they came from.
+    frame : Frame
+        The first of them.
+    done : Run
+        What was found in them.
+
+    Returns
+    -------
+    dict
+        The scan, and one entry for each frame.
+    """
+    settings = frame.settings
+    return {
+        "file": file.name,
+        "lines": settings.shape_px[0],
+        "pixels": settings.shape_px[1],
+        "field_of_view_nm": settings.field_of_view_nm,
+        "pixel_size_nm": settings.pixel_size_nm,
+        "dwell_time_us": settings.dwell_time_us,
+        "line_time_us": settings.line_time_us,
+        "flyback_time_us": settings.flyback_time_us,
+        "high_tension_v": settings.high_tension_v,
+        "frames": done.numbers,
+    }
+
+
+def span(values: npt.ArrayLike) -> str:
+    """Write the range of some numbers.
+
+    Parameters
+    ----------
+    values : array_like
+        One for each frame; what is not a number is left out.
+
+    Returns
+    -------
+    str
+        One number where they agree.
+    """
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
+
+
+def with_progress(frames: "Sequence[Frame]") -> "Iterator[Frame]":
+    """Go through the frames of a stack, with a progress bar.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Read one after the other.
+
+    Yields
+    ------
+    Frame
+        Each of them.
+    """
+    for index in tqdm(range(len(frames)), unit="frame", disable=len(frames) == 1):
+        yield frames[index]
 
 
 def trust_lines(numbers: Mapping[str, Any]) -> list[str]:

@@ -42,9 +42,14 @@ def provenance_of(
         or tag(tree, "ObjectInfo", "ExperimentalDescription", "Microscope"),
         "magnification": instrument.get("magnification")
         or tag(tree, "ObjectInfo", "AcquireInfo", "Magnification"),
-        ALTERED: alteration(title_of(signal), tree, shape),
+        ALTERED: _corrected(signal) or alteration(title_of(signal), tree, shape),
     }
     return {key: value for key, value in told.items() if value}
+
+
+def _corrected(signal: Mapping[str, Any]) -> str:
+    mine = tag(signal, "metadata", "nion_distortion", "sign_convention")
+    return "" if mine is None else "its distortion was taken out already"
 
 
 def alteration(title: str, tree: Mapping[str, Any], shape: tuple[int, ...]) -> str:

@@ -1,0 +1,223 @@
+"""``nion-distortion correct FILE --calibration ID``: what a crystal taught, on any sample."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nion_distortion.calibrations import Calibration, CalibrationStore, Nearest
+from nion_distortion.cli.summary import (
+    Run,
+    make_folder,
+    run_numbers,
+    scale_lines,
+    scale_numbers,
+    span,
+    trust_lines,
+    with_progress,
+)
+from nion_distortion.correction import CorrectedFrame, correct_frame, noted
+from nion_distortion.distortion import DistortionField
+from nion_distortion.figures import write_report
+from nion_distortion.files import (
+    SpectrumImage,
+    open_spectrum_image,
+    read_frames,
+    write_corrected,
+    write_corrected_blocks,
+)
+from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.options import Options
+from nion_distortion.pipeline import FrameReport, process_frame
+
+__all__ = ["apply_calibration"]
+
+AUTO = "auto"
+
+DECIDING = ("shape_px", "field_of_view_nm")
+"""Settings without which no pixel of the field has a place in the image."""
+
+STATIONARY = (
+    "Only what belongs to the scan settings was taken out: what the sample does itself, and what "
+    "the beam did in one frame only, is still in the picture. No lattice was looked for."
+)
+NO_TIME = "The file does not say when it was scanned: the age of the calibration does not count."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Applied:
+    """A calibration on the scan of a file."""
+
+    known: Calibration
+    model: DistortionModel
+    """For the settings that the file reports."""
+    comparison: Nearest
+
+    @property
+    def unchecked(self) -> list[str]:
+        """Settings that one side or both do not report."""
+        return [
+            *self.known.settings.unreported(self.model.settings),
+            *(name for name in self.comparison.differences if not self.comparison.is_told(name)),
+        ]
+
+    @property
+    def changes(self) -> list[str]:
+        """Settings that differ, each with both values."""
+        told = [name for name in self.comparison.differences if self.comparison.is_told(name)]
+        return [self.comparison.change(name) for name in told]
+
+    def record(self, report: FrameReport) -> dict[str, Any]:
+        """Collect what a corrected frame remembers of its calibration."""
+        summary, now = self.known.summary, report.corrected_pm
+        return {
+            "id": summary.calibration_id,
+            "sample": summary.sample,
+            "made_s": summary.time_s,
+            "frames": summary.frames,
+            "reference": summary.reference,
+            "predicted_error_pm": None if now is None else now.value,
+            "state": report.state,
+            "state_reason": report.state_reason,
+            "differs": self.changes,
+            "not_checked": self.unchecked,
+            "scale": scale_numbers(self.model),
+        }
+
+
+def apply_calibration(chosen: argparse.Namespace) -> None:
+    """Correct a file by a stored calibration and write the report.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        With ``file``, ``fov_nm``, ``out``, ``held_out``, ``calibration`` and ``store``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such calibration, it does not hold for the file, or the file cannot be read
+        or the results written.
+    """
+    if chosen.held_out:
+        raise ValueError("--held-out needs a fit to the sample, which --calibration does not make")
+    store = CalibrationStore(chosen.store)
+    named = None if chosen.calibration == AUTO else store.get(chosen.calibration)
+    shape = None if named is None else named.settings.shape_px
+    spectra = open_spectrum_image(chosen.file, chosen.fov_nm, shape)
+    frames: Sequence[Frame] = (
+        read_frames(chosen.file, chosen.fov_nm) if spectra is None else [spectra.survey()]
+    )
+    applied = _applied(named or _found(store, frames[0].settings), frames[0].settings)
+    folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
+    make_folder(folder)
+    done = _corrected(frames, spectra, applied, folder)
+    if done.last is None:
+        raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
+    numbers = run_numbers(chosen.file, frames[0], done)
+    numbers["calibration"] = applied.record(done.last[1])
+    paragraphs = _paragraphs(applied, frames[0])
+    page = write_report(
+        folder,
+        numbers,
+        done.figures(),
+        title=f"Scan distortion of {chosen.file.name}",
+        paragraphs=paragraphs,
+    )
+    sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, f"Report: {page}", ""]))
+
+
+def _found(store: CalibrationStore, settings: ScanSettings) -> Calibration:
+    known = store.find(settings)
+    if known is not None:
+        return known
+    nearest = store.nearest(settings)
+    why = f"{store.path} is empty" if nearest is None else str(nearest)
+    raise ValueError(f"no calibration holds for this scan, so nothing was corrected: {why}")
+
+
+def _applied(known: Calibration, settings: ScanSettings) -> _Applied:
+    differing = known.settings.differences(settings)
+    comparison = Nearest(known.summary, differing, settings)
+    refused = [comparison.change(name) for name in differing if name in DECIDING]
+    if refused:
+        raise ValueError(
+            f"calibration {known.calibration_id} cannot hold for this scan, so nothing was "
+            f"corrected: it differs in {', '.join(refused)}"
+        )
+    # what a calibration was named for in spite of a difference is said, and the frame keeps its own
+    return _Applied(
+        known=known, model=replace(known.model, settings=settings), comparison=comparison
+    )
+
+
+def _corrected(
+    frames: Sequence[Frame], spectra: SpectrumImage | None, applied: _Applied, folder: Path
+) -> Run:
+    done = Run()
+    options = Options(sample="unknown")
+    for frame in with_progress(frames):
+        report = process_frame(frame, model=applied.model, options=options)
+        if report.corrected is None or report.field is None:
+            continue
+        record = applied.record(report)
+        done.add(frame, replace(report, corrected=noted(report.corrected, record)))
+        stem = Path(frame.provenance["file"]).stem
+        if spectra is not None:
+            write_corrected_blocks(
+                folder / f"{stem}_corrected.hspy",
+                _blocks(spectra, report.field, record),
+                tuple(spectra.array.shape),
+                axes=spectra.axes,
+                signal_type=spectra.signal_type,
+                overwrite=True,
+            )
+        else:
+            name = f"{stem}_corrected_{frame.index:04d}.hspy"
+            write_corrected(folder / name, noted(report.corrected, record), overwrite=True)
+    return done
+
+
+def _blocks(
+    spectra: SpectrumImage, field: DistortionField, record: dict[str, Any]
+) -> Iterator[tuple[tuple[Any, ...], CorrectedFrame]]:
+    """Correct a spectrum image block by block."""
+    name = Path(spectra.provenance["file"]).name
+    for place in spectra.places:
+        block = correct_frame(spectra.block(place), field, settings=spectra.settings, frame_id=name)
+        whole = {**spectra.provenance, **block.provenance}
+        yield place, noted(replace(block, provenance=whole), record)
+
+
+def _paragraphs(applied: _Applied, frame: Frame) -> list[str]:
+    """Say what the correction rests on, and what nobody has checked."""
+    lines = [STATIONARY]
+    if applied.changes:
+        lines.append(
+            "The calibration was used because it was named, although the scan differs in "
+            f"{', '.join(applied.changes)}: the expected error does not allow for that."
+        )
+    if applied.unchecked:
+        lines.append(
+            "Not reported by the file or by the calibration, and taken to be the same: "
+            f"{', '.join(applied.unchecked)}."
+        )
+    return lines if frame.time_s is not None else [*lines, NO_TIME]
+
+
+def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
+    count = len(done.numbers)
+    scaled = (
+        [] if done.last is None or done.last[1].model is None else scale_lines(done.last[1].model)
+    )
+    return [
+        f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by "
+        f"{span(done.series('off_by_pm'))} pm, corrected by calibration "
+        f"{numbers['calibration']['id']} to an expected {span(done.series('corrected_pm'))} pm "
+        "(rms).",
+        *trust_lines(numbers["frames"][-1]),
+        *scaled,
+    ]

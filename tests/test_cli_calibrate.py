@@ -1,0 +1,298 @@
+"""``nion-distortion calibrate`` and ``correct --calibration``: learnt here, applied there."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import pytest
+from calibration_cases import tiny_model
+from rsciio import hspy
+from strategies import full_settings
+
+from nion_distortion.calibrations import CalibrationStore
+from nion_distortion.cli import calibrate, main
+from nion_distortion.correction import SIGN_CONVENTION, correct_frame
+from nion_distortion.files import open_spectrum_image, read_frames, spectra, write_field
+from nion_distortion.frame import ScanSettings
+from nion_distortion.options import KnownCrystal
+from simulator.detector import Detector
+from simulator.microscope import Microscope
+from simulator.scan import strong_flyback
+from simulator.specimen import make_specimen
+
+SETTINGS = ScanSettings(
+    shape_px=(192, 192), field_of_view_nm=6.0, dwell_time_us=1.0, flyback_time_us=30.0
+)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Write five simulated frames; the second shows nothing."""
+    microscope = Microscope(
+        make_specimen("sto_001", rotation_rad=0.05),
+        errors=strong_flyback(SETTINGS, sign=1, seed=2),
+        detector=Detector(counts_at_peak=100.0),
+    )
+    images = [microscope.shot(SETTINGS, k).frame.image for k in range(5)]
+    images[1] = np.full_like(images[1], 7.0)
+    return save(tmp_path / "sto.npy", np.stack(images), SETTINGS)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CalibrationStore:
+    store = CalibrationStore(tmp_path / "store.sqlite")
+    store.save(tiny_model(), time_s=1e9, sample="SrTiO3")
+    return store
+
+
+def save(path: Path, array: npt.NDArray[Any], settings: ScanSettings | None) -> Path:
+    np.save(path, array)
+    if settings is not None:
+        path.with_suffix(".json").write_text(json.dumps(asdict(settings)))
+    return path
+
+
+def spectrum_image(*trailing: int) -> npt.NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    return rng.uniform(1.0, 2.0, (*full_settings().shape_px, *trailing)).astype(np.float32)
+
+
+def command(tmp_path: Path, *words: str) -> int:
+    where = ["--store", str(tmp_path / "store.sqlite"), "--out", str(tmp_path / "out")]
+    return main([*words, *where])
+
+
+def numbers_in(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+def test_a_stack_becomes_a_calibration_that_corrects_what_has_no_lattice(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--crystal", "SrTiO3 [001]", "--sample", "STO", "--note", "test"]
+    assert command(tmp_path, "calibrate", str(stack), *words) == 0
+    said = capsys.readouterr().out
+    (one,) = CalibrationStore(tmp_path / "store.sqlite").list()
+    assert (one.sample, one.note, one.frames, one.reference) == ("STO", "test", 4, "known crystal")
+    assert f"Calibration {one.calibration_id}: 4 frames used, 0 flagged, 1 unusable." in said
+    assert "Unusable: frame 2: " in said
+    assert f"expected to be {one.predicted_error_pm:.2f} pm off" in said
+    scale = numbers_in(tmp_path / "out")["scale"]
+    known = CalibrationStore(tmp_path / "store.sqlite").get(one.calibration_id)
+    coils = known.model.coils
+    assert coils is not None
+    for axis, error, std in zip(("slow", "fast"), coils.scale, coils.scale_std, strict=True):
+        assert scale[f"scale_error_{axis}_percent"] == pytest.approx(100 * error)
+        assert scale[f"scale_error_{axis}_std_percent"] == pytest.approx(100 * std)
+        assert scale[f"scanned_pixel_{axis}_nm"] == pytest.approx(6 / 192 * (1 - error))
+    assert "Pixel size: nominal 0.03125 nm, as scanned " in said
+    empty = save(tmp_path / "empty.npy", np.ones((192, 192)), SETTINGS)
+    assert command(tmp_path, "correct", str(empty), "--calibration", "auto") == 0
+    assert one.calibration_id in capsys.readouterr().out
+    (stored,) = hspy.file_reader(str(tmp_path / "out/empty_corrected_0000.hspy"))
+    mine = stored["metadata"]["nion_distortion"]
+    record = mine["provenance"]["correction"]
+    assert record["kind"] == "stationary"
+    assert record["calibration"]["id"] == one.calibration_id
+    shown = numbers_in(tmp_path / "out")["frames"][0]
+    assert record["calibration"]["predicted_error_pm"] == shown["corrected_pm"]["value"]
+    assert shown["columns"] is None
+    assert record["calibration"]["scale"]["nominal_pixel_size_nm"] == 6 / 192
+    field = known.model.stationary_field()
+    np.testing.assert_array_equal(mine["displacement_px"], field.displacement_px)
+    expected = np.hypot(field.std_px, field.unremoved_std_px)
+    np.testing.assert_allclose(mine["std_px"], expected, rtol=1e-6)
+
+
+def test_a_cancelled_calibration_saves_nothing(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(calibrate._Bar):
+        def __call__(self, now: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibrate, "_Bar", Interrupted)
+    assert command(tmp_path, "calibrate", str(stack)) == 2
+    sentence = "nion-distortion: the calibration was cancelled, and nothing was saved\n"
+    assert capsys.readouterr().err.endswith(sentence)
+    assert not (tmp_path / "store.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--cell", "1,2"], "--cell must be a,b,gamma"),
+        (["--cell", "a,b,c"], "--cell must be a,b,gamma"),
+        (["--crystal", "STO"], "the crystal must be one of SrTiO3 [001], "),
+        (["--frames", "0"], "--frames must be positive, not 0"),
+        (["--stop-pm", "-1"], "--stop-pm must be positive, not -1"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert command(tmp_path, "calibrate", "missing.npy", *words) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_may_have_standard_deviations() -> None:
+    read = calibrate._cell("0.39,0.4,91,0.001,0.002,0.1")
+    assert read == KnownCrystal(
+        a_nm=0.39, b_nm=0.4, gamma_deg=91, a_std_nm=0.001, b_std_nm=0.002, gamma_std_deg=0.1
+    )
+    assert calibrate._cell("0.39,0.4,91").b_std_nm == 0
+
+
+def test_no_match_names_the_nearest_and_corrects_nothing(
+    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = full_settings(dwell_time_us=2.0, flyback_time_us=None)
+    file = save(tmp_path / "one.npy", spectrum_image(), other)
+    assert command(tmp_path, "correct", str(file), "--calibration", "auto") == 2
+    said = capsys.readouterr().err
+    assert "so nothing was corrected: the nearest calibration (" in said
+    assert "dwell_time_us (1 there, 2 here), flyback_time_us (120 there, not reported here)" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_named_calibration_says_what_differs_and_what_nobody_checked(
+    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = store.list()[0].calibration_id
+    other = full_settings(dwell_time_us=2.0, flyback_time_us=None)
+    file = save(tmp_path / "one.npy", spectrum_image(), other)
+    assert command(tmp_path, "correct", str(file), "--calibration", name[:4]) == 0
+    said = capsys.readouterr().out
+    assert "although the scan differs in dwell_time_us (1 there, 2 here): " in said
+    assert re.search(r"taken to be the same: .*flyback_time_us\.", said)
+    record = numbers_in(tmp_path / "out")["calibration"]
+    assert record["differs"] == ["dwell_time_us (1 there, 2 here)"]
+    assert "flyback_time_us" in record["not_checked"]
+
+
+@pytest.mark.parametrize("change", [{"field_of_view_nm": 9.0}, {"shape_px": (96, 80)}])
+def test_a_calibration_of_other_pixels_is_refused(
+    store: CalibrationStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+) -> None:
+    name = store.list()[0].calibration_id
+    other = replace(full_settings(), **change)
+    file = save(tmp_path / "one.npy", np.ones(other.shape_px), other)
+    assert command(tmp_path, "correct", str(file), "--calibration", name) == 2
+    assert f"it differs in {next(iter(change))} (" in capsys.readouterr().err
+
+
+def test_a_spectrum_image_is_corrected_plane_by_plane(
+    store: CalibrationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spectra, "READ_PX", 2 * 80 * 96)  # two planes in memory
+    file = save(tmp_path / "si.npy", spectrum_image(5), full_settings())
+    assert command(tmp_path, "correct", str(file), "--calibration", "auto") == 0
+    (stored,) = hspy.file_reader(str(tmp_path / "out/si_corrected.hspy"))
+    field = tiny_model().stationary_field()
+    expected = correct_frame(np.load(file), field, settings=full_settings())
+    np.testing.assert_array_equal(stored["data"], expected.image)
+    assert [axis["navigate"] for axis in stored["axes"]] == [True, True, False]
+    record = stored["metadata"]["nion_distortion"]["provenance"]
+    assert record["correction"]["calibration"]["id"] == store.list()[0].calibration_id
+    assert Path(record["file"]) == file
+
+
+def test_the_shape_of_a_named_calibration_tells_a_spectrum_image_from_a_stack(
+    store: CalibrationStore, tmp_path: Path
+) -> None:
+    file = save(tmp_path / "si.npy", spectrum_image(12), None)
+    assert open_spectrum_image(file, 8.0) is None
+    found = open_spectrum_image(file, 8.0, (80, 96))
+    assert found is not None
+    assert found.settings.field_of_view_nm == 8.0
+    stack = save(tmp_path / "stack.npy", np.ones((4, 80, 96)), None)
+    assert open_spectrum_image(stack, 8.0, (80, 96)) is None
+
+
+def test_a_spectrum_image_of_hyperspy_keeps_its_axes(
+    store: CalibrationStore, tmp_path: Path
+) -> None:
+    file = save(tmp_path / "si.npy", spectrum_image(2, 3), full_settings())
+    assert command(tmp_path, "correct", str(file), "--calibration", "auto") == 0
+    made = tmp_path / "out/si_corrected.hspy"
+    raw = tmp_path / "raw.hspy"
+    raw.write_bytes(made.read_bytes())
+    with h5py.File(raw, "a") as content:
+        (group,) = content["Experiments"].values()
+        group["axis-3"].attrs.update(scale=0.25, offset=500.0, units="eV", name="energy loss")
+        group["metadata/Signal"].attrs["signal_type"] = "EELS"
+        group["metadata"].pop("nion_distortion")
+        group["data"][...] = np.load(file)
+    name = store.list()[0].calibration_id
+    assert command(tmp_path, "correct", str(raw), "--calibration", name) == 0
+    (stored,) = hspy.file_reader(str(tmp_path / "out/raw_corrected.hspy"))
+    (before,) = hspy.file_reader(str(made))
+    np.testing.assert_array_equal(stored["data"], before["data"])
+    last = stored["axes"][3]
+    assert (last["scale"], last["offset"], last["units"]) == (0.25, 500.0, "eV")
+    assert stored["metadata"]["Signal"]["signal_type"] == "EELS"
+
+
+def test_what_was_corrected_already_is_not_corrected_again(
+    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = save(tmp_path / "si.npy", spectrum_image(3), full_settings())
+    assert command(tmp_path, "correct", str(file), "--calibration", "auto") == 0
+    done = str(tmp_path / "out/si_corrected.hspy")
+    assert command(tmp_path, "correct", done, "--calibration", "auto") == 2
+    assert "its distortion was taken out already" in capsys.readouterr().err
+
+
+@pytest.fixture(params=[".h5", ".csv"])
+def exported(
+    request: pytest.FixtureRequest, store: CalibrationStore, tmp_path: Path
+) -> Iterator[Path]:
+    """Export the field of the stored calibration."""
+    name, file = store.list()[0].calibration_id, tmp_path / f"field{request.param}"
+    words = ["calibrations", "field", name, str(file), "--store", str(store.path)]
+    assert main(words) == 0
+    assert main(words) == 2  # never in the place of another file
+    yield file
+
+
+def test_an_exported_field_says_what_its_sign_means(exported: Path) -> None:
+    field = tiny_model().stationary_field()
+    if exported.suffix == ".h5":
+        with h5py.File(exported) as content:
+            np.testing.assert_array_equal(content["std_px"], field.std_px)
+            np.testing.assert_array_equal(content["valid"], field.valid)
+            assert content["displacement_px"].attrs["units"] == "px"
+            assert content.attrs["sign_convention"] == SIGN_CONVENTION
+            assert json.loads(content.attrs["settings"])["dwell_time_us"] == 1.0
+        return
+    lines = exported.read_text().splitlines()
+    assert lines[0] == f"# sign_convention: {SIGN_CONVENTION}"
+    comments = sum(line.startswith("#") for line in lines)
+    table = np.genfromtxt(exported, delimiter=",", names=True, skip_header=comments)
+    y, x = table["y_px"].astype(int), table["x_px"].astype(int)
+    expected = field.displacement_px[1, y, x]
+    np.testing.assert_allclose(table["displacement_x_px"], expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(table["valid"], field.valid[y, x])
+
+
+def test_a_field_is_written_as_hdf5_or_table_only(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"field\.txt must end in \.h5 or \.csv"):
+        write_field(tmp_path / "field.txt", tiny_model().stationary_field())
+
+
+def test_frames_of_a_stack_are_read_as_before(tmp_path: Path) -> None:
+    stack = save(tmp_path / "stack.npy", np.ones((4, 80, 96)), full_settings())
+    assert open_spectrum_image(stack) is None
+    assert len(read_frames(stack)) == 4
