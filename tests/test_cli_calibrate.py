@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -97,24 +96,27 @@ def test_a_stack_becomes_a_calibration_that_corrects_what_has_no_lattice(
     assert one.calibration_id in capsys.readouterr().out
     (stored,) = hspy.file_reader(str(tmp_path / "out/empty_corrected_0000.hspy"))
     mine = stored["metadata"]["nion_distortion"]
-    record = mine["provenance"]["correction"]
-    assert record["kind"] == "stationary"
-    assert record["calibration"]["id"] == one.calibration_id
-    shown = numbers_in(tmp_path / "out")["frames"][0]
-    assert record["calibration"]["predicted_error_pm"] == shown["corrected_pm"]["value"]
-    assert shown["columns"] is None
-    assert record["calibration"]["scale"]["nominal_pixel_size_nm"] == 6 / 192
+    check_record(mine["provenance"]["correction"], one.calibration_id, tmp_path)
     field = known.model.stationary_field()
     np.testing.assert_array_equal(mine["displacement_px"], field.displacement_px)
     expected = np.hypot(field.std_px, field.unremoved_std_px)
     np.testing.assert_allclose(mine["std_px"], expected, rtol=1e-6)
 
 
+def check_record(record: Any, calibration_id: str, tmp_path: Path) -> None:
+    assert record["kind"] == "stationary"
+    assert record["calibration"]["id"] == calibration_id
+    shown = numbers_in(tmp_path / "out")["frames"][0]
+    assert record["calibration"]["predicted_error_pm"] == shown["corrected_pm"]["value"]
+    assert shown["columns"] is None
+    assert record["calibration"]["scale"]["nominal_pixel_size_nm"] == 6 / 192
+
+
 def test_a_cancelled_calibration_saves_nothing(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(calibrate._Bar):
-        def __call__(self, now: Any) -> None:
+        def __call__(self, _now: Any) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(calibrate, "_Bar", Interrupted)
@@ -152,8 +154,9 @@ def test_a_cell_may_have_standard_deviations() -> None:
     assert calibrate._cell("0.39,0.4,91").b_std_nm == 0
 
 
+@pytest.mark.usefixtures("store")
 def test_no_match_names_the_nearest_and_corrects_nothing(
-    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = full_settings(dwell_time_us=2.0, flyback_time_us=None)
     file = save(tmp_path / "one.npy", spectrum_image(), other)
@@ -210,7 +213,7 @@ def test_a_spectrum_image_is_corrected_plane_by_plane(
 
 
 def test_the_shape_of_a_named_calibration_tells_a_spectrum_image_from_a_stack(
-    store: CalibrationStore, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     file = save(tmp_path / "si.npy", spectrum_image(12), None)
     assert open_spectrum_image(file, 8.0) is None
@@ -245,8 +248,9 @@ def test_a_spectrum_image_of_hyperspy_keeps_its_axes(
     assert stored["metadata"]["Signal"]["signal_type"] == "EELS"
 
 
+@pytest.mark.usefixtures("store")
 def test_what_was_corrected_already_is_not_corrected_again(
-    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = save(tmp_path / "si.npy", spectrum_image(3), full_settings())
     assert command(tmp_path, "correct", str(file), "--calibration", "auto") == 0
@@ -256,15 +260,13 @@ def test_what_was_corrected_already_is_not_corrected_again(
 
 
 @pytest.fixture(params=[".h5", ".csv"])
-def exported(
-    request: pytest.FixtureRequest, store: CalibrationStore, tmp_path: Path
-) -> Iterator[Path]:
+def exported(request: pytest.FixtureRequest, store: CalibrationStore, tmp_path: Path) -> Path:
     """Export the field of the stored calibration."""
     name, file = store.list()[0].calibration_id, tmp_path / f"field{request.param}"
     words = ["calibrations", "field", name, str(file), "--store", str(store.path)]
     assert main(words) == 0
     assert main(words) == 2  # never in the place of another file
-    yield file
+    return file
 
 
 def test_an_exported_field_says_what_its_sign_means(exported: Path) -> None:

@@ -408,7 +408,7 @@ class Store:
             return None
         return SimpleNamespace(model=self.model, calibration_id="abcd")
 
-    def nearest(self, wanted: ScanSettings) -> Any:
+    def nearest(self, _wanted: ScanSettings) -> Any:
         return "the nearest calibration (abcd) differs in dwell_time_us (2 there, 1 here)"
 
 

@@ -52,7 +52,7 @@ class SpectrumImage:
 
     @property
     def places(self) -> list[tuple[Any, ...]]:
-        """Blocks of planes, each small enough for the memory, that together are the whole."""
+        """Where the parts are that fit into the memory, a few planes each; together the whole."""
         ny, nx, *trailing = self.array.shape
         step = max(1, READ_PX // (ny * nx))
         return [
