@@ -40,6 +40,8 @@ CASES = {
     "flyback": "accuracy",
     "null": "accuracy",
     "claims": "claims",
+    "calibrated": "calibrated",
+    "coils": "calibrated",
     "localisation": "localisation",
     "sto": "real",
     "exact": "cross_check",

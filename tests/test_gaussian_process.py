@@ -101,6 +101,19 @@ def test_pixels_of_d_leave_the_walk_out() -> None:
     np.testing.assert_allclose(stationary, BASIS.on_pixels(alone), atol=1e-5)
 
 
+def test_columns_show_a_calibrations_waves_along_x_as_a_fit_averages_them() -> None:
+    basis = replace(BASIS, sigma_px=2.0).refined()
+    offsets = np.linspace(-12.0, 12.0, 4001)
+    near = np.exp(-0.5 * (offsets / basis.height_px) ** 2)
+    for number in (1, 40, 100):
+        wave = np.cos(np.pi * number / (1.3 * 90) * offsets)
+        slow = (near * wave).sum() / near.sum()
+        fast = (near * offsets**2 * wave).sum() / (near * offsets**2).sum()
+        shown = basis.seen()[:, basis.slices["fast"]][:, number - 1]
+        np.testing.assert_allclose(shown, [slow, fast], atol=1e-6)
+    np.testing.assert_array_equal(basis.seen()[:, : basis.slices["fast"].start], 1.0)
+
+
 def test_outside_the_scan_the_nearest_edge_counts() -> None:
     outside = np.array([[-9.0, 20.0], [200.0, -3.0], [30.0, 95.0]])
     edge = np.array([[-0.5, 20.0], [69.5, -0.5], [30.0, 89.5]])

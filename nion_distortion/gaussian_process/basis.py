@@ -295,14 +295,19 @@ class Basis:
         return int(self.slices["walk"].stop)
 
     def seen(self) -> Array:
-        """Say how much of each function the columns show: they average W_k over their lines.
+        """Say how much of each function the columns show: they average over their own extent.
 
         Returns
         -------
         ndarray, shape (2, size)
-            One but for the functions of W_k.
+            One but for the functions of W_k, and a calibration's along x: those of a live model
+            are hardly narrower than a column.
         """
         seen = np.ones((2, self.size))
+        if self.fast_modes > FAST_MODES:
+            waves = np.arange(1.0, self.slices["fast"].stop - self.slices["fast"].start + 1)
+            waves *= np.pi / (self.shape_px[1] * (1 + 2 * MARGIN))
+            seen[::-1, self.slices["fast"]] = self._averaged(waves)
         seen[:, self.slices["walk"]] = self.shown(np.arange(1.0, self.walk_modes + 1))
         return seen
 
@@ -325,7 +330,11 @@ class Basis:
         along x and by ``d^2 exp(-d^2 / 2 s^2)`` along y, so a wave of k radians a line comes
         through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``.
         """
-        square = (self.height_px * np.pi / self.interval_lines * modes) ** 2
+        return self._averaged(np.pi / self.interval_lines * modes)
+
+    def _averaged(self, waves: Array) -> Array:
+        """Say how much is shown of waves, in radians a pixel: along their direction, and across."""
+        square = (self.height_px * waves) ** 2
         return np.stack([1.0 - square, np.ones_like(square)]) * np.exp(-0.5 * square)
 
     @property
