@@ -28,7 +28,9 @@ __all__ = [
 
 Sample = Literal["reference", "unknown"]
 Resample = Literal["spline", "nearest"]
-Term = Literal["smooth", "line_flyback", "frame_flyback", "fast_axis", "scan_time"]
+Term = Literal[
+    "smooth", "line_flyback", "frame_flyback", "fast_axis", "frame_locked", "scan_time", "mains"
+]
 Detect = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]
 """From an image (ny, nx), columns bright, to first guesses (n, 2) in px."""
 

@@ -203,8 +203,8 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "an unknown term": (
         process_with(terms=frozenset({"magic"})),
-        "terms must be among fast_axis, frame_flyback, line_flyback, scan_time, smooth, "
-        "not 'magic'",
+        "terms must be among fast_axis, frame_flyback, frame_locked, line_flyback, mains, "
+        "scan_time, smooth, not 'magic'",
     ),
     "an unknown interpolation": (
         process_with(resample="cubic"),

@@ -53,6 +53,16 @@ SCAN = ScanSettings(
     shape_px=(70, 90), field_of_view_nm=2.8, dwell_time_us=1.0, flyback_time_us=60.0
 )
 BASIS = Basis.of_scan(SCAN, 26.0, TERMS)
+SLOW_SCAN = replace(SCAN, dwell_time_us=20.0)
+"""Several periods of the mains in a frame."""
+
+
+def basis_of(
+    settings: ScanSettings, rows: float, terms: frozenset[Any], *, sync: bool | None = None
+) -> Basis:
+    """Return the functions of a scan, those of the mains among them where they can be."""
+    basis = Basis.of_scan(replace(settings, frame_sync=sync), rows, terms, sigma_px=1.5)
+    return basis if basis.line_time_s is None else basis.with_mains(50.1)
 
 
 def pixels_of(settings: ScanSettings) -> Array:
@@ -83,9 +93,14 @@ def test_cosines_are_orthonormal() -> None:
 
 @pytest.mark.parametrize("shape", [(70, 90), (90, 64)])
 @pytest.mark.parametrize("left_out", [None, *sorted(TERMS)])
-def test_pixels_sum_the_design(shape: tuple[int, int], left_out: str | None) -> None:
-    settings = replace(SCAN, shape_px=shape)
-    basis = Basis.of_scan(settings, 20.0, TERMS - {left_out}).with_decay(0.05)
+@pytest.mark.parametrize("sync", [True, False])
+def test_pixels_sum_the_design(
+    shape: tuple[int, int],
+    left_out: str | None,
+    sync: bool,  # noqa: FBT001
+) -> None:
+    settings = replace(SLOW_SCAN, shape_px=shape)
+    basis = basis_of(settings, 20.0, TERMS - {left_out}, sync=sync).with_decay(0.05)
     weights = np.random.default_rng(1).normal(size=(2, basis.size))
     plain = weights @ basis.design(pixels_of(settings))
     tolerance = 2e-5 * np.abs(plain).max()
@@ -166,9 +181,11 @@ def test_a_term_that_is_left_out_has_no_functions(term: str) -> None:
         "line_flyback": ("line", "line_slope"),
         "frame_flyback": ("frame",),
         "fast_axis": ("fast",),
+        "frame_locked": ("locked",),
         "scan_time": ("walk",),
+        "mains": ("mains",),
     }
-    basis = Basis.of_scan(SCAN, 26.0, TERMS - {term})
+    basis = basis_of(SLOW_SCAN, 26.0, TERMS - {term}, sync=True)
     sizes = {name: part.stop - part.start for name, part in basis.slices.items()}
     assert {name for name, size in sizes.items() if not size} == set(groups[term])
     assert len(basis.design(np.zeros((1, 2)))) == basis.size
@@ -180,10 +197,11 @@ def test_a_term_that_is_left_out_has_no_functions(term: str) -> None:
 def test_prior_slopes_are_derivatives() -> None:
     rng = np.random.default_rng(3)
     logs = prior_logs(SCAN.pixel_size_nm)[0] + 0.3 * rng.normal(size=len(NAMES))
-    _, slopes = prior_variances(BASIS, logs)
+    basis = basis_of(SLOW_SCAN, 26.0, TERMS, sync=True)
+    _, slopes = prior_variances(basis, logs)
     for k in range(len(NAMES)):
         step = np.eye(len(NAMES))[k] * 1e-5
-        up, down = (prior_variances(BASIS, logs + sign * step)[0] for sign in (1, -1))
+        up, down = (prior_variances(basis, logs + sign * step)[0] for sign in (1, -1))
         np.testing.assert_allclose(slopes[k], (up - down) / 2e-5, rtol=1e-6, atol=1e-12)
 
 
@@ -263,15 +281,17 @@ def joined(given_: Information) -> Array:
     st.booleans(),
     st.integers(1, 3000),
     st.sampled_from([TERMS, frozenset({"smooth"}), *(TERMS - {one} for one in TERMS)]),
+    st.booleans(),
 )
 def test_information_is_the_dense_formula(
     seed: int,
     mixed: bool,  # noqa: FBT001
     count: int,
     terms: frozenset[str],
+    sync: bool,  # noqa: FBT001
 ) -> None:
     rng = np.random.default_rng(seed)
-    basis = Basis.of_scan(SCAN, float(rng.uniform(20, 150)), terms)
+    basis = basis_of(SLOW_SCAN, float(rng.uniform(20, 150)), terms, sync=sync)
     places = rng.uniform(-3, [73, 93], (count, 2))
     crystal, targets = rng.normal(size=(3, count)), rng.normal(size=(count, 2))
     weights = sample_weights(rng, count, mixed=mixed)

@@ -13,9 +13,9 @@ from nion_distortion.options import TERMS, Free, Options
         ({"sample": "mine"}, 'sample must be "reference" or "unknown", not \'mine\''),
         ({"resample": "cubic"}, 'resample must be "spline" or "nearest", not \'cubic\''),
         (
-            {"terms": {"smooth", "mains"}},
-            "terms must be among fast_axis, frame_flyback, line_flyback, scan_time, smooth, "
-            "not 'mains'",
+            {"terms": {"smooth", "magic"}},
+            "terms must be among fast_axis, frame_flyback, frame_locked, line_flyback, mains, "
+            "scan_time, smooth, not 'magic'",
         ),
     ],
 )

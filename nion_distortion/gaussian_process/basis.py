@@ -31,6 +31,15 @@ LINE_CORRELATION = 0.78
 FRAME_DECAYS = (0.01, 0.03, 0.1)
 """Decay of the first lines after the slow coil's return, in frame heights."""
 
+HARMONICS = (1.0, 2.0, 3.0)
+"""Of the mains, in its frequencies."""
+
+MAINS_MODES = 2 * len(HARMONICS) + 2
+"""Cosine and sine of each, and the change of the first two with the frequency."""
+
+FEWEST_PERIODS = 4.0
+"""Of the mains in a frame: of fewer, the smooth term tells nothing apart."""
+
 PIXELS_AT_ONCE = 2**17
 
 SEEN_HEIGHT = 0.77
@@ -184,6 +193,14 @@ class Basis:
         Cosines along x.
     expected : ExpectedFlyback, optional
         What other settings of the device say about the line fly-back.
+    locked_modes : int, default: 0
+        Functions of scan time that are the same in every frame.
+    frame_sync : bool, default: False
+        Whether the mains has the same phase in every frame, so that it belongs to D.
+    line_time_s : float, optional
+        Time from line start to line start; None where there can be no mains term.
+    mains_hz : float, optional
+        Frequency of the mains; None where none was found.
     """
 
     shape_px: tuple[int, int]
@@ -194,10 +211,15 @@ class Basis:
     sigma_px: float = 0.0
     fast_modes: int = FAST_MODES
     expected: ExpectedFlyback | None = None
+    locked_modes: int = 0
+    frame_sync: bool = False
+    line_time_s: float | None = None
+    mains_hz: float | None = None
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
     slices: dict[str, slice] = field(init=False, repr=False, compare=False)
-    """Where each group of functions stands; ``"walk"`` follows those of D."""
+    """Where each group of functions stands; ``"walk"`` follows those of D, and the mains it if its
+    phase differs between frames."""
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -240,6 +262,9 @@ class Basis:
             terms=terms,
             sigma_px=sigma_px,
             expected=ExpectedFlyback.of_scan(settings, flyback),
+            locked_modes=modes if settings.frame_sync and "frame_locked" in terms else 0,
+            frame_sync=bool(settings.frame_sync),
+            line_time_s=_line_time_s(settings) if "mains" in terms else None,
         )
 
     def refined(self) -> "Basis":
@@ -267,16 +292,45 @@ class Basis:
         """
         return replace(self, decay=decay)
 
+    def with_mains(self, hz: float | None) -> "Basis":
+        """Return the same basis with another mains.
+
+        Parameters
+        ----------
+        hz : float or None
+            Its frequency; None for no such functions.
+
+        Returns
+        -------
+        Basis
+            The new basis.
+        """
+        return replace(self, mains_hz=hz)
+
+    def core(self) -> "Basis":
+        """Return the basis whose functions all others repeat, but those of the mains.
+
+        Returns
+        -------
+        Basis
+            Without what is locked to the frame: the walk has the same functions.
+        """
+        modes = max(self.walk_modes, self.locked_modes)
+        return replace(self, locked_modes=0, walk_modes=modes, mains_hz=None)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "smooth_modes", _modes_in_disc("smooth" in self.terms))
+        mains = MAINS_MODES if self.mains_hz is not None else 0
         sizes = {
             "smooth": len(self.smooth_modes[0]),
             "line": LINE_MODES if "line_flyback" in self.terms else 0,
             "line_slope": SLOPE_MODES if "line_flyback" in self.terms else 0,
             "frame": len(FRAME_DECAYS) if "frame_flyback" in self.terms else 0,
             "fast": self.fast_modes - 1 if "fast_axis" in self.terms else 0,
-            "walk": self.walk_modes,
         }
+        stationary = {"locked": self.locked_modes, "mains": mains}
+        own = {"walk": self.walk_modes, "mains": mains}
+        sizes |= stationary | own if self.frame_sync else {"locked": self.locked_modes} | own
         ends = np.cumsum(list(sizes.values())).tolist()
         where = {
             name: slice(end - size, end)
@@ -292,7 +346,7 @@ class Basis:
     @property
     def size(self) -> int:
         """How many functions D and W_k have together."""
-        return int(self.slices["walk"].stop)
+        return max(int(one.stop) for one in self.slices.values())
 
     def seen(self) -> Array:
         """Say how much of each function the columns show: they average over their own extent.
@@ -300,7 +354,7 @@ class Basis:
         Returns
         -------
         ndarray, shape (2, size)
-            One but for the functions of W_k, and a calibration's along x: those of a live model
+            One but for functions of scan time, and a calibration's along x: those of a live model
             are hardly narrower than a column.
         """
         seen = np.ones((2, self.size))
@@ -308,8 +362,28 @@ class Basis:
             waves = np.arange(1.0, self.slices["fast"].stop - self.slices["fast"].start + 1)
             waves *= np.pi / (self.shape_px[1] * (1 + 2 * MARGIN))
             seen[::-1, self.slices["fast"]] = self._averaged(waves)
-        seen[:, self.slices["walk"]] = self.shown(np.arange(1.0, self.walk_modes + 1))
+        for group, modes in (("walk", self.walk_modes), ("locked", self.locked_modes)):
+            seen[:, self.slices[group]] = self.shown(np.arange(1.0, modes + 1))
+        if self.mains_hz is not None:
+            seen[:, self.slices["mains"]] = self.shown(self.mains_waves())
         return seen
+
+    def mains_waves(self) -> Array:
+        """Say how fast the functions of the mains are.
+
+        Returns
+        -------
+        ndarray, shape (8,)
+            Half periods of each in the interval of W_k.
+        """
+        modes = 2.0 * self._mains_cycles() * self.interval_lines
+        return np.asarray(modes * np.r_[np.repeat(HARMONICS, 2), 1.0, 1.0])
+
+    def _mains_cycles(self) -> float:
+        """Periods of the mains in a line's time."""
+        if self.mains_hz is None or self.line_time_s is None:
+            return 0.0
+        return self.mains_hz * self.line_time_s
 
     def shown(self, modes: Array) -> Array:
         """Say how much of waves of scan time the columns show.
@@ -380,6 +454,27 @@ class Basis:
         functions: Array = np.concatenate([lag * along_y, slope * along_y[:SLOPE_MODES]])
         return functions
 
+    def mains_functions(self, places: Array) -> Array:
+        """Evaluate the functions of the mains.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+
+        Returns
+        -------
+        ndarray, shape (8, n)
+            Cosine and sine of each harmonic; the first two times the time from the middle of the
+            frame, in frame times. None where there is no mains.
+        """
+        if self.mains_hz is None:
+            return np.empty((0, len(places)))
+        time = self._time(places)
+        angle = 2 * np.pi * self._mains_cycles() * np.outer(HARMONICS, time)
+        waves = np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(-1, len(time))
+        return np.concatenate([waves, waves[:2] * (time / self.shape_px[0] - 0.5)])
+
     def _inside(self, places: Array) -> tuple[Array, Array]:
         ny, nx = self.shape_px
         return np.clip(places[:, 0], -0.5, ny - 0.5), np.clip(places[:, 1], -0.5, nx - 0.5)
@@ -401,13 +496,16 @@ class Basis:
         """
         rows = np.empty((self.size + spare, len(places)))
         self.fill_stationary(places, self.cosines_at(places, SMOOTH_MODES), rows)
-        if self.walk_modes:
-            table = cosines(self.unit_time(places), self.walk_modes + 1)
-            rows[self.slices["walk"]] = table[1:]
+        modes = max(self.walk_modes, self.locked_modes)
+        if modes:
+            table = cosines(self.unit_time(places), modes + 1)[1:]
+            rows[self.slices["walk"]] = table[: self.walk_modes]
+            rows[self.slices["locked"]] = table[: self.locked_modes]
+        rows[self.slices["mains"]] = self.mains_functions(places)
         return rows
 
     def fill_stationary(self, places: Array, along: tuple[Array, Array], rows: Array) -> None:
-        """Evaluate every function of D.
+        """Evaluate every function of D, but those that are functions of scan time alone.
 
         Parameters
         ----------
@@ -495,7 +593,7 @@ class Basis:
         return owned(result)
 
     def _fast_table(self, x: Array) -> Array:
-        """Functions of x: cosines, line fly-back (2), first lines, nodes of the walk."""
+        """Functions of x: cosines, line fly-back (2), first lines, nodes of the walk, mains."""
         nodes = np.linspace(0.0, self.shape_px[1] - 1.0, TIME_NODES)
         drop = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), x / self.period_px / self.shape_px[0]))
         return np.concatenate(
@@ -504,8 +602,36 @@ class Basis:
                 self._exponential(x),
                 drop,
                 _lagrange(nodes, x),
+                self._mains_table(x),
             ]
         )
+
+    def _mains_table(self, x: Array) -> Array:
+        """Cosine and sine of each harmonic within a line, then the first two times x."""
+        if self.mains_hz is None:
+            return np.empty((0, len(x)))
+        place = np.stack([0.0 * x, x], axis=1)
+        waves = self.mains_functions(place)[:-2]
+        return np.concatenate([waves, waves[:2] * x])
+
+    def _mains_profiles(self, y: Array, weights: Array) -> Array:
+        """Weights summed over the functions of y: what multiplies ``_mains_table``.
+
+        With z = c - i s a wave is the real part of ``z exp(i a y) exp(i b x)``.
+        """
+        if self.mains_hz is None:
+            return np.zeros((2, len(y), 0))
+        place = np.stack([y, 0.0 * y], axis=1)
+        waves = self.mains_functions(place)[:-2]
+        turn = waves[0::2] + 1j * waves[1::2]
+        factors = (weights[:, 0::2] - 1j * weights[:, 1::2])[..., None]
+        z = factors[:, :-1] * turn
+        slope = factors[:, -1] * turn[0]
+        z[:, 0] += slope * (y / self.shape_px[0] - 0.5)
+        along_x = slope[:, None] / (self.period_px * self.shape_px[0])
+        both = np.concatenate([z, along_x], axis=1)
+        parts = np.stack([both.real, -both.imag], axis=2)
+        return np.swapaxes(parts.reshape(2, -1, len(y)), 1, 2)
 
     def _profiles(self, y: Array, weights: Array) -> Array:
         """Weights summed over the functions of y: what multiplies ``_fast_table``, (2, ny, k)."""
@@ -523,16 +649,32 @@ class Basis:
         drop = _first_lines(y / self.shape_px[0])
         parts += [np.swapaxes(first[..., None] * drop[: first.shape[1]], 1, 2)]
         parts += [np.zeros((2, len(y), len(FRAME_DECAYS) - first.shape[1]))]
-        parts += [self._walk_at_nodes(y, weights[:, where["walk"]])]
+        parts += [self._walk_at_nodes(y, self._waves_of_time(weights))]
+        parts += [self._mains_profiles(y, weights[:, where["mains"]])]
         return np.concatenate(parts, axis=2)
+
+    def _waves_of_time(self, weights: Array) -> Array:
+        """Weights of cosines of scan time, of every frame and of this one together."""
+        total = np.zeros((2, max(self.walk_modes, self.locked_modes)))
+        total[:, : self.walk_modes] += weights[:, self.slices["walk"]]
+        total[:, : self.locked_modes] += weights[:, self.slices["locked"]]
+        return total
 
     def _walk_at_nodes(self, y: Array, weights: Array) -> Array:
         if not weights.shape[1]:
             return np.zeros((2, len(y), TIME_NODES))
         nodes = np.linspace(0.0, self.shape_px[1] - 1.0, TIME_NODES) / self.period_px
         time = np.add.outer(y, nodes).ravel()
-        table = cosines(self._unit_y(time), self.walk_modes + 1)[1:]
+        table = cosines(self._unit_y(time), weights.shape[1] + 1)[1:]
         return (weights @ table).reshape(2, len(y), TIME_NODES)
+
+
+def _line_time_s(settings: ScanSettings) -> float | None:
+    """Time of a line; None where the mains cannot be told from other terms, or is one of them."""
+    duration = settings.frame_time_s
+    if duration is None or settings.line_sync or 50.0 * duration < FEWEST_PERIODS:
+        return None
+    return duration / settings.shape_px[0]
 
 
 def _modes_in_disc(wanted: bool) -> tuple[Modes, Modes]:  # noqa: FBT001

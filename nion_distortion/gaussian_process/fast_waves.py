@@ -112,14 +112,14 @@ def alias_variances(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> t
         The functions.
     axis : {0, 1}
         0: y; 1: x.
-    logs : ndarray, shape (8,)
+    logs : ndarray, shape (10,)
         That axis of ``Hyperparameters.logs``.
 
     Returns
     -------
     variances : ndarray, shape (walk_modes,)
         In px^2.
-    slopes : ndarray, shape (8, walk_modes)
+    slopes : ndarray, shape (10, walk_modes)
         Derivatives of ``variances`` with respect to ``logs``.
     """
     variances, slopes = wave_variances(basis, logs, waves.every)
@@ -155,14 +155,14 @@ def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> 
         The functions.
     axis : {0, 1}
         0: y; 1: x.
-    logs : ndarray, shape (8,)
+    logs : ndarray, shape (10,)
         That axis of ``Hyperparameters.logs``.
 
     Returns
     -------
     value : float
         Negative logarithm of the likelihood, up to a constant.
-    slope : ndarray, shape (8,)
+    slope : ndarray, shape (10,)
         Its derivative with respect to ``logs``.
 
     Notes

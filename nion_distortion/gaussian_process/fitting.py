@@ -1,7 +1,7 @@
 """One frame's samples -> weights, linearised at the model's own prediction."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from nion_distortion.distortion import DistortionSamples, scan_places
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
 from nion_distortion.gaussian_process.learning import Evidence, Linearised, learn, weigh_calm
+from nion_distortion.gaussian_process.mains import find_mains, mains_line
 from nion_distortion.gaussian_process.weights import (
     Information,
     Posterior,
@@ -192,10 +193,39 @@ def fit_frame_and_hyperparameters(
     Returns
     -------
     FrameFit
-        With the basis and the hyperparameters that were found.
+        With the basis and the hyperparameters that were found; mains is looked for beside them.
     """
+    found = _learnt(samples, basis, _start(samples, None), pixel_size_nm)
+    fit = found.fit
+    mains_hz = find_mains(
+        found.linearised, fit.basis, fit.hyperparameters, fit.posterior, pixel_size_nm
+    )
+    if mains_hz is not None:  # they were learnt with the mains among the rest
+        basis = fit.basis.with_mains(mains_hz)
+        found = _learnt(samples, basis, found.state, pixel_size_nm)
+    basis, posterior = found.fit.basis, found.fit.posterior
+    hyperparameters = weigh_calm([found.evidence], basis, found.hyperparameters, pixel_size_nm)
+    line = mains_line(basis, posterior)
+    basis = basis.with_mains(None if line is None else line.hz)
+    return _solve_frame(samples, found.state, basis, hyperparameters, None)[0]
+
+
+class _Learnt(NamedTuple):
+    """What passes over one frame have found."""
+
+    state: _State
+    hyperparameters: Hyperparameters
+    evidence: Evidence
+    fit: FrameFit
+    linearised: Linearised
+
+
+def _learnt(
+    samples: DistortionSamples, basis: Basis, state: _State, pixel_size_nm: float
+) -> _Learnt:
+    """Repeat linearisation, hyperparameters and fit until the prediction stands still."""
     hyperparameters = Hyperparameters.typical(pixel_size_nm)
-    state, waves = _start(samples, None), None
+    waves = None
     for number in range(MOST_PASSES):
         linearised = _linearise(samples, state, hyperparameters)
         basis, hyperparameters, given, evidence = learn(
@@ -209,8 +239,7 @@ def fit_frame_and_hyperparameters(
         waves = linearised.fast_waves(basis, fit.posterior.mean)
         if number and moved < STANDS_STILL_PX:
             break
-    hyperparameters = weigh_calm([evidence], basis, hyperparameters, pixel_size_nm)
-    return _solve_frame(samples, state, basis, hyperparameters, None)[0]
+    return _Learnt(state, hyperparameters, evidence, fit, linearised)
 
 
 def frame_evidence(

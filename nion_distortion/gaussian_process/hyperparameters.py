@@ -10,6 +10,7 @@ from scipy.special import gammaln
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.gaussian_process.basis import (
     FRAME_DECAYS,
+    HARMONICS,
     LINE_MODES,
     SLOPE_MODES,
     Basis,
@@ -22,6 +23,7 @@ __all__ = [
     "LogStudent",
     "decay_surprise",
     "flyback_surprise",
+    "mains_shape",
     "prior_surprise",
     "prior_variances",
     "unresolved_variance",
@@ -53,6 +55,8 @@ PRIORS_PM = {
     "fast": LogStudent(3.0, 1.0),
     "walk": LogStudent(4.0, 1.0),
     "jitter": LogStudent(2.0, 1.0),
+    "locked": LogStudent(3.0, 1.0),
+    "mains": LogStudent(2.0, 1.0),
 }
 """Amplitudes (standard deviation of the term; at the start of line or frame; of each line), in
 picometres."""
@@ -71,6 +75,9 @@ DECAY_STEP = 0.08
 FLYBACK_LOG_STD, LEAST_FLYBACK_PX = 0.5, 0.01
 """How far the amplitude of a known fly-back may differ, in its logarithm; less is none."""
 
+MAINS_STEP = 0.1
+"""Uncertainty of the frequency of the mains, in periods over a frame."""
+
 FAST_CORRELATION = 0.05
 """Of the rough term along x, in lengths of the interval."""
 
@@ -87,7 +94,7 @@ class Hyperparameters:
 
     Parameters
     ----------
-    logs : ndarray, shape (2, 8)
+    logs : ndarray, shape (2, 10)
         Natural logarithms, in the order of ``NAMES``; amplitudes in px.
     floor_px : float, default: 0
         Standard deviation of the columns beyond the covariance of their fits.
@@ -129,7 +136,7 @@ def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
 
     Returns
     -------
-    mean, std : ndarray, shape (8,)
+    mean, std : ndarray, shape (10,)
         Amplitudes are in px.
     """
     to_px = 1e-3 / pixel_size_nm
@@ -144,14 +151,14 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    logs : ndarray, shape (8,)
+    logs : ndarray, shape (10,)
         One axis of ``Hyperparameters.logs``.
     pixel_size_nm : float
         Side of a pixel.
 
     Returns
     -------
-    surprise, slope : ndarray, shape (8,)
+    surprise, slope : ndarray, shape (10,)
         For each logarithm by itself.
     """
     mean, std = prior_logs(pixel_size_nm)
@@ -213,14 +220,14 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     ----------
     basis : Basis
         The functions.
-    logs : ndarray, shape (8,)
+    logs : ndarray, shape (10,)
         One axis of ``Hyperparameters.logs``.
 
     Returns
     -------
     variances : ndarray, shape (size,)
         In px^2.
-    slopes : ndarray, shape (8, size)
+    slopes : ndarray, shape (10, size)
         Derivatives of ``variances`` with respect to ``logs``.
     """
     value = dict(zip(NAMES, np.exp(logs), strict=True))
@@ -244,7 +251,28 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     modes = np.arange(1.0, basis.walk_modes + 1)
     variances[where["walk"]], slopes[:, where["walk"]] = wave_variances(basis, logs, modes)
     variances[where["walk"]] += TINY
+    _add("mains", mains_shape(), "mains")
+    if basis.locked_modes:
+        every = np.arange(1.0, basis.locked_modes + 1)
+        rough, change = _walk_shape(basis, value["walk_length"], every)
+        _add("locked", rough, "locked")
+        slopes[NAMES.index("walk_length"), where["locked"]] += value["locked"] ** 2 * change
     return variances, slopes
+
+
+def mains_shape() -> Array:
+    """Return prior variances of the mains' functions in squares of its standard deviation.
+
+    Returns
+    -------
+    ndarray, shape (8,)
+        Harmonics fall like their number; the last two stand for the frequency's uncertainty.
+    """
+    powers = np.array(HARMONICS) ** -2.0
+    powers /= powers.sum()
+    return np.asarray(
+        np.r_[np.repeat(powers, 2), np.full(2, powers[0] * (2 * np.pi * MAINS_STEP) ** 2)]
+    )
 
 
 def _gaussian_spectrum(modes: Modes, length: float) -> Array:
@@ -284,7 +312,7 @@ def wave_variances(basis: Basis, logs: Array, modes: Array) -> tuple[Array, Arra
     ----------
     basis : Basis
         The functions.
-    logs : ndarray, shape (8,)
+    logs : ndarray, shape (10,)
         One axis of ``Hyperparameters.logs``.
     modes : ndarray, shape (k,)
         Half periods of each in the interval of W_k, also beyond the basis.
@@ -293,7 +321,7 @@ def wave_variances(basis: Basis, logs: Array, modes: Array) -> tuple[Array, Arra
     -------
     variances : ndarray, shape (k,)
         Of weights of cosines on that interval, px^2.
-    slopes : ndarray, shape (8, k)
+    slopes : ndarray, shape (10, k)
         Derivatives of ``variances`` with respect to ``logs``.
     """
     value = dict(zip(NAMES, np.exp(logs), strict=True))
@@ -312,7 +340,7 @@ def unresolved_variance(basis: Basis, logs: Array) -> float:
     ----------
     basis : Basis
         The functions.
-    logs : ndarray, shape (8,)
+    logs : ndarray, shape (10,)
         One axis of ``Hyperparameters.logs``.
 
     Returns

@@ -352,7 +352,7 @@ class _Score(NamedTuple):
 def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
     """Maximise evidence times prior over the logarithms of one axis."""
     mean, std = prior_logs(pixel_size_nm)
-    line = NAMES.index("line")
+    line, used = NAMES.index("line"), prior_variances(score.basis, start)[1].any(axis=1)
     level, _ = score(start)  # of many frames it is millions, and the tolerance is relative
 
     def surprise(logs: Array) -> tuple[float, Array]:
@@ -360,7 +360,7 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
         prior, prior_slope = prior_surprise(logs, pixel_size_nm)
         more, more_slope = flyback_surprise(score.basis.expected, score.axis, logs[line])
         prior_slope[line] += more_slope
-        return value - level + float(prior.sum()) + more, slope + prior_slope
+        return value - level + float(prior[used].sum()) + more, slope + prior_slope
 
     bounds = list(zip(mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std, strict=True))
     found = minimize(

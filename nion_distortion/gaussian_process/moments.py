@@ -40,7 +40,7 @@ class _Columns(NamedTuple):
 
     places_px: Array  # (n, 2)
     time: Array  # (n,)
-    crystal: Array  # (3, n)
+    crystal: Array  # (3 or more, n): of the lattice, after those of the mains
     weights: Array  # (n,)
     pull: Array  # (2, n)
 
@@ -80,7 +80,9 @@ class _Sums(NamedTuple):
 
     table: Array  # (25, fast_modes): of weighted products of cosines along y and x
     high: Array  # (13, fast_modes): the same times the last cosine along x
-    few: Array  # (few + 2, size + 3): functions that are no cosines and pull, times all but walk's
+    few: (
+        Array  # (few + 2, all but walk's): functions that are no cosines and pull, times all but it
+    )
 
 
 def information(
@@ -106,12 +108,48 @@ def information(
     Information
         ``M_ab = design W_ab design^T``, ``v_a = sum_b design W_ab target_b`` with all functions:
         equal to these products, within 1e-10 of the largest number.
+
+    Notes
+    -----
+    What is locked to the frame has the functions of the walk, so its rows are theirs; those of the
+    mains are gathered with the lattice's.
     """
+    core = basis.core()
+    more = np.concatenate([basis.mains_functions(places_px), crystal])
+    found = _of_core(core, places_px, more, targets, weights)
+    order = _order(basis, core)
+    if np.array_equal(order, np.arange(found.vector.shape[1])):
+        return found
+    both = np.ix_(order, order)
+    return Information(
+        blocks=owned(np.stack([block[both] for block in found.blocks])),
+        vector=owned(found.vector[:, order]),
+        cross=None if found.cross is None else owned(found.cross[both]),
+    )
+
+
+def _order(basis: Basis, core: Basis) -> npt.NDArray[np.intp]:
+    """Place of each function, then of the lattice's, among those of the core and the rest."""
+    order = np.empty(basis.size + 3, dtype=np.intp)
+    for name, part in basis.slices.items():
+        twin = {"locked": "walk"}.get(name, name)
+        first = core.size if name == "mains" else core.slices[twin].start
+        order[part] = first + np.arange(part.stop - part.start)
+    mains = basis.slices["mains"]
+    order[basis.size :] = core.size + mains.stop - mains.start + np.arange(3)
+    return order
+
+
+def _of_core(
+    basis: Basis, places_px: Array, crystal: Array, targets: Array, weights: Array
+) -> Information:
+    """Gather it for the functions of the core and any others, those of the lattice last."""
     time = basis.unit_time(places_px)
     pull = np.einsum("nab,nb->an", weights, targets)
     order = np.argsort(time, kind="stable")
     columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
-    blocks = np.empty((2, basis.size + 3, basis.size + 3))
+    size = basis.size + len(crystal)
+    blocks = np.empty((2, size, size))
     vector = _fill_gram(basis, columns, blocks[0])
     more, cross = weights[order, 1, 1] - columns.weights, weights[order, 0, 1]
     blocks[1] = blocks[0]
@@ -127,7 +165,7 @@ def information(
 def _part_gram(basis: Basis, columns: _Columns, weights: Array) -> Array:
     """Sum over the columns with other weights, of either sign."""
     which = np.flatnonzero(weights)
-    gram = np.empty((basis.size + 3, basis.size + 3))
+    gram = np.empty((basis.size + len(columns.crystal),) * 2)
     _fill_gram(basis, columns._replace(weights=weights).some(which), gram)
     return gram
 
@@ -138,7 +176,7 @@ def _fill_gram(basis: Basis, columns: _Columns, gram: Array) -> Array:
     count = len(stretches.middles)
     groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
     ends = count * np.arange(groups + 1) // groups
-    at_nodes = np.empty((basis.stationary_size + 5, count, SERIES))
+    at_nodes = np.empty((basis.stationary_size + len(columns.crystal) + 2, count, SERIES))
     squares = np.empty((count, SQUARE_SERIES))
 
     def part(start: int, stop: int) -> list[_Sums]:
@@ -165,21 +203,22 @@ def _sums(
     """Sum over some stretches.
 
     Results, for each stretch: all functions but the walk's, weighted, and pull, times the
-    polynomials that are 1 at one node and 0 at the others, (size + 5, stretches, SERIES); such
+    polynomials that are 1 at one node and 0 at the others, (all, stretches, SERIES); such
     polynomials for squares, weighted, (stretches, SQUARE_SERIES).
     """
     edges = stretches.edges[some.start : some.stop + 1]
     part = columns.some(slice(edges[0], edges[-1]))
     edges = edges - edges[0]
     size, weights = basis.stationary_size, part.weights
+    last = size + len(part.crystal)
     along_y, along_x = basis.cosines_at(part.places_px, 2 * SMOOTH_MODES - 1)
-    rows = np.empty((size + 5, len(weights)))
+    rows = np.empty((last + 2, len(weights)))
     basis.fill_stationary(part.places_px, (along_y, along_x), rows)
-    rows[size : size + 3] = part.crystal
-    left = np.concatenate([rows[_not_cosines(basis)] * weights, part.pull])
-    few = left @ rows[: size + 3].T
-    rows[: size + 3] *= weights
-    rows[size + 3 :] = part.pull
+    rows[size:last] = part.crystal
+    left = np.concatenate([rows[_not_cosines(basis, last)] * weights, part.pull])
+    few = left @ rows[:last].T
+    rows[:last] *= weights
+    rows[last:] = part.pull
     series = np.empty((SQUARE_SERIES, len(weights)))
     _fill_polynomials(part.time, edges, stretches.middles[some], stretches.half, series)
     single, double = _to_nodes(SERIES).T @ series[:SERIES], _to_nodes(SQUARE_SERIES).T @ series
@@ -191,11 +230,11 @@ def _sums(
     return _Sums(along_y @ along_x.T, high @ along_x.T, few)
 
 
-def _not_cosines(basis: Basis) -> npt.NDArray[np.intp]:
-    """Rows of the fly-back and of the lattice among those of D and the lattice."""
+def _not_cosines(basis: Basis, last: int) -> npt.NDArray[np.intp]:
+    """Rows of the fly-back, the mains and the lattice among all but the walk's."""
     where, size = basis.slices, basis.stationary_size
     flyback = np.arange(where["line"].start, where["frame"].stop)
-    return np.concatenate([flyback, np.arange(size, size + 3)])
+    return np.concatenate([flyback, np.arange(size, last)])
 
 
 def _nodes(count: int) -> Array:
@@ -240,7 +279,7 @@ def _assemble(basis: Basis, sums: tuple[Array, Array, Array, Array], gram: Array
     _fill_cosine_products(table, modes, np.r_[where["smooth"], where["fast"]], gram)
     along_time[1:] /= NORM
     _fill_time_products(along_time, gram[walk, walk])
-    lattice = np.arange(basis.size, basis.size + 3)
+    lattice = np.arange(basis.size, len(gram))  # and the mains
     others = np.r_[:size, lattice]
     single = np.r_[where["line"].start : where["frame"].stop, lattice]
     gram[np.ix_(single, others)] = few[:-2]

@@ -22,6 +22,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     NAMES,
     TAIL,
     Hyperparameters,
+    mains_shape,
     prior_logs,
 )
 
@@ -52,6 +53,7 @@ class _Sites(NamedTuple):
     along: torch.Tensor  # from the line start, in line lengths
     time: torch.Tensor  # in lengths of the interval
     height: torch.Tensor  # scan time in frame heights
+    mains: torch.Tensor  # (8 or 0, n): its functions by their prior standard deviations
     targets: torch.Tensor  # (2, n)
     variance: torch.Tensor  # (2, n)
 
@@ -167,9 +169,15 @@ def _sites(
         along=torch.tensor(np.maximum(x, -0.5) / nx),
         time=torch.tensor(time / (WIDE * ny)),
         height=torch.tensor(np.maximum(time / ny, 0.0)),
+        mains=torch.tensor(_mains(basis, linearised.predicted_px[chosen])),
         targets=torch.tensor(linearised.targets[chosen].T.copy()),
         variance=torch.tensor(variance),
     )
+
+
+def _mains(basis: Basis, places: Array) -> Array:
+    functions = basis.mains_functions(places)
+    return np.asarray(functions * np.sqrt(mains_shape()[: len(functions), None]))
 
 
 def _well_spread(places: Array, shape_px: tuple[int, int]) -> npt.NDArray[np.intp]:
@@ -220,7 +228,9 @@ def _covariance(
         total = total + value["walk"] ** 2 * (-time.abs() / value["walk_length"]).exp()
         same_line = (1.0 - time.abs() * basis.interval_lines).clamp(min=0.0)
         total = total + value["jitter"] ** 2 * same_line
-    return total
+    if basis.locked_modes:
+        total = total + value["locked"] ** 2 * (-time.abs() / value["walk_length"]).exp()
+    return total + value["mains"] ** 2 * sites.mains.T @ sites.mains
 
 
 def _apart(places: torch.Tensor) -> torch.Tensor:

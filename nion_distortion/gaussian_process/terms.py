@@ -22,7 +22,9 @@ GROUPS: Mapping[Term, tuple[str, ...]] = MappingProxyType(
         "line_flyback": ("line", "line_slope"),
         "frame_flyback": ("frame",),
         "fast_axis": ("fast",),
+        "frame_locked": ("locked",),
         "scan_time": ("walk",),
+        "mains": ("mains",),
     }
 )
 """The groups of functions that make up each term."""
@@ -57,7 +59,7 @@ def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, floa
     Returns
     -------
     dict of str to float
-        Rms length over the scan, px, of every term that is switched on.
+        Rms length over the scan, px, of every term that is switched on and has functions here.
 
     Notes
     -----
