@@ -42,6 +42,7 @@ CASES = {
     "claims": "claims",
     "calibrated": "calibrated",
     "coils": "calibrated",
+    "transfer": "transfer",
     "localisation": "localisation",
     "sto": "real",
     "exact": "cross_check",
