@@ -298,3 +298,35 @@ def test_frames_of_a_stack_are_read_as_before(tmp_path: Path) -> None:
     stack = save(tmp_path / "stack.npy", np.ones((4, 80, 96)), full_settings())
     assert open_spectrum_image(stack) is None
     assert len(read_frames(stack)) == 4
+
+
+def test_the_history_says_how_much_calibrations_differ(
+    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["calibrations", "history", "--out", str(tmp_path / "h.png"), "--store"]
+    assert main([*words, str(store.path)]) == 2
+    assert "a change needs two calibrations" in capsys.readouterr().err
+    model = tiny_model()
+    later = replace(
+        model,
+        known=replace(model.known, vector=1.2 * model.known.vector),
+        stationary=replace(model.stationary, mean=1.2 * model.stationary.mean),
+        distortion_px=model.basis.on_pixels(1.2 * model.stationary.mean),
+    )
+    store.save(later, time_s=1e9 + 7200)
+    assert main([*words, str(store.path)]) == 0
+    said = capsys.readouterr().out
+    found = re.search(
+        r"2\.00 h after \w+, differs by ([\d.]+) pm \(rms\); the .* ([\d.]+) pm", said
+    )
+    assert found is not None
+    fields = [one.stationary_field() for one in (model, later)]
+    seen = fields[0].valid & fields[1].valid
+    difference = (fields[1].displacement_px - fields[0].displacement_px)[:, seen]
+    size = 1e3 * fields[0].settings.pixel_size_nm
+    expected = size * np.sqrt((difference**2).sum(axis=0).mean())
+    assert float(found[1]) == pytest.approx(expected, abs=0.01)
+    assert expected > 1.0
+    std = size * np.sqrt((fields[0].std_px[:, seen] ** 2).sum(axis=0).mean() * 2)
+    assert float(found[2]) == pytest.approx(std, rel=0.02)
+    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")

@@ -147,13 +147,16 @@ def _calibrations(
     note.add_argument("text", help="the new note")
     rename.add_argument("sample", help="the new name of its sample")
     delete.add_argument("--yes", action="store_true", help="do not ask")
+    history = actions.add_parser("history", help="draw how the distortion changed with time")
+    history.add_argument("--settings-of", metavar="ID", help="of which; default: the newest one's")
+    history.add_argument("--out", type=Path, required=True, help="the picture, a PNG")
     export = actions.add_parser("export", help="copy some to a file for another machine")
     export.add_argument("ids", nargs="+", metavar="id", help="which ones")
     taken = actions.add_parser("import", help="add those of an exported file")
     for action in (export, taken):
         action.add_argument("file", type=Path, help="the exported file")
     field.add_argument("file", type=Path, help="the new file, .h5 or .csv")
-    each = [listed, field, show, note, rename, delete, export, taken]
+    each = [listed, field, history, show, note, rename, delete, export, taken]
     command.add_argument("--store", type=Path, help="file that holds them; default: the user's")
     for action in each:
         action.add_argument("--store", type=Path, default=argparse.SUPPRESS, help="see above")

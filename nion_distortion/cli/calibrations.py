@@ -7,8 +7,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nion_distortion.calibrations import CalibrationStore, CalibrationSummary
+
+if TYPE_CHECKING:
+    from nion_distortion.distortion import DistortionField
 
 __all__ = ["run"]
 
@@ -26,6 +32,7 @@ HEADINGS = (
     "note",
 )
 LONGEST_NOTE = 40
+FEWEST_TO_COMPARE = 2
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -173,6 +180,49 @@ def _field(store: CalibrationStore, chosen: argparse.Namespace) -> None:
     _say(f"Written to {written}.")
 
 
+def _history(store: CalibrationStore, chosen: argparse.Namespace) -> None:
+    found = store.list()
+    if not found:
+        raise ValueError(f"{store.path} has no calibration yet")
+    wanted = found[0] if chosen.settings_of is None else store.get(chosen.settings_of).summary
+    alike = [
+        store.get(one.calibration_id)
+        for one in reversed(found)
+        if one.reference == wanted.reference and not one.settings.differences(wanted.settings)
+    ]
+    if len(alike) < FEWEST_TO_COMPARE:
+        raise ValueError(
+            f"a change needs two calibrations of the same settings and kind of reference, and "
+            f"{wanted.calibration_id} is the only one"
+        )
+    fields_of = [one.model.stationary_field() for one in alike]
+    changes = [_change_pm(fields_of[0], field) for field in fields_of[1:]]
+    hours = [(one.summary.time_s - alike[0].summary.time_s) / 3600.0 for one in alike[1:]]
+    for hour, (change, std), one in zip(hours, changes, alike[1:], strict=True):
+        _say(
+            f"{one.calibration_id}: {hour:.2f} h after {alike[0].calibration_id}, differs by "
+            f"{change:.2f} pm (rms); the errors of both explain {std:.2f} pm."
+        )
+    figures = importlib.import_module("nion_distortion.figures")
+    figure = figures.history_figure(hours, *zip(*changes, strict=True))
+    try:
+        figure.savefig(chosen.out, format="png")
+    except OSError as error:
+        raise ValueError(f"{chosen.out} cannot be written: {error.strerror}") from error
+
+
+def _change_pm(first: "DistortionField", later: "DistortionField") -> tuple[float, float]:
+    """Rms length of the difference of two fields, and what their errors explain of it."""
+    seen = first.valid & later.valid
+    if not seen.any():
+        raise ValueError("the calibrations have no valid pixel in common")
+    difference = (first.displacement_px - later.displacement_px)[:, seen]
+    variance = (np.square(first.std_px) + np.square(later.std_px))[:, seen]
+    to_pm = 1e3 * first.settings.pixel_size_nm
+    squares = (np.square(difference).sum(axis=0).mean(), variance.sum(axis=0).mean())
+    return to_pm * float(np.sqrt(squares[0])), to_pm * float(np.sqrt(squares[1]))
+
+
 def _export(store: CalibrationStore, chosen: argparse.Namespace) -> None:
     _say(f"Written to {store.export(chosen.ids, chosen.file)}.")
 
@@ -189,6 +239,7 @@ ACTIONS: dict[str, Callable[[CalibrationStore, argparse.Namespace], None]] = {
     "rename": _rename,
     "delete": _delete,
     "field": _field,
+    "history": _history,
     "export": _export,
     "import": _import,
 }

@@ -198,8 +198,9 @@ def scale_numbers(model: "DistortionModel") -> dict[str, float] | None:
 
     Notes
     -----
-    The corrected picture has the nominal pixel size on both axes; a pixel of the scan itself is
-    larger than that where its scale error is negative, by ``1 - error``.
+    The errors are those of the whole scan's mean: coils, and what fly-back and bends stretch on
+    average. The corrected picture has the nominal pixel size on both axes; a pixel of the scan
+    itself is larger than that where its scale error is negative, by ``1 - error``.
     """
     if model.coils is None or not isinstance(model.reference, KnownCrystal):
         return None
@@ -236,7 +237,8 @@ def scale_lines(model: "DistortionModel") -> list[str]:
     if found is None:
         return []
     return [
-        "Scale errors of the scan (slow, fast): "
+        "Scale errors of the scan (slow, fast), what its other distortion stretches on average "
+        "included: "
         f"{found['scale_error_slow_percent']:+.3f} +- {found['scale_error_slow_std_percent']:.3f}"
         f" %, {found['scale_error_fast_percent']:+.3f} +- "
         f"{found['scale_error_fast_std_percent']:.3f} %; skew {found['skew_deg']:+.3f} +- "

@@ -25,6 +25,7 @@ __all__ = [
     "components_figure",
     "displacement_figure",
     "drift_figure",
+    "history_figure",
     "pair_figure",
     "residual_figure",
     "uncertainty_figure",
@@ -274,6 +275,40 @@ def residual_figure(
     axis.margins(y=0.12)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _labelled(axis, "frame", ylabel, "")
+    return figure
+
+
+def history_figure(hours: npt.ArrayLike, change_pm: npt.ArrayLike, std_pm: npt.ArrayLike) -> Figure:
+    """Draw how the stationary distortion changed from calibration to calibration.
+
+    Parameters
+    ----------
+    hours : array_like, shape (n,)
+        Time since the first calibration.
+    change_pm : array_like, shape (n,)
+        Difference from it, rms.
+    std_pm : array_like, shape (n,)
+        What the errors of both explain of that, rms.
+
+    Returns
+    -------
+    Figure
+        A difference that is no larger than its error bar is no change.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    when = as_array("hours", hours, (None,))
+    change = as_array("change_pm", change_pm, (len(when),))
+    std = as_array("std_pm", std_pm, (len(when),))
+    figure = _figure(8.5, 4.0)
+    axis = figure.subplots()
+    axis.errorbar(when, change, std, fmt="o-", color=SERIES[0], capsize=3, label="difference")
+    axis.plot(when, std, "--", color=GREY, label="what the errors of both explain")
+    axis.set_ylim(bottom=0.0)
+    _labelled(axis, "hours since the first calibration", "change (pm, rms)", "")
     return figure
 
 
