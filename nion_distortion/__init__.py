@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from nion_distortion.gaussian_process import DistortionModel as DistortionModel
     from nion_distortion.lattice import IndexedColumns as IndexedColumns
     from nion_distortion.lattice import Lattice as Lattice
+    from nion_distortion.options import FourierFiltered as FourierFiltered
     from nion_distortion.options import Free as Free
     from nion_distortion.options import KnownCrystal as KnownCrystal
     from nion_distortion.options import KnownFlyback as KnownFlyback
     from nion_distortion.options import Options as Options
+    from nion_distortion.options import Reference as Reference
     from nion_distortion.options import Similarity as Similarity
+    from nion_distortion.options import StackAverage as StackAverage
     from nion_distortion.pipeline import FrameReport as FrameReport
     from nion_distortion.pipeline import process_frame as process_frame
     from nion_distortion.principal_components import PrincipalComponents as PrincipalComponents
@@ -35,11 +38,14 @@ _HOMES = {
     "Frame": "frame",
     "ScanSettings": "frame",
     "UnusableFrameError": "frame",
+    "FourierFiltered": "options",
     "Free": "options",
     "KnownCrystal": "options",
     "KnownFlyback": "options",
     "Options": "options",
+    "Reference": "options",
     "Similarity": "options",
+    "StackAverage": "options",
     "AtomColumns": "atoms",
     "IndexedColumns": "lattice",
     "Lattice": "lattice",

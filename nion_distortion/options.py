@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ from nion_distortion._validation import as_finite, as_positive
 __all__ = [
     "CRYSTALS",
     "TERMS",
+    "AnyReference",
     "Detect",
+    "FourierFiltered",
     "Free",
     "KnownCrystal",
     "KnownFlyback",
@@ -23,6 +25,7 @@ __all__ = [
     "Resample",
     "Sample",
     "Similarity",
+    "StackAverage",
     "Term",
 ]
 
@@ -118,7 +121,95 @@ class KnownCrystal:
         return CRYSTALS[name]
 
 
-Reference = Free | Similarity | KnownCrystal
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FourierFiltered:
+    """The columns' places in the Fourier-filtered image count as undistorted.
+
+    Only what changes faster than the filter averages is measured and corrected: jitter, steps, the
+    steep part of a fly-back. What is smoother stays in the reference, and so in the picture. It
+    holds only while no column is displaced by half a cell; beyond that a frame is refused.
+
+    Parameters
+    ----------
+    mask_radius : float, default: 0.05
+        Standard deviation of the mask around each spot of the lattice, in lengths of its shortest
+        reciprocal vector: 0.05 averages over a standard deviation of 3.2 cells.
+
+    Raises
+    ------
+    ValueError
+        If the radius is not above 0 and at most 0.25, where masks meet.
+
+    Notes
+    -----
+    In simulated frames of 13 x 13 cells the reference keeps, of the amplitude, 25 % of a smooth
+    field (up to 1.6 periods in the frame), 23 % of a strong fly-back, 2 % of steps along the line
+    and 1 % of jitter; with 0.1 it keeps 68, 62, 12 and 6 %. In one of
+    41 x 41 cells, where the same waves are longer in cells, 0.05 keeps 84 % of a smooth
+    field, 26 % of steps and 2 % of jitter.
+    """
+
+    mask_radius: float = 0.05
+
+    def __post_init__(self) -> None:
+        if as_positive("mask_radius", self.mask_radius) > 0.25:
+            raise ValueError(f"mask_radius must be at most 0.25, not {self.mask_radius:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class StackAverage:
+    """The mean of each site over the drift-corrected frames of a stack counts as undistorted.
+
+    For `calibrate` only: what differs between the frames is measured, what is stationary stays.
+    """
+
+
+class FieldLike(Protocol):
+    """What a reference's field must have; `DistortionField` does."""
+
+    @property
+    def displacement_px(self) -> npt.NDArray[np.float32]:
+        """Observed minus ideal position, shape (2, ny, nx)."""
+
+    @property
+    def std_px(self) -> npt.NDArray[np.float32]:
+        """Standard deviation of that, shape (2, ny, nx)."""
+
+    @property
+    def kind(self) -> Literal["stationary", "frame"]:
+        """Whether it holds for every frame of its settings."""
+
+    @property
+    def settings(self) -> Any:
+        """The scan that it describes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What another calibration's scan shows counts as undistorted, for example at long fly-back.
+
+    The result is the difference of the two distortions. Settings may differ in fly-back and line
+    time only.
+
+    Parameters
+    ----------
+    field : DistortionField
+        The stationary field of that calibration.
+
+    Raises
+    ------
+    ValueError
+        If it is one frame's own field.
+    """
+
+    field: FieldLike = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.field.kind != "stationary":
+            raise ValueError('field must be "stationary", not that of one frame')
+
+
+AnyReference = Free | Similarity | KnownCrystal | FourierFiltered | StackAverage | Reference
 
 
 def _cubic(a_nm: float, b_nm: float, relative_std: float) -> KnownCrystal:
@@ -188,7 +279,7 @@ class Options:
 
     Parameters
     ----------
-    reference : Free, Similarity or KnownCrystal
+    reference : Free, Similarity, KnownCrystal, FourierFiltered, StackAverage or Reference
         What counts as undistorted.
     zero_px : tuple of float, optional
         A place (y, x) in the corrected image whose displacement is zero by definition, for example
@@ -210,7 +301,7 @@ class Options:
         If a name is unknown.
     """
 
-    reference: Reference = Free()
+    reference: AnyReference = Free()
     zero_px: tuple[float, float] | None = None
     sample: Sample = "reference"
     detect: Detect | None = None

@@ -32,7 +32,20 @@ from nion_distortion.distortion import (
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel, FieldEstimate, first_model
 from nion_distortion.lattice import IndexedColumns, index_columns
-from nion_distortion.options import Free, Options, Term
+from nion_distortion.options import (
+    AnyReference,
+    FourierFiltered,
+    Free,
+    Options,
+    Reference,
+    StackAverage,
+    Term,
+)
+from nion_distortion.references import (
+    against_field,
+    against_filtered_image,
+    check_same_geometry,
+)
 
 __all__ = ["FrameReport", "Measured", "measure_frame", "process_frame"]
 
@@ -215,9 +228,14 @@ def _measured(
     frame: Frame, columns: AtomColumns, model: DistortionModel | None, options: Options
 ) -> Measured:
     indexed = _indexed(columns, frame, model)
+    reference = options.reference if model is None else model.reference
     samples = sample_distortion(
         indexed, frame.settings, frame_id=_identity(frame), time_s=frame.time_s
     )
+    if isinstance(reference, FourierFiltered):
+        samples = against_filtered_image(samples, indexed, frame.image, reference)
+    elif isinstance(reference, Reference):
+        samples = against_field(samples, indexed.lattice, reference)
     if model is not None:
         return Measured(indexed, samples, model.updated(samples, indexed.lattice))
     first = first_model(
@@ -234,6 +252,8 @@ def _measured(
 def _check(frame: Frame, model: DistortionModel | None, options: Options) -> None:
     if frame.image.ndim != 2:
         raise ValueError(f"image must be 2-D to find columns, not of shape {frame.image.shape}")
+    if options.sample == "reference":
+        _check_reference(frame, options.reference if model is None else model.reference)
     if model is None:
         return
     names = model.settings.differences(frame.settings)
@@ -248,6 +268,16 @@ def _check(frame: Frame, model: DistortionModel | None, options: Options) -> Non
             f"the image is not the scan as it was made ({frame.altered}), so the model's fly-back "
             "does not hold for it"
         )
+
+
+def _check_reference(frame: Frame, reference: AnyReference) -> None:
+    if isinstance(reference, StackAverage):
+        raise ValueError(  # noqa: TRY004 - the type is right, the place is wrong
+            "a stack's average is known to calibrate only: one frame has none, so use another "
+            'reference, or sample="unknown" with the calibration\'s model'
+        )
+    if isinstance(reference, Reference):
+        check_same_geometry(reference, frame.settings)
 
 
 def _identity(frame: Frame) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
-from nion_distortion.options import Options
+from nion_distortion.options import Free, Options, StackAverage
 from nion_distortion.pipeline import measure_frame
+from nion_distortion.references import against_average
 
 __all__ = ["CalibrationProgress", "calibrate"]
 
@@ -87,13 +88,15 @@ def calibrate(
     options = Options() if options is None else options
     if options.sample != "reference":
         raise ValueError('a calibration needs a reference crystal, so sample must be "reference"')
+    averages = isinstance(options.reference, StackAverage)
+    one_by_one = replace(options, reference=Free()) if averages else options
     told = _Told(progress)
     gathered: list[CalibrationFrame] = []
     model: DistortionModel | None = None
     count = 0
     for count, frame in enumerate(frames, start=1):
         try:
-            measured = measure_frame(frame, model=model, options=options)
+            measured = measure_frame(frame, model=model, options=one_by_one)
         except UnusableFrameError as reason:
             told.of_unusable(f"frame {count}: {reason}")
             continue
@@ -106,6 +109,11 @@ def calibrate(
             break
     if model is None:
         raise _nothing_usable(count, told.now.unusable)
+    if averages:
+        samples = against_average([one.samples for one in gathered])
+        pairs = zip(samples, gathered, strict=True)
+        gathered = [CalibrationFrame(one, frame.lattice) for one, frame in pairs]
+        model = replace(model, reference=options.reference)
     return calibrated(model, gathered, told=told.of_pass)
 
 

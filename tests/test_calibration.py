@@ -11,7 +11,7 @@ from model_cases import SMALL, Array, flyback, microscope, sampled
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.gaussian_process.shape_search import exact_surprise, learn_shapes
-from nion_distortion.options import TERMS, Free, KnownCrystal, Reference
+from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal
 from simulator.microscope import Microscope, Truth
 from simulator.scan import ScanErrors
 from simulator.scoring import Score, score_map
@@ -26,7 +26,7 @@ def taken(machine: Microscope, *, frames: int = FRAMES) -> tuple[list[Calibratio
 
 
 def one_by_one(
-    frames: Sequence[CalibrationFrame], reference: Reference | None = None
+    frames: Sequence[CalibrationFrame], reference: AnyReference | None = None
 ) -> DistortionModel:
     reference = Free() if reference is None else reference
     model = first_model(frames[0].samples, frames[0].lattice, TERMS, reference=reference)

@@ -39,7 +39,7 @@ from nion_distortion.calibrations.packing import pack_model, unpack_model
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
-from nion_distortion.options import TERMS, Free, KnownCrystal, Options, Reference, Similarity
+from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal, Options, Similarity
 from nion_distortion.pipeline import process_frame
 from simulator.microscope import Microscope
 from simulator.specimen import make_specimen
@@ -86,7 +86,7 @@ def test_a_loaded_model_has_the_same_field_and_learns_the_same(store: Calibratio
     [Similarity(), KnownCrystal(a_nm=0.3905, b_nm=0.3905, a_std_nm=1e-4, b_std_nm=1e-4)],
 )
 def test_a_loaded_model_keeps_its_reference_and_what_it_measured(
-    store: CalibrationStore, reference: Reference
+    store: CalibrationStore, reference: AnyReference
 ) -> None:
     machine = microscope(flyback())
     model = model_against(machine, reference)
@@ -106,7 +106,7 @@ def test_a_loaded_model_keeps_its_reference_and_what_it_measured(
     assert two.frame_estimate().field.frame_id == "frame 1"
 
 
-def model_against(machine: Microscope, reference: Reference) -> DistortionModel:
+def model_against(machine: Microscope, reference: AnyReference) -> DistortionModel:
     samples, lattice, _ = sampled(machine)
     return first_model(samples, lattice, TERMS, reference=reference)
 

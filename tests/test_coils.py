@@ -20,7 +20,7 @@ from nion_distortion.gaussian_process.coils import (
     scan_matrix,
     without_drift,
 )
-from nion_distortion.options import TERMS, Free, KnownCrystal, Reference, Similarity
+from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal, Similarity
 from simulator.microscope import Microscope, Truth
 from simulator.scan import ScanErrors
 from simulator.scoring import score_map
@@ -40,7 +40,7 @@ def turned(angle: float) -> Array:
 
 
 def model_against(
-    reference: Reference, machine: Microscope, *, frames: int
+    reference: AnyReference, machine: Microscope, *, frames: int
 ) -> tuple[DistortionModel, Truth]:
     samples, lattice, truth = sampled(machine, SLOW)
     model = first_model(samples, lattice, TERMS, reference=reference)

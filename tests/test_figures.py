@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nion_distortion.correction import CorrectedFrame, correct_frame
 from nion_distortion.distortion import DistortionField
 from nion_distortion.figures import (
     components_figure,
+    difference_figure,
     displacement_figure,
     drift_figure,
     pair_figure,
@@ -78,6 +80,7 @@ def every_figure(
     return {
         "As scanned & corrected": pair_figure(frame, corrected),
         "Displacement": displacement_figure(field),
+        "Difference": difference_figure(field, field),
         "Uncertainty": uncertainty_figure(corrected),
         "Drift": drift_figure(np.cumsum(np.ones((5, 2)), axis=0)),
         "Components": components_figure(components, (3, 4), SETTINGS),
@@ -97,6 +100,36 @@ def test_displacements_are_drawn_in_picometres_about_zero(field: DistortionField
         assert image.get_extent() == pytest.approx((0, 3.2, 2.4, 0))
         assert axis.get_xlabel() == "x (nm)"
     assert bar.get_ylabel() == "observed - ideal (pm)"
+
+
+def test_two_fields_and_their_difference_share_one_scale(field: DistortionField) -> None:
+    other = replace(field, displacement_px=0.5 * field.displacement_px)
+    *axes, bar = difference_figure(field, other, ("10 us", "120 us")).axes
+
+    assert len({axis.images[0].get_clim() for axis in axes}) == 1
+    assert axes[0].images[0].get_cmap().name == "RdBu_r"
+    maps = [field.displacement_px, other.displacement_px, 0.5 * field.displacement_px]
+    titles = ["10 us", "120 us", "10 us - 120 us"]
+    for row, name in enumerate(("slow scan axis (y)", "fast scan axis (x)")):
+        for column, (one, title) in enumerate(zip(maps, titles, strict=True)):
+            axis = axes[3 * row + column]
+            shown = drawn_in(axis)
+            assert shown.shape == SETTINGS.shape_px
+            assert axis.get_title() == f"{title}, {name}"
+            np.testing.assert_allclose(shown.compressed(), 50 * one[row][field.valid], rtol=1e-5)
+            np.testing.assert_array_equal(shown.mask, ~field.valid)
+            assert axis.images[0].get_extent() == pytest.approx((0, 3.2, 2.4, 0))
+    assert bar.get_ylabel() == "observed - ideal (pm)"
+
+
+def test_fields_that_cannot_be_compared_are_refused(field: DistortionField) -> None:
+    wider = replace(field, settings=replace(SETTINGS, field_of_view_nm=6.4))
+    own = replace(field, kind="frame", frame_id="one")
+
+    with pytest.raises(ValueError, match="the fields differ in field_of_view_nm"):
+        difference_figure(field, wider)
+    with pytest.raises(ValueError, match='both fields must be "stationary"'):
+        difference_figure(field, own)
 
 
 def test_raw_and_corrected_share_one_grey_scale(frame: Frame, corrected: CorrectedFrame) -> None:

@@ -115,6 +115,11 @@ def pack_model(known: DistortionModel) -> dict[str, bytes]:
     ValueError
         If something in the model cannot be stored.
     """
+    if isinstance(known.reference, options.Reference):
+        raise ValueError(  # noqa: TRY004 - what is asked for, not its type, is wrong
+            "a model measured against another field cannot be stored: store both calibrations, "
+            "each against its crystal"
+        )
     arrays: Arrays = {}
     without = (*LIVE, "samples", "hyperparameters", "distortion_px")
     content: dict[str, Any] = {

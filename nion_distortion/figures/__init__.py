@@ -2,6 +2,7 @@
 
 from nion_distortion.figures.pictures import (
     components_figure,
+    difference_figure,
     displacement_figure,
     drift_figure,
     history_figure,
@@ -13,6 +14,7 @@ from nion_distortion.figures.report import write_report
 
 __all__ = [
     "components_figure",
+    "difference_figure",
     "displacement_figure",
     "drift_figure",
     "history_figure",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "components_figure",
+    "difference_figure",
     "displacement_figure",
     "drift_figure",
     "history_figure",
@@ -102,6 +103,57 @@ def displacement_figure(field: "DistortionField") -> Figure:
     pm = _masked(field.displacement_px * (1e3 * field.settings.pixel_size_nm), field.valid)
     limit = _limit(pm)
     return _two_maps(pm, field.settings, (VECTORS, -limit, limit), "observed - ideal (pm)")
+
+
+def difference_figure(
+    field: "DistortionField",
+    reference: "DistortionField",
+    names: tuple[str, str] = ("field", "reference"),
+) -> Figure:
+    """Draw two fields of one geometry and their difference, for example of two fly-back times.
+
+    Parameters
+    ----------
+    field : DistortionField, shape (2, ny, nx)
+        The one.
+    reference : DistortionField, shape (2, ny, nx)
+        The other, which is subtracted.
+    names : tuple of str
+        What they are called.
+
+    Returns
+    -------
+    Figure
+        A row for each axis: both and the difference, in nm, one colour scale in pm, symmetric about
+        zero; pixels that either did not see are yellow.
+
+    Raises
+    ------
+    ValueError
+        If a field is one frame's own, or they differ in shape or field of view, naming which.
+    """
+    differing = field.settings.differences(reference.settings)
+    names_differing = [one for one in ("shape_px", "field_of_view_nm") if one in differing]
+    if names_differing:
+        raise ValueError(f"the fields differ in {', '.join(names_differing)}")
+    if "frame" in (field.kind, reference.kind):
+        raise ValueError('both fields must be "stationary", not that of one frame')
+    valid = field.valid & reference.valid
+    pm = 1e3 * field.settings.pixel_size_nm
+    both = [_masked(one.displacement_px * pm, valid) for one in (field, reference)]
+    maps = [*both, both[0] - both[1]]
+    limit = max(_limit(one) for one in maps)
+    figure = _figure(13.0, 8.4)
+    axes = figure.subplots(2, 3)
+    titles = (*names, f"{names[0]} - {names[1]}")
+    for column, title, one in zip(axes.T, titles, maps, strict=True):
+        for axis, axis_name, component in zip(column, AXIS_NAMES, one, strict=True):
+            extent, colours = _extent_nm(field.settings), _colours(VECTORS)
+            drawn = axis.imshow(component, cmap=colours, vmin=-limit, vmax=limit, extent=extent)
+            _in_nm(axis, f"{title}, {axis_name}")
+            axis.label_outer()
+    _colour_bar(figure, drawn, list(axes.ravel()), "observed - ideal (pm)")
+    return figure
 
 
 def uncertainty_figure(corrected: "CorrectedFrame") -> Figure:

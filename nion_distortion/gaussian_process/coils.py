@@ -1,8 +1,9 @@
 """Scale and skew of the scan: what a crystal's measured cell says about the coils."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +11,16 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.frame import UnusableFrameError
-from nion_distortion.gaussian_process.gauge import Freedom
-from nion_distortion.options import Free, KnownCrystal, Reference, Similarity
+from nion_distortion.gaussian_process.gauge import FREEDOMS, Freedom
+from nion_distortion.options import (
+    AnyReference,
+    FourierFiltered,
+    Free,
+    KnownCrystal,
+    Reference,
+    Similarity,
+    StackAverage,
+)
 
 __all__ = [
     "Cell",
@@ -21,6 +30,7 @@ __all__ = [
     "cell_of",
     "freedom_of",
     "measure_shape",
+    "name_of",
     "scan_matrix",
     "without_drift",
 ]
@@ -29,6 +39,17 @@ Array = npt.NDArray[np.float64]
 
 LARGEST_STRAIN = 0.1
 """A cell that differs from the reference's by more than this is another crystal."""
+
+NAMES: Mapping[type, str] = MappingProxyType(
+    {
+        Free: "free",
+        Similarity: "similarity",
+        KnownCrystal: "known crystal",
+        FourierFiltered: "Fourier filtered",
+        StackAverage: "stack average",
+        Reference: "another field",
+    }
+)
 
 STEPS = (-2, -1, 0, 1, 2)
 NEAR_CENTRE = 0.15
@@ -203,7 +224,7 @@ class CoilErrors:
         )
 
 
-def freedom_of(reference: Reference) -> Freedom:
+def freedom_of(reference: AnyReference) -> Freedom:
     """Say what a reference leaves unknown.
 
     Parameters
@@ -216,9 +237,23 @@ def freedom_of(reference: Reference) -> Freedom:
     {"affine", "similarity", "rigid"}
         The class of maps that is neither measured nor corrected.
     """
-    if isinstance(reference, Free):
-        return "affine"
-    return "similarity" if isinstance(reference, Similarity) else "rigid"
+    return FREEDOMS[name_of(reference)]
+
+
+def name_of(reference: AnyReference) -> str:
+    """Name a reference as fields do.
+
+    Parameters
+    ----------
+    reference : Free, Similarity, KnownCrystal, FourierFiltered, StackAverage or Reference
+        What counts as undistorted.
+
+    Returns
+    -------
+    str
+        A key of `FREEDOMS`.
+    """
+    return NAMES[type(reference)]
 
 
 def cell_of(reference: KnownCrystal, pixel_size_nm: float) -> Cell:

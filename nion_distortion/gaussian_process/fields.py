@@ -1,5 +1,6 @@
 """Weights -> field on the pixels of the corrected image, with its standard deviation."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from nion_distortion._validation import owned
 from nion_distortion.distortion import DistortionField, FieldKind, scan_places_of_pixels
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
-from nion_distortion.gaussian_process.coils import ShapeErrors, scan_matrix
+from nion_distortion.gaussian_process.coils import ShapeErrors, name_of, scan_matrix
 from nion_distortion.gaussian_process.gauge import (
     FREEDOMS,
     Freedom,
@@ -26,10 +27,13 @@ from nion_distortion.gaussian_process.hyperparameters import (
     unresolved_variance,
 )
 from nion_distortion.gaussian_process.weights import Posterior
+from nion_distortion.options import AnyReference, Free, Reference
 
 __all__ = ["FieldEstimate", "Subject", "estimate_field"]
 
 Array = npt.NDArray[np.float64]
+
+FREE = Free()
 
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
@@ -50,11 +54,20 @@ class Subject(NamedTuple):
     """What the reference crystal says of scale and skew; None where an affine map is free."""
     zero_px: tuple[float, float] | None = None
     """A place of the corrected image that is not displaced by definition."""
+    reference: AnyReference = FREE
+    """What counts as undistorted."""
 
     @property
     def freedom(self) -> Freedom:
         """What the reference leaves unknown."""
         return "affine" if self.shape is None else self.shape.freedom
+
+    @property
+    def reference_name(self) -> str:
+        """How fields name the reference."""
+        if self.shape is None:
+            return name_of(self.reference)
+        return next(name for name, one in FREEDOMS.items() if one == self.freedom)
 
 
 class FieldEstimate(NamedTuple):
@@ -119,10 +132,20 @@ def estimate_field(
         valid=owned(valid),
         kind=subject.kind,
         settings=settings,
-        reference=next(name for name, one in FREEDOMS.items() if one == subject.freedom),
+        reference=subject.reference_name,
         frame_id=subject.frame_id,
     )
+    if isinstance(subject.reference, Reference):
+        return _with_error_of(subject.reference, field, off_by)
     return FieldEstimate(field, float(np.sqrt(off_by)))
+
+
+def _with_error_of(reference: Reference, field: DistortionField, off_by: float) -> FieldEstimate:
+    """Add the error of the field that counts as undistorted; of the size it is the upper bound."""
+    also = reference.field.std_px
+    mean = np.square(also, dtype=np.float64).sum(axis=0)[field.valid].mean()
+    whole = replace(field, std_px=np.hypot(field.std_px, also))
+    return FieldEstimate(whole, float(np.sqrt(off_by + mean)))
 
 
 def _gauge(moving: npt.NDArray[np.float32], subject: Subject) -> Array:

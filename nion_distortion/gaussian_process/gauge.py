@@ -17,7 +17,14 @@ Freedom = Literal["affine", "similarity", "rigid"]
 """What a reference leaves unknown: any affine map, a similarity, or a rotation and a shift."""
 
 FREEDOMS: Mapping[str, Freedom] = MappingProxyType(
-    {"free": "affine", "similarity": "similarity", "known crystal": "rigid"}
+    {
+        "free": "affine",
+        "similarity": "similarity",
+        "known crystal": "rigid",
+        "Fourier filtered": "affine",
+        "stack average": "affine",
+        "another field": "affine",
+    }
 )
 """What the reference that a field names leaves unknown."""
 

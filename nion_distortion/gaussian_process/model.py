@@ -32,7 +32,7 @@ from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_fr
 from nion_distortion.gaussian_process.watch import Watch
 from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
 from nion_distortion.lattice import Lattice
-from nion_distortion.options import Free, KnownFlyback, Reference
+from nion_distortion.options import AnyReference, Free, KnownFlyback
 
 __all__ = ["DistortionModel", "Flagged", "first_model", "refit_amplitudes"]
 
@@ -129,7 +129,7 @@ class DistortionModel:
     last: FrameFit | None = None
     lattice: Lattice | None = None
     drift: Drift | None = None
-    reference: Reference = FREE
+    reference: AnyReference = FREE
     zero_px: tuple[float, float] | None = None
     cell: Cell | None = None
     coils: CoilErrors | None = None
@@ -168,6 +168,7 @@ class DistortionModel:
                 "stationary",
                 shape=None if self.coils is None else self.coils.as_shape(),
                 zero_px=self.zero_px,
+                reference=self.reference,
             ),
         )
 
@@ -194,7 +195,9 @@ class DistortionModel:
             self.last.posterior,
             self.hyperparameters,
             self.settings,
-            Subject("frame", self.samples[-1].frame_id, self.frame_shape, self.zero_px),
+            Subject(
+                "frame", self.samples[-1].frame_id, self.frame_shape, self.zero_px, self.reference
+            ),
         )
 
     def updated(self, samples: DistortionSamples, lattice: Lattice) -> "DistortionModel":
@@ -299,7 +302,7 @@ def first_model(
     lattice: Lattice,
     terms: frozenset[Any],
     *,
-    reference: Reference = FREE,
+    reference: AnyReference = FREE,
     zero_px: tuple[float, float] | None = None,
     flyback: KnownFlyback | None = None,
 ) -> DistortionModel:

@@ -18,7 +18,7 @@ from nion_distortion.gaussian_process.coils import (
 from nion_distortion.gaussian_process.drift import Drift
 from nion_distortion.gaussian_process.fitting import FrameFit, crystal_scale
 from nion_distortion.gaussian_process.gauge import find_gauge
-from nion_distortion.options import Free, KnownCrystal, Reference
+from nion_distortion.options import AnyReference, KnownCrystal, Similarity
 
 __all__ = ["FrameShapes", "reference_cell", "shapes_of_frame"]
 
@@ -37,7 +37,7 @@ class FrameShapes(NamedTuple):
     """Of this frame, its drift and its beam's own motion included."""
 
 
-def reference_cell(reference: Reference, samples: DistortionSamples) -> Cell | None:
+def reference_cell(reference: AnyReference, samples: DistortionSamples) -> Cell | None:
     """Find the cell that the first frame is compared with.
 
     Parameters
@@ -57,10 +57,10 @@ def reference_cell(reference: Reference, samples: DistortionSamples) -> Cell | N
     UnusableFrameError
         If there are too few columns near the centre.
     """
-    if isinstance(reference, Free):
-        return None
     if isinstance(reference, KnownCrystal):
         return cell_of(reference, samples.settings.pixel_size_nm)
+    if not isinstance(reference, Similarity):
+        return None
     return cell_at_centre(
         samples.crystal_sites,
         samples.observed_px,
