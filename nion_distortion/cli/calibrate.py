@@ -19,7 +19,7 @@ from nion_distortion.figures import write_report
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame
 from nion_distortion.gaussian_process import DistortionModel
-from nion_distortion.options import Free, KnownCrystal, Options, Reference, Similarity
+from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
 from nion_distortion.pipeline import process_frame
 from nion_distortion.stack import CalibrationProgress, calibrate
 
@@ -70,7 +70,7 @@ def run(chosen: argparse.Namespace) -> None:
     sys.stdout.write("\n".join([*said, f"Kept in {store.path}", f"Report: {page}", ""]))
 
 
-def _reference(chosen: argparse.Namespace) -> Reference:
+def _reference(chosen: argparse.Namespace) -> AnyReference:
     if chosen.crystal is not None:
         return KnownCrystal.named(chosen.crystal)
     if chosen.cell is not None:
