@@ -160,7 +160,8 @@ def _told(model: DistortionModel) -> DistortionModel:
     height = basis.interval_lines
     true["smooth_length"] = np.full(2, TRUE_SMOOTH_LENGTH * SETTINGS.shape_px[0] / height)
     true["walk_length"] = np.full(2, TRUE_WALK_LINES / height)
-    logs = np.log(np.stack([true[name] for name in NAMES], axis=1))
+    absent = np.full(2, ABSENT_PM / pixel_pm)  # the other terms
+    logs = np.log(np.stack([true.get(name, absent) for name in NAMES], axis=1))
     size, lattice = basis.stationary_size, model.lattice
     if lattice is None:
         raise RuntimeError("a calibration came back without a lattice")
