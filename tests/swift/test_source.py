@@ -501,8 +501,9 @@ def test_real_processing_corrects_every_frame_of_a_stream_and_its_memory_does_no
     assert live.mistakes == []
     assert ended
     assert min(live.shares[5:]) > 0.99
-    # the acquisition thread may be at work: of ten frames the least size counts
-    assert min(live.sizes[-10:]) - min(live.sizes[FULL : FULL + 10]) < 250_000
+    # the acquisition thread may be at work: of ten frames the least size counts; what is known of D
+    # is copied once when a minute has passed (0.8 MB), one image kept of each frame were 5 MB
+    assert min(live.sizes[-10:]) - min(live.sizes[FULL : FULL + 10]) < 1_500_000
 
 
 def rate_hz(host: Host, frames: int) -> float:
