@@ -19,7 +19,7 @@ from nion_distortion.cli import calibrate, main
 from nion_distortion.correction import SIGN_CONVENTION, correct_frame
 from nion_distortion.files import open_spectrum_image, read_frames, spectra, write_field
 from nion_distortion.frame import ScanSettings
-from nion_distortion.options import KnownCrystal
+from nion_distortion.options import KnownCrystal, Options
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.scan import strong_flyback
@@ -110,6 +110,29 @@ def check_record(record: Any, calibration_id: str, tmp_path: Path) -> None:
     assert record["calibration"]["predicted_error_pm"] == shown["corrected_pm"]["value"]
     assert shown["columns"] is None
     assert record["calibration"]["scale"]["nominal_pixel_size_nm"] == 6 / 192
+
+
+def test_new_settings_begin_with_what_the_device_has_taught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, seen = CalibrationStore(tmp_path / "store.sqlite"), []
+    taught = replace(full_settings(), device_id="scan 1")
+    store.save(replace(tiny_model(), settings=taught), time_s=0.0)
+
+    def _calibrate(_: object, *, options: Options, **_others: object) -> None:
+        seen.append(options.flyback)
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr(calibrate, "calibrate", _calibrate)
+    for device_id in ("scan 1", "scan 2", ""):
+        settings = replace(SETTINGS, device_id=device_id)
+        file = save(tmp_path / "new.npy", np.ones((2, 192, 192), np.float32), settings)
+        folder = str(tmp_path / "report")
+        assert main(["calibrate", str(file), "--store", str(store.path), "--out", folder]) == 2
+
+    assert seen == [store.known_flyback("scan 1"), None, None]
+    assert seen[0] is not None
+    assert "that is enough" in capsys.readouterr().err
 
 
 def test_a_cancelled_calibration_saves_nothing(

@@ -45,9 +45,12 @@ def run(chosen: argparse.Namespace) -> None:
         value = getattr(chosen, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value:g}")
-    options = Options(reference=_reference(chosen))
+    reference = _reference(chosen)
     store = CalibrationStore(chosen.store)
     frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
+    device_id = frames[0].settings.device_id
+    known = store.known_flyback(device_id) if device_id else None  # a file may not name its device
+    options = Options(reference=reference, flyback=known)
     folder = chosen.out or Path(f"{chosen.file.stem}_calibration")
     make_folder(folder)
     model, told = _learnt(frames, options, chosen)
