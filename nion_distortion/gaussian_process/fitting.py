@@ -532,7 +532,9 @@ def _renewed(
     *,
     guard: bool = False,
 ) -> _State:
-    moving = fit.basis.on_pixels(fit.posterior.mean[:, : fit.basis.size] * fit.basis.seen())
+    # D alone: with the frame's own walk in them, places would make small walks seem likely
+    size = fit.basis.stationary_size
+    moving = fit.basis.on_pixels(fit.posterior.mean[:, :size] * fit.basis.seen()[:, :size])
     predicted, jacobian = scan_places(moving, state.crystal @ fit.lattice_px.T, state.predicted_px)
     if guard:
         seen = samples.observed_px
