@@ -64,8 +64,8 @@ DESIGN, ISSUE = "goal of the whole project", "goal of the first release"
 
 FRAME_SHORTFALL = (
     "at 512 x 512 columns take 16 ms, the model 14, the field 8 and the rest 10, in some fifty jobs"
-    " of under a millisecond that two threads hardly share; sums of cosines instead of a Gram matrix,"
-    " rows solved from the rows above and both axes side by side brought it down by a third"
+    " of under a millisecond that two threads hardly share; sums of cosines instead of a Gram"
+    " matrix, rows solved from the rows above and both axes side by side took a third off"
 )
 
 EXACT_SHORTFALL = (
