@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
@@ -133,8 +134,7 @@ def predicted_error_pm(model: DistortionModel) -> float:
     """
     field = model.stationary_field()
     variance = np.square(field.std_px, dtype=np.float64).sum(axis=0)[field.valid]
-    pixel_pm = 1e3 * model.settings.pixel_size_nm
-    return pixel_pm * float(np.sqrt(np.mean(variance)))
+    return PM_PER_NM * model.settings.pixel_size_nm * float(np.sqrt(np.mean(variance)))
 
 
 def _nothing_usable(count: int, reasons: tuple[str, ...]) -> Exception:

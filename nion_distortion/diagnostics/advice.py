@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, LineFlyback, line_flyback
 
 __all__ = ["FlybackAdvice", "flyback_advice"]
-
-PM_PER_NM = 1e3
 
 GOOD_ENOUGH_PM = 5.0
 """What may be left of the fly-back at the line start."""

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.gaussian_process import DistortionModel
 
 __all__ = ["Condition", "State", "condition_of"]
 
 State = Literal["valid", "ageing", "stale", "none"]
-
-PM_PER_NM = 1e3
 
 BLIND = "a change of scale or skew cannot be seen"
 

@@ -6,15 +6,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion.diagnostics.numbers import Estimate, effective_counts
+from nion_distortion.diagnostics.numbers import PM_PER_NM, Estimate, effective_counts
 from nion_distortion.lattice import IndexedColumns
 
 __all__ = ["SetupHint", "Verdict", "setup_hint"]
 
 Array = npt.NDArray[np.float64]
 Verdict = Literal["usable", "too coarse", "too few counts"]
-
-PM_PER_NM = 1e3
 
 FEWEST_COUNTS = 5.0
 """Electrons at the peak of the brightest columns under which the weaker ones begin to be missed."""

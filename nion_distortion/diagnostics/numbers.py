@@ -11,6 +11,7 @@ from nion_distortion.distortion import DistortionField
 from nion_distortion.gaussian_process import FREEDOMS, DistortionModel, fitted, rms_of_terms
 
 __all__ = [
+    "PM_PER_NM",
     "Estimate",
     "effective_counts",
     "expected_error_pm",
