@@ -157,7 +157,7 @@ def _told(model: DistortionModel) -> DistortionModel:
     basis = model.basis.with_decay(TRUE_DECAY)
     pixel_pm = 1e3 * SETTINGS.pixel_size_nm
     true = {name: np.array(both) / pixel_pm for name, both in TRUE_PM.items()}
-    height = basis.interval_lines
+    height = basis.scan_time.interval_lines
     true["smooth_length"] = np.full(2, TRUE_SMOOTH_LENGTH * SETTINGS.shape_px[0] / height)
     true["walk_length"] = np.full(2, TRUE_WALK_LINES / height)
     absent = np.full(2, ABSENT_PM / pixel_pm)  # the other terms

@@ -16,6 +16,7 @@ from nion_distortion.distortion import DistortionSamples, places_on_sample, scan
 from nion_distortion.files import read_frames
 from nion_distortion.gaussian_process import basis as functions
 from nion_distortion.gaussian_process import hyperparameters as priors
+from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.fitting import FrameFit, crystal_scale
 from nion_distortion.gaussian_process.hyperparameters import prior_variances
 from nion_distortion.gaussian_process.learning import Linearised
@@ -273,16 +274,15 @@ class _Terms(NamedTuple):
         first = np.exp(
             -np.outer(np.maximum(time, 0.0), 1 / (np.array(functions.FRAME_DECAYS) * ny))
         )
-        angle = np.outer(time / self.basis.interval_lines, np.pi * self.frequencies)
+        angle = np.outer(time / self.basis.scan_time.interval_lines, np.pi * self.frequencies)
         waves = np.c_[np.cos(angle), np.sin(angle)] * np.sqrt(np.tile(self.powers, 2))
-        wide = 1 + 2 * functions.MARGIN
-        place = np.c_[y / (wide * ny), x / (wide * nx)]
+        place = np.c_[y / (WIDE * ny), x / (WIDE * nx)]
         return torch.tensor(np.c_[place, lag, lag * along, first, crystal, walking * waves])
 
     def kernel(self, given: Linearised) -> Any:
         """Sum the terms: DESIGN of the model, each by GPyTorch's own kernels."""
         value, size = self.values, 10 + 2 * len(self.frequencies)
-        along_y = _rbf((0,), functions.LINE_CORRELATION / (1 + 2 * functions.MARGIN))
+        along_y = _rbf((0,), functions.LINE_CORRELATION / WIDE)
         rough = MaternKernel(nu=0.5, active_dims=(1,)).double()
         rough.lengthscale = priors.FAST_CORRELATION
         terms = [

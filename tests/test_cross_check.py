@@ -10,13 +10,15 @@ from model_cases import flyback_model
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Kernel
 
+from benchmarks import cross_check
 from benchmarks.cross_check import compare, linearised
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import basis as functions
+from nion_distortion.gaussian_process import cosines, moments, scan_time
 from nion_distortion.gaussian_process import hyperparameters as priors
-from nion_distortion.gaussian_process import moments
+from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.fitting import FrameFit
 from nion_distortion.gaussian_process.learning import Linearised
 from nion_distortion.gaussian_process.weights import marginal, negative_log_evidence, solve
@@ -37,8 +39,10 @@ def small_frame() -> tuple[FrameFit, DistortionSamples]:
 
 def widen(monkeypatch: pytest.MonkeyPatch, fit: FrameFit) -> FrameFit:
     """Give the cosines more room, and the rough term finer waves; the terms stay what they are."""
-    ratio = (1 + 2 * WIDE_MARGIN) / (1 + 2 * functions.MARGIN)
-    monkeypatch.setattr(functions, "MARGIN", WIDE_MARGIN)
+    ratio = (1 + 2 * WIDE_MARGIN) / WIDE
+    monkeypatch.setattr(cosines, "MARGIN", WIDE_MARGIN)
+    for user in (cosines, functions, scan_time, cross_check):
+        monkeypatch.setattr(user, "WIDE", 1 + 2 * WIDE_MARGIN)
     monkeypatch.setattr(priors, "FAST_CORRELATION", priors.FAST_CORRELATION / ratio)
     count = round(functions.SMOOTH_MODES * ratio)
     for module in (functions, moments):
@@ -91,7 +95,6 @@ SCAN = ScanSettings(
     shape_px=(120, 120), field_of_view_nm=4.0, dwell_time_us=1.0, flyback_time_us=60.0
 )
 SMALL_BASIS = functions.Basis.of_scan(SCAN, 20.0, frozenset({"smooth"}))
-WIDE = 1 + 2 * functions.MARGIN
 AMPLITUDE_PX, LENGTH, NOISE_PX = 0.8, 0.1, 0.3
 
 

@@ -17,7 +17,8 @@ from sklearn.gaussian_process.kernels import DotProduct
 from strategies import few, positive_matrix, seeds
 
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process.basis import Basis, cosines, line_profiles
+from nion_distortion.gaussian_process.basis import Basis, line_profiles
+from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
     find_fast_waves,
@@ -527,7 +528,7 @@ assert_close = np.testing.assert_allclose
 def test_columns_show_the_mean_of_waves_over_the_lines_that_their_fit_weighs() -> None:
     modes = np.array([3.0, 20.0, 45.0])
     height = np.linspace(-12, 12, 4001)
-    wave = np.cos(np.pi / TALL.interval_lines * np.outer(modes, height))
+    wave = np.cos(np.pi / TALL.scan_time.interval_lines * np.outer(modes, height))
     along_x = np.exp(-0.5 * (height / TALL.height_px) ** 2)
     for axis, weights in enumerate((height**2 * along_x, along_x)):
         assert_close(TALL.shown(modes)[axis], wave @ weights / weights.sum(), atol=1e-6)
@@ -564,7 +565,7 @@ def drawn_waves(jitter_px: float, *, sd_px: float = 0.09, seed: int = 0) -> Fast
         0, jitter_px, (len(lines), 2)
     )
     z = seen + rng.normal(0, sd_px, (4000, 2))
-    slow = cosines(TALL.unit_time(places), TALL.walk_modes + 1)[1:]
+    slow = cosines(TALL.scan_time.unit(places), TALL.walk_modes + 1)[1:]
     gram = slow @ slow.T + 4.0 * np.eye(len(slow))
     residual = z - slow.T @ np.linalg.solve(gram, slow @ z)
     return find_fast_waves(TALL, places, residual, np.full((4000, 2), sd_px**-2))
@@ -581,7 +582,7 @@ def test_fast_waves_have_the_power_of_the_jitter_that_the_columns_show() -> None
     for seed in range(100):
         waves = drawn_waves(0.1, seed=seed)
         variances, _ = wave_variances(TALL, jitter_logs(0.1), waves.modes)
-        part = TALL.shown(waves.modes)[1] ** 2 * TALL.interval_lines / TALL.shape_px[0]
+        part = TALL.shown(waves.modes)[1] ** 2 * TALL.scan_time.interval_lines / TALL.shape_px[0]
         assert waves.left.min() > 0.8  # the columns stand everywhere
         expected = waves.noise_px2[1] + waves.left**2 * part * variances
         ratios.append(waves.square_px2[1] / expected)

@@ -372,7 +372,7 @@ def test_unremoved_std_is_that_of_walks_drawn_from_their_prior() -> None:
         time = shown[:, 0] + shown[:, 1] / SMALL.line_period_px
         for log in logs:
             value = dict(zip(NAMES, np.exp(log), strict=True))
-            length = value["walk_length"] * model.basis.interval_lines
+            length = value["walk_length"] * model.basis.scan_time.interval_lines
             lag = np.abs(np.subtract.outer(lines, lines))
             root = np.linalg.cholesky(value["walk"] ** 2 * np.exp(-lag / length))
             walk = root @ rng.normal(size=(len(lines), count))

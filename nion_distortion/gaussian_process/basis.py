@@ -10,15 +10,14 @@ import numpy.typing as npt
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process.cosines import WIDE, cosines, on_interval
+from nion_distortion.gaussian_process.scan_time import MAINS_MODES, ScanTime, mains_line_time_s
 from nion_distortion.options import KnownFlyback
 
-__all__ = ["Basis", "ExpectedFlyback", "cosines", "line_profiles"]
+__all__ = ["Basis", "ExpectedFlyback", "line_profiles"]
 
 Array = npt.NDArray[np.float64]
 Modes = npt.NDArray[np.intp]
-
-MARGIN = 0.15
-"""Cosines have zero slope at the ends of their interval: it is this much longer at each end."""
 
 SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
 MOST_FAST_MODES = 192
@@ -31,45 +30,11 @@ LINE_CORRELATION = 0.78
 FRAME_DECAYS = (0.01, 0.03, 0.1)
 """Decay of the first lines after the slow coil's return, in frame heights."""
 
-HARMONICS = (1.0, 2.0, 3.0)
-"""Of the mains, in its frequencies."""
-
-MAINS_MODES = 2 * len(HARMONICS) + 2
-"""Cosine and sine of each, and the change of the first two with the frequency."""
-
-FEWEST_PERIODS = 4.0
-"""Of the mains in a frame: of fewer, the smooth term tells nothing apart."""
-
 PIXELS_AT_ONCE = 2**17
 
 SEEN_HEIGHT = 0.77
 """Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;
 seen on simulated columns of 10 to 500 counts: 0.73 to 0.81."""
-
-TIME_NODES = 5
-"""Places in a line between which the walk is interpolated by a polynomial; exact to 1e-6."""
-
-
-def cosines(place: npt.ArrayLike, modes: int) -> Array:
-    """Tabulate orthonormal cosines on the unit interval by their recurrence.
-
-    Parameters
-    ----------
-    place : array_like, shape (n,)
-        Places in the unit interval.
-    modes : int
-        How many functions; the first is constant.
-
-    Returns
-    -------
-    ndarray, shape (modes, n)
-        ``1, sqrt(2) cos(pi x), sqrt(2) cos(2 pi x), ...``; equal to ``np.cos`` of the same
-        arguments, at a tenth of its cost.
-    """
-    table = np.empty((modes, np.size(place)))
-    table[:1] = 1.0
-    _fill_cosines(np.asarray(place, dtype=np.float64), table[1:])
-    return table
 
 
 def line_profiles(height: npt.ArrayLike) -> Array:
@@ -107,21 +72,6 @@ def _line_functions() -> Array:
 
 
 LINE_FUNCTIONS = _line_functions()
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill_cosines(place, rows):  # type: ignore[no-untyped-def]
-    """``rows[k - 1] = sqrt(2) cos(pi k place)``, one row from the two before."""
-    modes, n = rows.shape
-    root = np.sqrt(2.0)
-    twice = np.empty(n)
-    for i in range(n):
-        twice[i] = 2.0 * np.cos(np.pi * place[i])
-    for k in range(modes):
-        for i in range(n):
-            last = rows[k - 1, i] if k > 0 else root
-            before = rows[k - 2, i] if k > 1 else root
-            rows[k, i] = twice[i] * last - before if k > 0 else 0.5 * twice[i] * root
 
 
 @numba.njit(cache=True, nogil=True)
@@ -254,7 +204,7 @@ class Basis:
         Basis
             With a decay still to be found.
         """
-        modes = int(np.clip(rows * (1 + 2 * MARGIN), FEWEST_WALK_MODES, MOST_WALK_MODES))
+        modes = int(np.clip(rows * WIDE, FEWEST_WALK_MODES, MOST_WALK_MODES))
         return cls(
             shape_px=settings.shape_px,
             period_px=settings.line_period_px,
@@ -264,7 +214,7 @@ class Basis:
             expected=ExpectedFlyback.of_scan(settings, flyback),
             locked_modes=modes if settings.frame_sync and "frame_locked" in terms else 0,
             frame_sync=bool(settings.frame_sync),
-            line_time_s=_line_time_s(settings) if "mains" in terms else None,
+            line_time_s=mains_line_time_s(settings) if "mains" in terms else None,
         )
 
     def refined(self) -> "Basis":
@@ -339,6 +289,12 @@ class Basis:
         object.__setattr__(self, "slices", where)
 
     @property
+    def scan_time(self) -> ScanTime:
+        """When the beam is where, and functions of that."""
+        cycles = None if self.mains_hz is None else self.mains_hz * (self.line_time_s or 0.0)
+        return ScanTime(self.shape_px, self.period_px, cycles)
+
+    @property
     def stationary_size(self) -> int:
         """How many functions D has."""
         return int(self.slices["walk"].start)
@@ -360,30 +316,13 @@ class Basis:
         seen = np.ones((2, self.size))
         if self.fast_modes > FAST_MODES:
             waves = np.arange(1.0, self.slices["fast"].stop - self.slices["fast"].start + 1)
-            waves *= np.pi / (self.shape_px[1] * (1 + 2 * MARGIN))
+            waves *= np.pi / (self.shape_px[1] * WIDE)
             seen[::-1, self.slices["fast"]] = self._averaged(waves)
         for group, modes in (("walk", self.walk_modes), ("locked", self.locked_modes)):
             seen[:, self.slices[group]] = self.shown(np.arange(1.0, modes + 1))
         if self.mains_hz is not None:
-            seen[:, self.slices["mains"]] = self.shown(self.mains_waves())
+            seen[:, self.slices["mains"]] = self.shown(self.scan_time.mains_waves())
         return seen
-
-    def mains_waves(self) -> Array:
-        """Say how fast the functions of the mains are.
-
-        Returns
-        -------
-        ndarray, shape (8,)
-            Half periods of each in the interval of W_k.
-        """
-        modes = 2.0 * self._mains_cycles() * self.interval_lines
-        return np.asarray(modes * np.r_[np.repeat(HARMONICS, 2), 1.0, 1.0])
-
-    def _mains_cycles(self) -> float:
-        """Periods of the mains in a line's time."""
-        if self.mains_hz is None or self.line_time_s is None:
-            return 0.0
-        return self.mains_hz * self.line_time_s
 
     def shown(self, modes: Array) -> Array:
         """Say how much of waves of scan time the columns show.
@@ -404,7 +343,7 @@ class Basis:
         along x and by ``d^2 exp(-d^2 / 2 s^2)`` along y, so a wave of k radians a line comes
         through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``.
         """
-        return self._averaged(np.pi / self.interval_lines * modes)
+        return self._averaged(np.pi / self.scan_time.interval_lines * modes)
 
     def _averaged(self, waves: Array) -> Array:
         """Say how much is shown of waves, in radians a pixel: along their direction, and across."""
@@ -415,19 +354,6 @@ class Basis:
     def height_px(self) -> float:
         """Height of the lines that a column's fit averages, a standard deviation."""
         return SEEN_HEIGHT * self.sigma_px
-
-    @property
-    def interval_lines(self) -> float:
-        """Length of the interval of the walk's functions, in lines."""
-        return self.shape_px[0] * (1 + 2 * MARGIN)
-
-    def _unit_y(self, y: Array) -> Array:
-        ny = self.shape_px[0]
-        return (y + 0.5 + MARGIN * ny) / (ny * (1 + 2 * MARGIN))
-
-    def _unit_x(self, x: Array) -> Array:
-        nx = self.shape_px[1]
-        return (x + 0.5 + MARGIN * nx) / (nx * (1 + 2 * MARGIN))
 
     def _exponential(self, x: Array) -> Array:
         """Line fly-back and its change with the logarithm of the decay, (2, n)."""
@@ -448,36 +374,11 @@ class Basis:
         ndarray, shape (6, n)
             Groups ``"line"`` and ``"line_slope"``.
         """
-        y, x = self._inside(places)
+        y, x = self.scan_time.inside(places)
         along_y = line_profiles(y / self.shape_px[0])
         lag, slope = self._exponential(x)
         functions: Array = np.concatenate([lag * along_y, slope * along_y[:SLOPE_MODES]])
         return functions
-
-    def mains_functions(self, places: Array) -> Array:
-        """Evaluate the functions of the mains.
-
-        Parameters
-        ----------
-        places : ndarray, shape (n, 2)
-            Places in the scan, px, (y, x).
-
-        Returns
-        -------
-        ndarray, shape (8, n)
-            Cosine and sine of each harmonic; the first two times the time from the middle of the
-            frame, in frame times. None where there is no mains.
-        """
-        if self.mains_hz is None:
-            return np.empty((0, len(places)))
-        time = self._time(places)
-        angle = 2 * np.pi * self._mains_cycles() * np.outer(HARMONICS, time)
-        waves = np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(-1, len(time))
-        return np.concatenate([waves, waves[:2] * (time / self.shape_px[0] - 0.5)])
-
-    def _inside(self, places: Array) -> tuple[Array, Array]:
-        ny, nx = self.shape_px
-        return np.clip(places[:, 0], -0.5, ny - 0.5), np.clip(places[:, 1], -0.5, nx - 0.5)
 
     def design(self, places: Array, *, spare: int = 0) -> Array:
         """Evaluate every function of D and W_k.
@@ -498,10 +399,10 @@ class Basis:
         self.fill_stationary(places, self.cosines_at(places, SMOOTH_MODES), rows)
         modes = max(self.walk_modes, self.locked_modes)
         if modes:
-            table = cosines(self.unit_time(places), modes + 1)[1:]
+            table = cosines(self.scan_time.unit(places), modes + 1)[1:]
             rows[self.slices["walk"]] = table[: self.walk_modes]
             rows[self.slices["locked"]] = table[: self.locked_modes]
-        rows[self.slices["mains"]] = self.mains_functions(places)
+        rows[self.slices["mains"]] = self.scan_time.mains_functions(places)
         return rows
 
     def fill_stationary(self, places: Array, along: tuple[Array, Array], rows: Array) -> None:
@@ -521,7 +422,7 @@ class Basis:
         if "line_flyback" in self.terms:
             rows[where["line"].start : where["line_slope"].stop] = self.line_functions(places)
         if "frame_flyback" in self.terms:
-            rows[where["frame"]] = _first_lines(self._time(places) / self.shape_px[0])
+            rows[where["frame"]] = _first_lines(self.scan_time.lines(places) / self.shape_px[0])
         if "fast_axis" in self.terms:
             rows[where["fast"]] = along_x[1:]
 
@@ -542,28 +443,9 @@ class Basis:
         along_x : ndarray, shape (fast_modes, n)
             Along x.
         """
-        y, x = self._inside(places)
-        return cosines(self._unit_y(y), modes_y), cosines(self._unit_x(x), self.fast_modes)
-
-    def unit_time(self, places: Array) -> Array:
-        """Return the scan time on the interval of the walk's functions.
-
-        Parameters
-        ----------
-        places : ndarray, shape (n, 2)
-            Places in the scan, px, (y, x).
-
-        Returns
-        -------
-        ndarray, shape (n,)
-            Between 0 and 1.
-        """
-        return self._unit_y(self._time(places))
-
-    def _time(self, places: Array) -> Array:
-        """Scan time in lines."""
-        y, x = self._inside(places)
-        return y + x / self.period_px
+        y, x = self.scan_time.inside(places)
+        ny, nx = self.shape_px
+        return cosines(on_interval(y, ny), modes_y), cosines(on_interval(x, nx), self.fast_modes)
 
     def on_pixels(self, weights: Array) -> npt.NDArray[np.float32]:
         """Sum the weighted functions at every pixel of the scan.
@@ -594,49 +476,21 @@ class Basis:
 
     def _fast_table(self, x: Array) -> Array:
         """Functions of x: cosines, line fly-back (2), first lines, nodes of the walk, mains."""
-        nodes = np.linspace(0.0, self.shape_px[1] - 1.0, TIME_NODES)
         drop = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), x / self.period_px / self.shape_px[0]))
         return np.concatenate(
             [
-                cosines(self._unit_x(x), self.fast_modes),
+                cosines(on_interval(x, self.shape_px[1]), self.fast_modes),
                 self._exponential(x),
                 drop,
-                _lagrange(nodes, x),
-                self._mains_table(x),
+                self.scan_time.node_polynomials(x),
+                self.scan_time.mains_within_line(x),
             ]
         )
-
-    def _mains_table(self, x: Array) -> Array:
-        """Cosine and sine of each harmonic within a line, then the first two times x."""
-        if self.mains_hz is None:
-            return np.empty((0, len(x)))
-        place = np.stack([0.0 * x, x], axis=1)
-        waves = self.mains_functions(place)[:-2]
-        return np.concatenate([waves, waves[:2] * x])
-
-    def _mains_profiles(self, y: Array, weights: Array) -> Array:
-        """Weights summed over the functions of y: what multiplies ``_mains_table``.
-
-        With z = c - i s a wave is the real part of ``z exp(i a y) exp(i b x)``.
-        """
-        if self.mains_hz is None:
-            return np.zeros((2, len(y), 0))
-        place = np.stack([y, 0.0 * y], axis=1)
-        waves = self.mains_functions(place)[:-2]
-        turn = waves[0::2] + 1j * waves[1::2]
-        factors = (weights[:, 0::2] - 1j * weights[:, 1::2])[..., None]
-        z = factors[:, :-1] * turn
-        slope = factors[:, -1] * turn[0]
-        z[:, 0] += slope * (y / self.shape_px[0] - 0.5)
-        along_x = slope[:, None] / (self.period_px * self.shape_px[0])
-        both = np.concatenate([z, along_x], axis=1)
-        parts = np.stack([both.real, -both.imag], axis=2)
-        return np.swapaxes(parts.reshape(2, -1, len(y)), 1, 2)
 
     def _profiles(self, y: Array, weights: Array) -> Array:
         """Weights summed over the functions of y: what multiplies ``_fast_table``, (2, ny, k)."""
         where, (iy, ix) = self.slices, self.smooth_modes
-        along_y = cosines(self._unit_y(y), SMOOTH_MODES)
+        along_y = cosines(on_interval(y, self.shape_px[0]), SMOOTH_MODES)
         cosine = np.zeros((2, SMOOTH_MODES, self.fast_modes))
         cosine[:, iy, ix] = weights[:, where["smooth"]]
         if "fast_axis" in self.terms:
@@ -649,8 +503,8 @@ class Basis:
         drop = _first_lines(y / self.shape_px[0])
         parts += [np.swapaxes(first[..., None] * drop[: first.shape[1]], 1, 2)]
         parts += [np.zeros((2, len(y), len(FRAME_DECAYS) - first.shape[1]))]
-        parts += [self._walk_at_nodes(y, self._waves_of_time(weights))]
-        parts += [self._mains_profiles(y, weights[:, where["mains"]])]
+        parts += [self.scan_time.walk_at_nodes(y, self._waves_of_time(weights))]
+        parts += [self.scan_time.mains_at_lines(y, weights[:, where["mains"]])]
         return np.concatenate(parts, axis=2)
 
     def _waves_of_time(self, weights: Array) -> Array:
@@ -659,22 +513,6 @@ class Basis:
         total[:, : self.walk_modes] += weights[:, self.slices["walk"]]
         total[:, : self.locked_modes] += weights[:, self.slices["locked"]]
         return total
-
-    def _walk_at_nodes(self, y: Array, weights: Array) -> Array:
-        if not weights.shape[1]:
-            return np.zeros((2, len(y), TIME_NODES))
-        nodes = np.linspace(0.0, self.shape_px[1] - 1.0, TIME_NODES) / self.period_px
-        time = np.add.outer(y, nodes).ravel()
-        table = cosines(self._unit_y(time), weights.shape[1] + 1)[1:]
-        return (weights @ table).reshape(2, len(y), TIME_NODES)
-
-
-def _line_time_s(settings: ScanSettings) -> float | None:
-    """Time of a line; None where the mains cannot be told from other terms, or is one of them."""
-    duration = settings.frame_time_s
-    if duration is None or settings.line_sync or 50.0 * duration < FEWEST_PERIODS:
-        return None
-    return duration / settings.shape_px[0]
 
 
 def _modes_in_disc(wanted: bool) -> tuple[Modes, Modes]:  # noqa: FBT001
@@ -688,12 +526,3 @@ def _modes_in_disc(wanted: bool) -> tuple[Modes, Modes]:  # noqa: FBT001
 def _first_lines(height: Array) -> Array:
     drop: Array = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), np.maximum(height, 0.0)))
     return drop
-
-
-def _lagrange(nodes: Array, x: Array) -> Array:
-    """Lagrange polynomials through the nodes, (nodes, n)."""
-    table = np.ones((len(nodes), len(x)))
-    for i, node in enumerate(nodes):
-        for other in np.delete(nodes, i):
-            table[i] *= (x - other) / (node - other)
-    return table

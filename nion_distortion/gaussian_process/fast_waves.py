@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import reduce_frozen
-from nion_distortion.gaussian_process.basis import Basis, cosines
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.hyperparameters import wave_variances
 
 __all__ = ["FastWaves", "alias_variances", "find_fast_waves", "score_fast_waves"]
@@ -77,7 +78,7 @@ def find_fast_waves(basis: Basis, places: Array, residual: Array, weights: Array
     FastWaves
         Each wave as if it were alone: over the frame they are nearly orthogonal.
     """
-    lines, stretch = basis.shape_px[0], basis.interval_lines / basis.shape_px[0]
+    lines, stretch = basis.shape_px[0], basis.scan_time.interval_lines / basis.shape_px[0]
     first = int(basis.walk_modes / stretch) + 2
     last = min(first + MOST_WAVES, lines)
     if basis.height_px > 0:
@@ -85,7 +86,7 @@ def find_fast_waves(basis: Basis, places: Array, residual: Array, weights: Array
     last = max(last, first) if basis.walk_modes else first
     time = (places[:, 0] + places[:, 1] / basis.period_px + 0.5) / lines
     waves = cosines(time, last)[first:]
-    slow = cosines(basis.unit_time(places), basis.walk_modes + 1)[1:]
+    slow = cosines(basis.scan_time.unit(places), basis.walk_modes + 1)[1:]
     left, taken_up = _projected(waves, slow, weights[:, 0])
     used = left > LEAST_LEFT
     waves, left = waves[used], left[used]
@@ -123,7 +124,7 @@ def alias_variances(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> t
         Derivatives of ``variances`` with respect to ``logs``.
     """
     variances, slopes = wave_variances(basis, logs, waves.every)
-    part = basis.shown(waves.every)[axis] ** 2 * basis.interval_lines / basis.shape_px[0]
+    part = basis.shown(waves.every)[axis] ** 2 * basis.scan_time.interval_lines / basis.shape_px[0]
     seen = basis.seen()[axis, basis.slices["walk"]] ** 2
     taken_up = waves.taken_up * part / np.maximum(seen, LEAST_SEEN)[:, None]
     return taken_up @ variances, slopes @ taken_up.T
@@ -177,7 +178,7 @@ def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> 
     """
     variances, slopes = wave_variances(basis, logs, waves.modes)
     part = (waves.left * basis.shown(waves.modes)[axis]) ** 2
-    part *= basis.interval_lines / basis.shape_px[0]
+    part *= basis.scan_time.interval_lines / basis.shape_px[0]
     square, expected = waves.square_px2[axis], waves.noise_px2[axis] + part * variances
     value = 0.5 * float((np.log(expected) + square / expected).sum())
     return value, slopes @ (0.5 * part * (1.0 - square / expected) / expected)

@@ -10,12 +10,12 @@ from scipy.special import gammaln
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.gaussian_process.basis import (
     FRAME_DECAYS,
-    HARMONICS,
     LINE_MODES,
     SLOPE_MODES,
     Basis,
     ExpectedFlyback,
 )
+from nion_distortion.gaussian_process.scan_time import HARMONICS
 
 __all__ = [
     "DECAYS",
@@ -298,7 +298,7 @@ def _walk_shape(basis: Basis, length: float, modes: Array) -> tuple[Array, Array
 
     It has power up to the rate of the lines, beyond what the rows of columns resolve.
     """
-    every = (np.arange(1, int(basis.interval_lines) + 1) * np.pi * length) ** 2
+    every = (np.arange(1, int(basis.scan_time.interval_lines) + 1) * np.pi * length) ** 2
     total, change = (1 / (1 + every)).sum(), (-2 * every / (1 + every) ** 2).sum()
     square = (modes * np.pi * length) ** 2
     shape = 1 / (1 + square) / total
@@ -326,7 +326,7 @@ def wave_variances(basis: Basis, logs: Array, modes: Array) -> tuple[Array, Arra
     """
     value = dict(zip(NAMES, np.exp(logs), strict=True))
     shape, slope = _walk_shape(basis, value["walk_length"], modes)
-    walk, jitter = value["walk"] ** 2 * shape, value["jitter"] ** 2 / basis.interval_lines
+    walk, jitter = value["walk"] ** 2 * shape, value["jitter"] ** 2 / basis.scan_time.interval_lines
     slopes = np.zeros((len(NAMES), len(modes)))
     slopes[NAMES.index("walk")], slopes[NAMES.index("jitter")] = 2 * walk, 2 * jitter
     slopes[NAMES.index("walk_length")] = value["walk"] ** 2 * slope
@@ -352,6 +352,6 @@ def unresolved_variance(basis: Basis, logs: Array) -> float:
         return 0.0
     value = dict(zip(NAMES, np.exp(logs), strict=True))
     walk, _ = _walk_shape(basis, value["walk_length"], np.arange(1.0, basis.walk_modes + 1))
-    resolved = basis.walk_modes / basis.interval_lines
+    resolved = basis.walk_modes / basis.scan_time.interval_lines
     jitter = value["jitter"] ** 2 * max(BETWEEN_LINES - resolved, 0.0)
     return float(value["walk"] ** 2 * (1.0 - walk.sum()) + jitter)

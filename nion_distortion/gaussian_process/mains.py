@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion.gaussian_process.basis import MAINS_MODES, Basis
+from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import (
     MAINS_STEP,
     Hyperparameters,
@@ -13,6 +13,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     wave_variances,
 )
 from nion_distortion.gaussian_process.learning import Linearised
+from nion_distortion.gaussian_process.scan_time import MAINS_MODES
 from nion_distortion.gaussian_process.weights import Posterior
 
 __all__ = ["MainsLine", "find_mains", "mains_line"]
@@ -127,10 +128,10 @@ class _Left(NamedTuple):
     def _gain(self, hz: float) -> float:
         basis, hyperparameters = self.prior
         trial = basis.with_mains(hz)
-        functions = trial.mains_functions(self.linearised.predicted_px)
+        functions = trial.scan_time.mains_functions(self.linearised.predicted_px)
         seen = trial.seen()[:, trial.slices["mains"]]
-        waves = trial.mains_waves()
-        stretch = basis.interval_lines / basis.shape_px[0]
+        waves = trial.scan_time.mains_waves()
+        stretch = basis.scan_time.interval_lines / basis.shape_px[0]
         gain = 0.0
         for axis, logs in enumerate(hyperparameters.logs):
             without = 2 * stretch * wave_variances(basis, logs, waves)[0]

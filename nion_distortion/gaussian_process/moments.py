@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
-from nion_distortion.gaussian_process.basis import SMOOTH_MODES, Basis, cosines
+from nion_distortion.gaussian_process.basis import SMOOTH_MODES, Basis
+from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.weights import Information
 
 __all__ = ["information"]
@@ -115,7 +116,7 @@ def information(
     mains are gathered with the lattice's.
     """
     core = basis.core()
-    more = np.concatenate([basis.mains_functions(places_px), crystal])
+    more = np.concatenate([basis.scan_time.mains_functions(places_px), crystal])
     found = _of_core(core, places_px, more, targets, weights)
     order = _order(basis, core)
     if np.array_equal(order, np.arange(found.vector.shape[1])):
@@ -144,7 +145,7 @@ def _of_core(
     basis: Basis, places_px: Array, crystal: Array, targets: Array, weights: Array
 ) -> Information:
     """Gather it for the functions of the core and any others, those of the lattice last."""
-    time = basis.unit_time(places_px)
+    time = basis.scan_time.unit(places_px)
     pull = np.einsum("nab,nb->an", weights, targets)
     order = np.argsort(time, kind="stable")
     columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)

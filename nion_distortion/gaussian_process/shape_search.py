@@ -12,9 +12,9 @@ from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import (
     FRAME_DECAYS,
     LINE_CORRELATION,
-    MARGIN,
     Basis,
 )
+from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.fitting import linearised_frame
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
@@ -37,9 +37,6 @@ MOST_EVALUATIONS = 25
 
 DECAY_LOG_STD = 0.3
 """Of the prior about the decay that the evidence on all columns chose among trials."""
-
-WIDE = 1 + 2 * MARGIN
-"""Length of the interval in lengths of the frame."""
 
 FLAT = 1e4
 """Prior variance of an affine map, px^2: as good as flat."""
@@ -176,7 +173,7 @@ def _sites(
 
 
 def _mains(basis: Basis, places: Array) -> Array:
-    functions = basis.mains_functions(places)
+    functions = basis.scan_time.mains_functions(places)
     return np.asarray(functions * np.sqrt(mains_shape()[: len(functions), None]))
 
 
@@ -226,7 +223,7 @@ def _covariance(
         total = total + value["fast"] ** 2 * (-x2.abs() / FAST_CORRELATION).exp()
     if basis.walk_modes:
         total = total + value["walk"] ** 2 * (-time.abs() / value["walk_length"]).exp()
-        same_line = (1.0 - time.abs() * basis.interval_lines).clamp(min=0.0)
+        same_line = (1.0 - time.abs() * basis.scan_time.interval_lines).clamp(min=0.0)
         total = total + value["jitter"] ** 2 * same_line
     if basis.locked_modes:
         total = total + value["locked"] ** 2 * (-time.abs() / value["walk_length"]).exp()
