@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_array
 from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.options import Options
+from nion_distortion.options import AnyReference, Free, KnownFlyback, Options
 from nion_distortion.worker import Worker, blas_limit
 
 if TYPE_CHECKING:
-    from nion_distortion.calibrations import Calibration, Nearest
+    from nion_distortion.calibrations import Calibration, CalibrationSummary, Nearest
     from nion_distortion.correction import CorrectedFrame
     from nion_distortion.gaussian_process import DistortionModel
     from nion_distortion.pipeline import FrameReport
@@ -107,6 +107,21 @@ class Calibrations(Protocol):
         """
         ...
 
+    def known_flyback(self, device_id: str) -> KnownFlyback | None:
+        """Say what a device's other settings have taught about its line fly-back.
+
+        Parameters
+        ----------
+        device_id : str
+            The scan device.
+
+        Returns
+        -------
+        KnownFlyback or None
+            None where nothing is known.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionCounts:
@@ -158,6 +173,10 @@ class LiveReport:
         costs milliseconds and is for who looks at them.
     duration_s : float
         Time that the scan took to process.
+    calibration : CalibrationSummary or None
+        The stored calibration that the model of these settings began with.
+    options : Options
+        How it was processed.
     """
 
     scan: tuple[Frame, ...]
@@ -168,6 +187,8 @@ class LiveReport:
     drift_nm: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     components: "LiveComponents | None" = None
     duration_s: float = 0.0
+    calibration: "CalibrationSummary | None" = None
+    options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (None, 2)))
@@ -176,10 +197,17 @@ class LiveReport:
 class _Learning:
     """What one scan setting has taught, and the first frames that have still to agree."""
 
-    def __init__(self, settings: ScanSettings, model: "DistortionModel | None" = None) -> None:
-        self.settings, self.model = settings, model
+    def __init__(
+        self,
+        settings: ScanSettings,
+        reference: AnyReference,
+        model: "DistortionModel | None" = None,
+    ) -> None:
+        self.settings, self.reference, self.model = settings, reference, model
         self.is_own = model is None
-        self.calibration_id = self.no_match = ""
+        self.calibration: CalibrationSummary | None = None
+        self.flyback: KnownFlyback | None = None
+        self.no_match = ""
         self.accepted = 0
         self.held_back: deque[DistortionModel] = deque(maxlen=HELD_BACK)
         self.is_settling = False
@@ -187,19 +215,38 @@ class _Learning:
         self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
         self.began_nm = np.zeros(2)
 
-    def look_up(self, store: Calibrations) -> None:
+    def look_up(self, store: Calibrations, options: Options) -> None:
         """Take a stored calibration of these settings, or remember why there is none."""
         try:
             found = store.find(self.settings)
             nearest = None if found is not None else store.nearest(self.settings)
+            self.flyback = store.known_flyback(self.settings.device_id)
         except ValueError as damaged:  # live correction goes on without
             self.no_match = str(damaged)
             _log.warning("No calibration could be looked up: %s", damaged)
             return
         self.no_match = "" if nearest is None else str(nearest)
-        if found is not None:
-            self.model, self.is_own, self.calibration_id = found.model, False, found.calibration_id
-            _log.info("Calibration %s holds for these settings", found)
+        if found is None:
+            return
+        if options.sample == "reference" and options.reference not in (
+            Free(),
+            found.model.reference,
+        ):
+            self.no_match = f"calibration {found.summary} was learnt against another reference"
+            _log.info("%s", self.no_match)
+            return
+        self.model, self.is_own, self.calibration = found.model, False, found.summary
+        self.reference = found.model.reference
+        _log.info("Calibration %s holds for these settings", found.summary)
+
+    def serves(self, settings: ScanSettings, options: Options) -> bool:
+        """Say whether it may go on with frames of a scan that are processed in some way."""
+        if self.settings.differences(settings):
+            return False
+        if options.sample == "unknown" or self.reference == options.reference:
+            return True
+        # a model that came from elsewhere brings its own reference, which Free() leaves to it
+        return not self.is_own and options.reference == Free()
 
     def settle(self) -> None:
         """Begin a run: its first frame is not adopted, drift and components begin anew."""
@@ -279,9 +326,12 @@ class Session:
         process: ProcessFrame | None = None,
         refit: "Callable[[DistortionModel], DistortionModel] | None" = None,
     ) -> None:
-        self.options = Options() if options is None else options
+        self._options = Options() if options is None else options
         self._process, self._refit, self._store = process, refit, store
-        self._known = [] if model is None else [_Learning(model.settings, model)]
+        self._known = (
+            [] if model is None else [_Learning(model.settings, model.reference, model)]
+        )
+        self._is_to_look_up = False
         self._subscribers: tuple[Callable[[LiveReport], object], ...] = ()
         self._subscribing = Lock()
         self._in_hand: tuple[Frame, ...] = ()
@@ -300,6 +350,27 @@ class Session:
             finish=self._unload,
             name="nion_distortion.session",
         )
+
+    @property
+    def options(self) -> Options:
+        """How the next frame is processed."""
+        return self._options
+
+    def set_options(self, options: Options) -> None:
+        """Process the frames from the next one on in another way.
+
+        What is known of a scan stays, but for what was learnt against another reference.
+
+        Parameters
+        ----------
+        options : Options
+            The new ones.
+        """
+        self._options = options
+
+    def look_up_again(self) -> None:
+        """Forget what this session has learnt, and ask the store again at the next frame."""
+        self._is_to_look_up = True
 
     @property
     def last(self) -> LiveReport | None:
@@ -406,20 +477,23 @@ class Session:
         self._in_hand = scan
         if not self._is_loaded:  # loading failed before; the next failure says so again
             self._load()
-        learning = self._learning_of(scan[0], run)
-        report = self._told(self._process_first(scan[0], learning), learning)
+        options = self._options  # one for the whole scan, whatever another thread sets meanwhile
+        learning = self._learning_of(scan[0], run, options)
+        report = self._told(self._process_first(scan[0], learning, options), learning)
         if report.unusable is None:
             learning.follow(report, self._no_components)
         self._publish(
             LiveReport(
                 scan=scan,
                 report=report,
-                others=self._others(scan, report),
+                others=self._others(scan, report, options),
                 reason=report.unusable,
                 accepted=learning.accepted,
                 drift_nm=learning.way_nm(),
                 components=learning.components,
                 duration_s=time.perf_counter() - begun_s,
+                calibration=learning.calibration,
+                options=options,
             )
         )
 
@@ -427,42 +501,48 @@ class Session:
         """Say in the report which calibration was used, or which one comes nearest."""
         if report.corrected is None and report.unusable is not None and learning.no_match:
             return replace(report, unusable=f"{report.unusable}; {learning.no_match}")
-        if report.corrected is None or not learning.calibration_id:
+        if report.corrected is None or learning.calibration is None:
             return report
         error = report.corrected_pm
         used = {
-            "id": learning.calibration_id,
+            "id": learning.calibration.calibration_id,
             "predicted_error_pm": None if error is None else error.value,
             "state": report.state,
             "state_reason": report.state_reason,
         }
         return replace(report, corrected=self._noted(report.corrected, used))
 
-    def _learning_of(self, frame: Frame, run: int) -> _Learning:
+    def _learning_of(self, frame: Frame, run: int, options: Options) -> _Learning:
         """Return what is known of the frame's settings; the newest settings come first."""
-        is_same = bool(self._known) and not self._known[0].settings.differences(frame.settings)
+        if self._is_to_look_up:
+            self._is_to_look_up, self._known = False, []
+        is_same = bool(self._known) and self._known[0].serves(frame.settings, options)
         if is_same and run == self._learnt_run:
             return self._known[0]
         self._learnt_run = run
-        matching = [one for one in self._known if not one.settings.differences(frame.settings)]
-        learning = matching[0] if matching else _Learning(frame.settings)
+        matching = [one for one in self._known if one.serves(frame.settings, options)]
+        learning = matching[0] if matching else _Learning(frame.settings, options.reference)
         others = [one for one in self._known if one is not learning]
         self._known = [learning, *others][:MODELS_KEPT]
         learning.settle()
         if not is_same:
             _log.info("New scan settings: %s", frame.settings)
         if learning.model is None and self._store is not None:
-            learning.look_up(self._store)
+            learning.look_up(self._store, options)
         return learning
 
-    def _process_first(self, frame: Frame, learning: _Learning) -> "FrameReport":
+    def _process_first(
+        self, frame: Frame, learning: _Learning, options: Options
+    ) -> "FrameReport":
         process = cast("ProcessFrame", self._process)
-        report = process(frame, model=learning.model, options=self.options)
-        learnt = None if self.options.sample == "unknown" else report.model
+        if options.flyback is None:  # where new settings begin
+            options = replace(options, flyback=learning.flyback)
+        report = process(frame, model=learning.model, options=options)
+        learnt = None if options.sample == "unknown" else report.model
         if learnt is None or report.unusable is not None:
             return report
         if learning.model is None:
-            return self._hold_back(frame, report, learnt, learning)
+            return self._hold_back(report, learnt, learning, partial(process, frame, options=options))
         if learning.is_settling:
             learning.is_settling = False
         else:
@@ -471,10 +551,10 @@ class Session:
 
     def _hold_back(
         self,
-        frame: Frame,
         report: "FrameReport",
         learnt: "DistortionModel",
         learning: _Learning,
+        process_with: "Callable[..., FrameReport]",
     ) -> "FrameReport":
         """Adopt an earlier frame that agrees with this one, and this one with it."""
         earlier = learning.agreeing(learnt)
@@ -482,7 +562,7 @@ class Session:
             return report
         learning.is_settling = False
         self._adopt(earlier, learning)
-        together = cast("ProcessFrame", self._process)(frame, model=earlier, options=self.options)
+        together = process_with(model=earlier)
         if together.unusable is None and together.model is not None:
             self._adopt(together.model, learning)
         return together
@@ -495,9 +575,9 @@ class Session:
         learning.accepted += 1
 
     def _others(
-        self, scan: tuple[Frame, ...], report: "FrameReport"
+        self, scan: tuple[Frame, ...], report: "FrameReport", options: Options
     ) -> "tuple[CorrectedFrame, ...]":
-        field, resample = report.field, self.options.resample
+        field, resample = report.field, options.resample
         if field is None:
             return ()
         channels = scan[1:]

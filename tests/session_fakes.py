@@ -10,7 +10,7 @@ from nion_distortion.correction import correct_frame
 from nion_distortion.diagnostics import Estimate
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.options import Options
+from nion_distortion.options import AnyReference, Free, Options
 
 STD_PX = 0.1
 BROKEN = -2.0
@@ -43,6 +43,7 @@ class Model:
     settings: ScanSettings
     levels: tuple[float, ...]
     refitted: bool = False
+    reference: AnyReference = Free()
 
     def stationary_field(self) -> DistortionField:
         return field(self.settings, float(np.mean(self.levels)), kind="stationary")
@@ -70,6 +71,7 @@ class Process:
 
     def __init__(self, *, gated: bool = False) -> None:
         self.calls: list[tuple[Frame, Any]] = []
+        self.options: list[Options] = []
         self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
         self.gated = gated
 
@@ -77,6 +79,7 @@ class Process:
         if not frame.frame_id:  # as the pipeline does
             frame = replace(frame, frame_id=f"frame {frame.index}", provenance={})
         self.calls.append((frame, model))
+        self.options.append(options)
         self.begun.release()
         if self.gated:
             assert self.go.acquire(timeout=20)

@@ -17,7 +17,7 @@ import pytest
 import session_fakes as fakes
 
 from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.options import Options
+from nion_distortion.options import KnownCrystal, KnownFlyback, Options
 from nion_distortion.session import LiveReport, Session
 from simulator.microscope import Microscope
 from simulator.scan import strong_flyback
@@ -406,7 +406,12 @@ class Store:
             raise ValueError("calibration abcd is damaged")
         if self.model is None or self.model.settings.differences(wanted):
             return None
-        return SimpleNamespace(model=self.model, calibration_id="abcd")
+        return SimpleNamespace(model=self.model, summary=SimpleNamespace(calibration_id="abcd"))
+
+    def known_flyback(self, _device_id: str) -> Any:
+        return self.flyback
+
+    flyback: KnownFlyback | None = None
 
     def nearest(self, _wanted: ScanSettings) -> Any:
         return "the nearest calibration (abcd) differs in dwell_time_us (2 there, 1 here)"
@@ -448,3 +453,57 @@ def test_a_new_calibration_is_looked_for_when_settings_change_only() -> None:
     run.levels(1.0, first=3, settings=fakes.settings(4.0))
     run.session.close()
     assert len(store.threads) == 2
+
+
+def test_another_reference_begins_anew_and_hold_goes_on() -> None:
+    run = Run()
+    run.levels(1.0, 1.0, 1.0)
+    learnt = run.session.model
+    run.session.set_options(Options(sample="unknown"))
+    run.levels(1.0, first=3)
+    assert run.process.calls[-1][1] is learnt
+    assert run.session.model is learnt
+    run.session.set_options(Options(reference=KnownCrystal.named("SrTiO3 [001]")))
+    report, _ = run.levels(1.0, 1.0, first=4)
+    run.session.close()
+    assert run.process.calls[-2][1] is None
+    assert report.options.reference == KnownCrystal.named("SrTiO3 [001]")
+
+
+def test_a_calibration_made_meanwhile_is_used_once_asked_for() -> None:
+    known: Any = fakes.Model(fakes.settings(), (0.0,))
+    store = Store()
+    run = Run(options=Options(sample="unknown"), store=store)
+    run.levels(1.0)
+    assert run.process.calls[-1][1] is None
+    store.model = known
+    run.levels(1.0, first=1)
+    assert run.process.calls[-1][1] is None
+    run.session.look_up_again()
+    (report,) = run.levels(1.0, first=2)
+    run.session.close()
+    assert run.process.calls[-1][1] is known
+    assert report.calibration is not None
+    assert report.calibration.calibration_id == "abcd"
+
+
+def test_a_calibration_against_another_reference_serves_unknown_samples_only() -> None:
+    known: Any = fakes.Model(fakes.settings(), (0.0,))
+    wanted = Options(reference=KnownCrystal.named("SrTiO3 [001]"))
+    run = Run(options=wanted, store=Store(known))
+    run.levels(1.0)
+    assert run.process.calls[-1][1] is None
+    run.session.set_options(replace(wanted, sample="unknown"))
+    run.session.look_up_again()
+    run.levels(1.0, first=1)
+    run.session.close()
+    assert run.process.calls[-1][1] is known
+
+
+def test_new_settings_begin_with_what_the_device_has_taught() -> None:
+    store = Store()
+    store.flyback = KnownFlyback(tau_us=15.0)
+    run = Run(store=store)
+    run.levels(1.0)
+    run.session.close()
+    assert run.process.options[-1].flyback == store.flyback

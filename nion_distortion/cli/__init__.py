@@ -70,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--out", type=Path, default=Path("nion_distortion_demo"), help="folder for the report"
     )
+    swift = commands.add_parser("swift", help="open Nion Swift with a simulated microscope")
     looked_after = _calibrations(commands)
-    for command in (demo, _correct(commands), _calibrate(commands), *looked_after):
+    for command in (demo, _correct(commands), _calibrate(commands), *looked_after, swift):
         # also behind the command; there without a default, which would undo the one before it
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS

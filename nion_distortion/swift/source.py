@@ -96,6 +96,11 @@ class FrameTap:
             available(ReferenceCounting.weak_partial(FrameTap._available, self)),
         )
 
+    @property
+    def hardware_source(self) -> scan_base.ScanHardwareSource:
+        """What it listens to."""
+        return self._hardware_source
+
     def close(self) -> None:
         """Stop listening; a callback that has begun on the acquisition thread still ends."""
         self._listeners = ()  # who drops his listener is no longer called

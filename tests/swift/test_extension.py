@@ -4,11 +4,9 @@ import importlib
 import json
 import os
 import pathlib
-import queue
 import subprocess
 import sys
 import threading
-import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,107 +14,28 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import session_fakes as fakes
-from nion.instrumentation.test import AcquisitionTestContext
+from nion.swift import Panel
 from nion.swift.model.PlugInManager import RequirementsException
-from nion.swift.test import TestContext
 from scipy.spatial import cKDTree
+from swift_windows import CRYSTAL_SCAN, PATIENCE_S, SAMPLE, Window, opened
 
 from nion_distortion.atoms import find_columns
 from nion_distortion.frame import ScanSettings
-from nion_distortion.options import Options
-from nion_distortion.session import LiveReport, Session
-from nion_distortion.swift import extension
-from nion_distortion.swift.display import KEY
-from nion_distortion.swift.extension import CorrectLiveScanMenuItem, current_scan
+from nion_distortion.swift import extension, live
+from nion_distortion.swift.live import current_scan
+from nion_distortion.swift.panel import PANEL_ID
 from simulator.microscope import Microscope
-from simulator.nion_device import SimulatedMicroscope, profile_parameters, scan_settings
-from simulator.scan import strong_flyback
-from simulator.specimen import make_specimen
+from simulator.nion_device import profile_parameters
 
 pytestmark = pytest.mark.gui
 
-PATIENCE_S = 30.0
-SAMPLE = make_specimen("sto_001", rotation_rad=0.07)
-CRYSTAL_SCAN = profile_parameters((160, 160), 1.0, 5.0)
-"""Wide enough that the real processing finds a lattice."""
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-
-
-class Configuration:
-    """What the test context asks of a microscope; cameras that do not exist are fine."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        errors = strong_flyback(scan_settings(CRYSTAL_SCAN))
-        simulated = SimulatedMicroscope(Microscope(SAMPLE, errors=errors), time_scale=0.0)
-        self.configuration_location = folder
-        self.instrument, self.scan_module = simulated.instrument, simulated.scan_module
-        self.instrument_id = self.instrument.instrument_id
-        self.ronchigram_camera_device_id = self.eels_camera_device_id = "none"
-        self.run, self.stop = simulated.register, simulated.unregister
-
-
-class Window:
-    """A document window with the scan and our menu item."""
-
-    def __init__(self, context: Any) -> None:
-        self.context, self.window = context, context.document_controller
-        self.scan: Any = context.scan_hardware_source
-        self.process = fakes.Process()
-        self.reports: queue.Queue[LiveReport] = queue.Queue()
-        self.menu_item = CorrectLiveScanMenuItem(self.make_session)
-        self.scan.set_current_frame_parameters(profile_parameters((96, 96), 1.0, 3.0))
-
-    def make_session(self) -> Session:
-        session = Session(process=self.measure, refit=fakes.refit)
-        session.subscribe(self.reports.put)
-        return session
-
-    def measure(self, frame: Any, *, model: Any, options: Any) -> Any:
-        # our own subscriber is the first: the item is shown just after a report was put here
-        return self.process(fakes.with_level(frame, self.level), model=model, options=options)
-
-    level = 0.0
-
-    def toggle(self) -> None:
-        self.menu_item.toggle(self.window)
-
-    def frames(self, count: int) -> list[LiveReport]:
-        self.scan.start_playing(sync_timeout=PATIENCE_S)
-        return [self.reports.get(timeout=PATIENCE_S) for _ in range(count)]
-
-    def tick_until(self, condition: Callable[[], bool]) -> None:
-        """Let the window have its ticks, as its own loop would, until something has come true."""
-        for _ in range(200):
-            self.window.periodic()
-            if condition():
-                return
-            self.reports.get(timeout=PATIENCE_S)
-        raise AssertionError("it did not come true")
-
-    @property
-    def item(self) -> Any:
-        return self.window.document_model.get_data_item_reference(KEY).data_item
-
-    def halt(self) -> None:
-        self.scan.abort_playing(sync_timeout=PATIENCE_S)
 
 
 @pytest.fixture
 def window(tmp_path: pathlib.Path) -> Iterator[Window]:
-    case = unittest.TestCase()
-    AcquisitionTestContext.begin_leaks()
-    setup = TestContext.TestSetup()
-    with AcquisitionTestContext.test_context(Configuration(tmp_path)) as context:  # type: ignore[arg-type]
-        opened = Window(context)
-        yield opened
-        opened.halt()
-        opened.menu_item.close()
-        threads = [one for one in threading.enumerate() if one.name == "nion_distortion.session"]
-        for thread in threads:
-            thread.join(PATIENCE_S)
-        del opened
-    del setup
-    AcquisitionTestContext.end_leaks(case)
+    with opened(tmp_path) as made:
+        yield made
 
 
 def shows_a_frame(window: Window) -> Callable[[], bool]:
@@ -152,7 +71,7 @@ def test_second_time_the_menu_item_stops_and_the_item_is_no_longer_live(window: 
     window.frames(2)
     window.toggle()
     assert not window.item.is_live
-    assert window.menu_item.running(window.window) is None
+    assert window.control.session is None
     assert window.scan.data_channel_updated_event.listener_count == before
 
 
@@ -182,30 +101,29 @@ def test_unusable_frame_keeps_the_last_picture_and_the_item_says_why(window: Win
     window.toggle()
     window.frames(2)
     window.tick_until(shows_a_frame(window))
-    window.level = fakes.UNUSABLE
+    window.parts.level = fakes.UNUSABLE
     window.tick_until(lambda: window.item.caption == fakes.REASON)
     assert window.item.title.endswith(": not updated")
     assert window.item.data_shape == (96, 96)
-    window.level = 0.0
+    window.parts.level = 0.0
     window.tick_until(lambda: not window.item.caption)
     assert not window.item.title.endswith(": not updated")
 
 
-def test_refused_scan_is_told(window: Window) -> None:
+def test_refused_scan_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = profile_parameters((96, 96), 1.0, 3.0)
     parameters.external_scan_mode = 1
     window.scan.set_current_frame_parameters(parameters)
     refused = threading.Event()
     window.toggle()
-    running = window.menu_item.running(window.window)
-    assert running is not None
-    refuse = running.item.refuse
+    assert window.control.item is not None
+    refuse = window.control.item.refuse
 
     def told(reason: str) -> None:
         refuse(reason)
         refused.set()
 
-    running._tap._refuse = told
+    monkeypatch.setattr(window.control.item, "refuse", told)
     window.scan.start_playing(sync_timeout=PATIENCE_S)
     assert refused.wait(PATIENCE_S)
     window.window.periodic()
@@ -226,9 +144,9 @@ def test_change_of_settings_is_followed(window: Window) -> None:
 def test_failed_frame_is_told_and_the_next_one_is_shown(window: Window) -> None:
     window.toggle()
     window.frames(2)
-    window.level = fakes.BROKEN
+    window.parts.level = fakes.BROKEN
     window.tick_until(lambda: "the lattice fell apart" in window.item.caption)
-    window.level = 0.0
+    window.parts.level = 0.0
     window.tick_until(lambda: not window.item.caption)
 
 
@@ -256,21 +174,11 @@ def test_running_scan_is_the_current_one(window: Window) -> None:
 
 
 def test_without_a_scan_the_user_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(extension, "current_scan", lambda: None)
-    monkeypatch.setattr(extension, "_notify", told.append)
+    monkeypatch.setattr(live, "current_scan", lambda: None)
+    monkeypatch.setattr(live, "scan_sources", list)
     window.toggle()
-    assert told == ["There is no scan to correct: no scan device is registered."]
+    assert window.control.message == "There is no scan to correct: no scan device is registered."
     assert window.item is None
-
-
-def test_session_of_the_menu_item_treats_the_sample_as_a_reference(window: Window) -> None:
-    window.menu_item = CorrectLiveScanMenuItem()
-    window.toggle()
-    running = window.menu_item.running(window.window)
-    assert running is not None
-    assert running.session.options == Options()
-    assert running.session.options.sample == "reference"
 
 
 def off_by_pm(image: npt.NDArray[Any], settings: ScanSettings) -> float:
@@ -284,17 +192,10 @@ def off_by_pm(image: npt.NDArray[Any], settings: ScanSettings) -> float:
     return float(1e3 * settings.pixel_size_nm * np.sqrt(np.mean(np.sum(left**2, axis=1))))
 
 
-def learnt_frames(item: Any) -> int:
-    return int(item.metadata.get("nion_distortion", {}).get("frames_in_model", 0))
-
-
 def test_picture_that_the_menu_item_shows_is_truly_corrected(window: Window) -> None:
-    window.menu_item = CorrectLiveScanMenuItem()  # with the session that its users get
+    window.parts.process = window.parts.refit = None  # those that its users get
     window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
     window.toggle()
-    running = window.menu_item.running(window.window)
-    assert running is not None
-    running.session.subscribe(window.reports.put)
     frame = window.frames(1)[0].scan[0]
     window.tick_until(
         lambda: window.item.metadata.get("nion_distortion", {}).get("frames_in_model", 0) >= 3
@@ -323,7 +224,9 @@ def test_extension_makes_one_menu_item_and_takes_it_back() -> None:
     broker = Broker()
     made = extension.DistortionExtension(broker)
     assert [item.menu_item_name for item in broker.items] == ["Correct Live Scan"]
+    assert PANEL_ID in Panel.PanelManager().panel_ids
     made.close()
+    assert PANEL_ID not in Panel.PanelManager().panel_ids
 
 
 LOAD = """

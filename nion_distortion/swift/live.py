@@ -1,0 +1,468 @@
+"""The live correction of a project: scan in, corrected items out, and what the operator chose."""
+
+import gettext
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nion.instrumentation import HardwareSource, scan_base
+from nion.swift import DocumentController
+from nion.utils import Event, ReferenceCounting, Registry
+
+from nion_distortion.swift.choices import Choices
+from nion_distortion.swift.display import CorrectedItem
+from nion_distortion.swift.source import FrameTap
+
+if TYPE_CHECKING:
+    from nion_distortion.calibrations import CalibrationStore
+    from nion_distortion.frame import Frame
+    from nion_distortion.live_calibration import CalibrationState, LiveCalibration
+    from nion_distortion.session import LiveReport, Session
+
+__all__ = ["Control", "Parts", "current_scan", "scan_sources"]
+
+_ = gettext.gettext
+_log = logging.getLogger(__name__)
+
+Window = DocumentController.DocumentController
+
+KEPT = "nion_distortion/choices"
+"""Under this name the host keeps what was chosen."""
+
+TASK = "nion_distortion.control"
+
+
+class Storage(Protocol):
+    """Where the host keeps words from one start to the next: its user interface."""
+
+    def get_persistent_string(self, key: str, default_value: str | None = None) -> str:
+        """Return what was kept."""
+        ...
+
+    def set_persistent_string(self, key: str, value: str) -> None:
+        """Keep a text."""
+        ...
+
+
+class Parts:
+    """Makes what a live correction consists of; heavy libraries are loaded when it is used."""
+
+    def session(self, **arguments: Any) -> "Session":
+        """Make a session.
+
+        Parameters
+        ----------
+        **arguments : object
+            Of `Session`.
+
+        Returns
+        -------
+        Session
+            It runs.
+        """
+        session: Session = importlib.import_module("nion_distortion.session").Session(**arguments)
+        return session
+
+    def calibration(self, **arguments: Any) -> "LiveCalibration":
+        """Make a calibration.
+
+        Parameters
+        ----------
+        **arguments : object
+            Of `LiveCalibration`.
+
+        Returns
+        -------
+        LiveCalibration
+            It waits for frames.
+        """
+        module = importlib.import_module("nion_distortion.live_calibration")
+        calibration: LiveCalibration = module.LiveCalibration(**arguments)
+        return calibration
+
+    def store(self) -> "CalibrationStore":
+        """Open the user's calibrations.
+
+        Returns
+        -------
+        CalibrationStore
+            The store.
+        """
+        module = importlib.import_module("nion_distortion.calibrations")
+        store: CalibrationStore = module.CalibrationStore()
+        return store
+
+
+def scan_sources() -> list[scan_base.ScanHardwareSource]:
+    """Return the scans that there are.
+
+    Returns
+    -------
+    list of ScanHardwareSource
+        As the host lists them.
+    """
+    sources = HardwareSource.HardwareSourceManager().hardware_sources
+    return [one for one in sources if isinstance(one, scan_base.ScanHardwareSource)]
+
+
+def current_scan() -> scan_base.ScanHardwareSource | None:
+    """Return the scan that the operator looks at.
+
+    Returns
+    -------
+    ScanHardwareSource or None
+        The one that is running, or that of the STEM controller, or any; None without a scan.
+    """
+    scans = scan_sources()
+    controller: Any = Registry.get_component("stem_controller")
+    chosen = controller.scan_controller if controller else None
+    playing = [scan for scan in scans if scan.is_playing]
+    return next(iter([*playing, *([chosen] if chosen else []), *scans]), None)
+
+
+class Control:
+    """Choices, live correction and calibration of one project.
+
+    Everything but the work of the session and of the calibration happens on the main thread.
+
+    Parameters
+    ----------
+    storage : Storage
+        Keeps the choices.
+    parts : Parts, optional
+        Makes session, calibration and store.
+    now_s : callable, optional
+        POSIX time.
+
+    Attributes
+    ----------
+    changed_event : Event
+        Fired on the main thread when anything has changed that a panel shows.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        parts: Parts | None = None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.changed_event = Event.Event()
+        self._storage, self._parts, self.now_s = storage, parts or Parts(), now_s
+        self._choices = Choices.from_text(storage.get_persistent_string(KEPT, ""))
+        self._is_held = False
+        self._window: Window | None = None
+        self._tap: FrameTap | None = None
+        self._session: Session | None = None
+        self._item: CorrectedItem | None = None
+        self._calibration: LiveCalibration | None = None
+        self._calibrating: CalibrationState | None = None
+        self._unsaved: tuple[CalibrationState, str] | None = None
+        self._not_saved = ""
+        self._last: LiveReport | None = None
+        self._message = ""
+        removed = HardwareSource.HardwareSourceManager().hardware_source_removed_event
+        self._listener: Any = removed.listen(
+            ReferenceCounting.weak_partial(Control._source_removed, self)
+        )
+
+    # what a panel shows
+
+    @property
+    def choices(self) -> Choices:
+        """What the operator has chosen."""
+        return self._choices
+
+    @property
+    def window(self) -> Window | None:
+        """Where it runs; None while it does not."""
+        return self._window
+
+    @property
+    def scan(self) -> scan_base.ScanHardwareSource | None:
+        """The chosen scan, or where that is not there the one that the operator looks at."""
+        chosen = [one for one in scan_sources() if one.hardware_source_id == self._choices.scan_id]
+        return chosen[0] if chosen else current_scan()
+
+    @property
+    def session(self) -> "Session | None":
+        """What corrects; None while nothing does."""
+        return self._session
+
+    @property
+    def item(self) -> CorrectedItem | None:
+        """What shows the result; None while nothing is corrected."""
+        return self._item
+
+    @property
+    def last(self) -> "LiveReport | None":
+        """The newest report."""
+        return self._last
+
+    @property
+    def calibrating(self) -> "CalibrationState | None":
+        """How far the newest calibration has come; None where there was none."""
+        return self._calibrating
+
+    @property
+    def is_calibrating(self) -> bool:
+        """Whether a calibration runs."""
+        return self._calibration is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the correction is frozen."""
+        return self._is_held
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether a calibration was made that could not be saved."""
+        return bool(self._not_saved)
+
+    @property
+    def message(self) -> str:
+        """What went wrong last, one sentence, or nothing."""
+        return self._not_saved or self._message
+
+    # what the operator does
+
+    def choose(self, **changes: Any) -> None:
+        """Choose anew; what runs follows at the next frame.
+
+        Parameters
+        ----------
+        **changes : object
+            Fields of `Choices`. What cannot be is said in ``message`` and changes nothing.
+        """
+        try:
+            chosen = replace(self._choices, **changes)
+        except (TypeError, ValueError) as mistake:
+            self._say(str(mistake))
+            return
+        before, self._choices = self._choices, chosen
+        self._storage.set_persistent_string(KEPT, chosen.to_text())
+        self._message = ""
+        if (chosen.scan_id, chosen.channel) != (before.scan_id, before.channel):
+            self._listen()
+        self._pass_options_on()
+        self.changed_event.fire()
+
+    def choose_number(self, name: str, text: str | None, kind: Callable[[str], float]) -> None:
+        """Choose a number that was typed.
+
+        Parameters
+        ----------
+        name : str
+            Field of `Choices`.
+        text : str or None
+            What was typed.
+        kind : callable
+            Reads it: ``int`` or ``float``.
+        """
+        try:
+            value = kind((text or "").strip())
+        except ValueError:
+            self._say(_("{text!r} is not a number.").format(text=text))
+            return
+        self.choose(**{name: value})
+
+    def hold(self, is_held: bool) -> None:  # noqa: FBT001  # what a check box says
+        """Freeze the correction as it is, or let it follow the frames again.
+
+        Parameters
+        ----------
+        is_held : bool
+            Whether to freeze it.
+        """
+        self._is_held = is_held
+        self._pass_options_on()
+        self.changed_event.fire()
+
+    def start(self, window: Window) -> None:
+        """Correct live.
+
+        Parameters
+        ----------
+        window : DocumentController
+            Where the corrected image is shown.
+        """
+        if self._session is not None:
+            return
+        if self.scan is None:
+            self._say(_("There is no scan to correct: no scan device is registered."))
+            return
+        self._window, self._message = window, ""
+        self._item = CorrectedItem(window)
+        self._session = self._parts.session(
+            options=self._choices.live_options(is_held=self._is_held), store=self._store()
+        )
+        self._session.subscribe(self._item.show)
+        self._session.subscribe(partial(self._arrived, window))
+        self._listen()
+        self._item.show_in_window()
+        self.changed_event.fire()
+
+    def stop(self) -> None:
+        """End the live correction; the worker ends after the frame in hand."""
+        session, item, window = self._session, self._item, self._window
+        self._session = self._item = None
+        self._listen()
+        if session is not None:
+            session.close(timeout_s=0.0)  # the main thread must not wait for a frame
+        if item is not None:
+            item.close()
+        if window is not None and self._calibration is None:
+            window.clear_task(TASK)
+            self._window = None
+        self.changed_event.fire()
+
+    def calibrate(self, window: Window) -> None:
+        """Begin a calibration with the frames that come.
+
+        Parameters
+        ----------
+        window : DocumentController
+            The window whose main thread is told.
+        """
+        if self._calibration is not None:
+            return
+        try:
+            options = self._choices.calibration_options()
+        except ValueError as reason:
+            self._say(str(reason))
+            return
+        if self.scan is None:
+            self._say(_("There is no scan to calibrate: no scan device is registered."))
+            return
+        self._window, self._message, self._calibrating = window, "", None
+        store = self._store()
+        self._calibration = self._parts.calibration(
+            options=options,
+            frames=self._choices.frames,
+            stop_pm=self._choices.stop_pm or None,
+            known_flyback=None if store is None else store.known_flyback,
+            told=partial(self._told, window, self._choices.sample_name or self._choices.sample),
+        )
+        self._listen()
+        self.changed_event.fire()
+
+    def cancel_calibration(self) -> None:
+        """End the calibration; nothing is kept of it."""
+        if self._calibration is not None:
+            self._calibration.cancel()
+
+    def stop_all(self) -> None:
+        """End the live correction and the calibration, as when the window goes."""
+        calibration, self._calibration = self._calibration, None
+        if calibration is not None:
+            calibration.close(timeout_s=0.0)
+        self.stop()
+
+    def close(self) -> None:
+        """Stop everything for good."""
+        self.stop_all()
+        self._listener = None
+
+    # how it does it
+
+    def _store(self) -> "CalibrationStore | None":
+        try:
+            return self._parts.store()
+        except ValueError as damaged:  # live correction goes on without
+            self._message = str(damaged)
+            return None
+
+    def _listen(self) -> None:
+        """Listen to the chosen scan while there is anybody to hand its frames to."""
+        if self._tap is not None:
+            self._tap.close()
+            self._tap = None
+        receivers = [one.submit for one in (self._session, self._calibration) if one is not None]
+        scan = self.scan if receivers else None
+        if scan is None:
+            return
+        self._tap = FrameTap(
+            scan,
+            partial(_hand_on, tuple(receivers)),
+            refuse=self._refused,
+            channel=self._choices.channel,
+        )
+
+    def _pass_options_on(self) -> None:
+        if self._session is not None:
+            self._session.set_options(self._choices.live_options(is_held=self._is_held))
+
+    def _refused(self, reason: str) -> None:
+        """Pass on why a scan cannot be used; on the acquisition thread."""
+        window, item = self._window, self._item
+        if item is not None:
+            item.refuse(reason)
+        if window is not None and reason != self._message:
+            window.add_task(TASK, partial(self._say, reason))
+
+    def _arrived(self, window: Window, report: "LiveReport") -> None:
+        """Take a report; on the session's thread."""
+        self._last = report
+        window.add_task(TASK, self._show)
+
+    def _show(self) -> None:
+        self._message = ""
+        self.changed_event.fire()
+
+    def _told(self, window: Window, sample: str, state: "CalibrationState") -> None:
+        """Take a calibration's progress, and save what it learnt; on its own thread."""
+        self._calibrating = state
+        if state.model is not None:
+            self._unsaved = (state, sample)
+            self.save_calibration()
+        window.add_task(TASK + ".calibration", self._show_calibration)
+
+    def save_calibration(self) -> None:
+        """Save what a calibration has learnt; where that fails it may be tried again."""
+        unsaved = self._unsaved
+        if unsaved is None or unsaved[0].model is None or unsaved[0].first is None:
+            return
+        try:
+            self._parts.store().save(
+                unsaved[0].model,
+                time_s=self.now_s(),
+                sample=unsaved[1],
+                provenance=unsaved[0].first.provenance.get("metadata", {}),
+            )
+        except ValueError as reason:
+            _log.warning("The calibration could not be saved: %s", reason)
+            self._not_saved = str(reason)
+            return
+        self._unsaved, self._not_saved = None, ""
+        if self._session is not None:
+            self._session.look_up_again()
+
+    def _show_calibration(self) -> None:
+        state = self._calibrating
+        if state is not None and state.is_over and self._calibration is not None:
+            calibration, self._calibration = self._calibration, None
+            calibration.close(timeout_s=0.0)
+            self._listen()
+        self.changed_event.fire()
+
+    def _source_removed(self, source: HardwareSource.HardwareSource) -> None:
+        """Stop where the scan is gone; the host says so on the main thread."""
+        if self._tap is not None and self._tap.hardware_source is source:
+            self.cancel_calibration()
+            self.stop()
+            self._say(_("The scan device is gone, so the live correction has stopped."))
+
+    def _say(self, message: str) -> None:
+        self._message = message
+        self.changed_event.fire()
+
+
+def _hand_on(
+    receivers: "tuple[Callable[[tuple[Frame, ...]], object], ...]", scan: "tuple[Frame, ...]"
+) -> None:
+    for receiver in receivers:
+        receiver(scan)

@@ -1,0 +1,518 @@
+"""The dock panel: a view of a project's control, and its buttons."""
+
+import gettext
+from collections.abc import Callable
+from typing import Any
+
+from nion.swift import DocumentController, Panel
+from nion.ui import Declarative
+from nion.utils import ReferenceCounting
+
+from nion_distortion.swift import words
+from nion_distortion.swift.choices import SAMPLES
+from nion_distortion.swift.live import Control, scan_sources
+
+__all__ = ["PANEL_ID", "DistortionPanel", "PanelHandler"]
+
+_ = gettext.gettext
+
+PANEL_ID = "nion-distortion-panel"
+
+Window = DocumentController.DocumentController
+Description = Declarative.UIDescription
+
+CHANNELS = ("HAADF", "MAADF", "BF", "ABF")
+
+SHOWN = (
+    "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
+    "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
+    "is_idle", "is_calibrating", "can_calibrate", "is_unsaved", "is_reference", "is_cell",
+    "correct_text", "sample_index", "applied_index", "scan_names", "scan_index", "channel",
+    "frames", "stop_pm", "sample_name", "a_nm", "b_nm", "gamma_deg",
+)  # fmt: skip
+"""What may have changed when the control says so."""
+
+WIDTH, HEIGHT = 300, 560
+
+
+class PanelHandler(Declarative.Handler):
+    """What the panel shows of a control, and what its widgets do.
+
+    Parameters
+    ----------
+    window : DocumentController
+        The panel's window.
+    control : Control
+        Of the window's project.
+    show_workspace : callable
+        Opens the workspace in a window.
+    """
+
+    def __init__(
+        self, window: Window, control: Control, show_workspace: Callable[[Window], object]
+    ) -> None:
+        super().__init__()
+        self._window, self._control = window, control
+        self._show_workspace = show_workspace
+        self._shown: dict[str, Any] = {}
+        self._listener: Any = control.changed_event.listen(
+            ReferenceCounting.weak_partial(PanelHandler._changed, self)
+        )
+        self.ui_view = _view()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener = None
+        super().close()
+
+    def _changed(self) -> None:
+        """Tell the widgets of what is new; called at each frame, so of nothing else."""
+        for name in SHOWN:
+            value = getattr(self, name)
+            if name not in self._shown or self._shown[name] != value:
+                self._shown[name] = value
+                self.notify_property_changed(name)
+
+    # scan
+
+    @property
+    def scan_names(self) -> list[str]:
+        """Names of the scans to choose from."""
+        return [one.display_name for one in scan_sources()] or [_("no scan device")]
+
+    @property
+    def scan_index(self) -> int:
+        """Which of them is chosen."""
+        scan = self._control.scan
+        ids = [one.hardware_source_id for one in scan_sources()]
+        return ids.index(scan.hardware_source_id) if scan is not None else 0
+
+    @scan_index.setter
+    def scan_index(self, index: int | None) -> None:
+        ids = [one.hardware_source_id for one in scan_sources()]
+        if index is not None and index < len(ids):
+            self._control.choose(scan_id=ids[index])
+
+    @property
+    def channel(self) -> str:
+        """Name of the analysed channel."""
+        return self._control.choices.channel
+
+    @channel.setter
+    def channel(self, name: str | None) -> None:
+        if name:
+            self._control.choose(channel=name.strip())
+
+    # sample
+
+    @property
+    def sample_index(self) -> int:
+        """Which kind of sample is chosen."""
+        return SAMPLES.index(self._control.choices.sample)
+
+    @sample_index.setter
+    def sample_index(self, index: int | None) -> None:
+        if index is not None:
+            self._control.choose(sample=SAMPLES[index])
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the sample is a reference."""
+        return self._control.choices.is_reference
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether the cell is typed in."""
+        return self._control.choices.sample == "cell"
+
+    @property
+    def a_nm(self) -> str:
+        """First edge of the cell."""
+        return f"{self._control.choices.cell[0]:g}"
+
+    @a_nm.setter
+    def a_nm(self, text: str | None) -> None:
+        self._choose_cell(0, text)
+
+    @property
+    def b_nm(self) -> str:
+        """Second edge of the cell."""
+        return f"{self._control.choices.cell[1]:g}"
+
+    @b_nm.setter
+    def b_nm(self, text: str | None) -> None:
+        self._choose_cell(1, text)
+
+    @property
+    def gamma_deg(self) -> str:
+        """Angle of the cell."""
+        return f"{self._control.choices.cell[2]:g}"
+
+    @gamma_deg.setter
+    def gamma_deg(self, text: str | None) -> None:
+        self._choose_cell(2, text)
+
+    def _choose_cell(self, index: int, text: str | None) -> None:
+        cell: list[Any] = list(self._control.choices.cell)
+        cell[index] = text
+        self._control.choose(cell=tuple(cell))
+
+    @property
+    def applied_index(self) -> int:
+        """What is applied: 0 the frame's own lattice, 1 the stored calibration."""
+        choices = self._control.choices
+        return int(choices.applied == "calibration" or not choices.is_reference)
+
+    @applied_index.setter
+    def applied_index(self, index: int | None) -> None:
+        if index is not None and self.is_reference:
+            self._control.choose(applied=("own lattice", "calibration")[index])
+
+    # live correction
+
+    @property
+    def is_correcting(self) -> bool:
+        """Whether live frames are corrected."""
+        return self._control.session is not None
+
+    @property
+    def correct_text(self) -> str:
+        """Words on the button."""
+        return _("Stop Correcting") if self.is_correcting else _("Correct Live")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the correction is frozen."""
+        return self._control.is_held
+
+    @is_held.setter
+    def is_held(self, is_held: bool) -> None:
+        self._control.hold(is_held)
+
+    @property
+    def off_by(self) -> str:
+        """How far off the picture is."""
+        return words.headline(self._control.last)[0]
+
+    @property
+    def corrected(self) -> str:
+        """How far off it is when corrected."""
+        return words.headline(self._control.last)[1]
+
+    @property
+    def meaning(self) -> str:
+        """What these numbers are."""
+        return words.headline(self._control.last)[2]
+
+    @property
+    def applied(self) -> str:
+        """What corrects the picture."""
+        return words.applied(self._control.last)
+
+    @property
+    def in_use(self) -> str:
+        """The calibration in use."""
+        return words.in_use(self._control.last, self._control.now_s())
+
+    @property
+    def counts(self) -> str:
+        """What became of the frames."""
+        session = self._control.session
+        return words.counts(None if session is None else session.counts)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong."""
+        control = self._control
+        return words.trouble(control.message, control.last, control.choices)
+
+    # calibration
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no calibration runs."""
+        return not self.is_calibrating
+
+    @property
+    def is_calibrating(self) -> bool:
+        """Whether a calibration runs."""
+        return self._control.is_calibrating
+
+    @property
+    def can_calibrate(self) -> bool:
+        """Whether one may be begun."""
+        return self.is_reference and not self.is_calibrating
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether a calibration was made that could not be saved."""
+        return self._control.is_unsaved
+
+    @property
+    def frames(self) -> str:
+        """Frames of a calibration."""
+        return str(self._control.choices.frames)
+
+    @frames.setter
+    def frames(self, text: str | None) -> None:
+        self._control.choose_number("frames", text, int)
+
+    @property
+    def stop_pm(self) -> str:
+        """Predicted error that is good enough, pm."""
+        value = self._control.choices.stop_pm
+        return f"{value:g}" if value else ""
+
+    @stop_pm.setter
+    def stop_pm(self, text: str | None) -> None:
+        self._control.choose_number("stop_pm", text or "0", float)
+
+    @property
+    def sample_name(self) -> str:
+        """What a calibration is said to be made on."""
+        return self._control.choices.sample_name
+
+    @sample_name.setter
+    def sample_name(self, text: str | None) -> None:
+        self._control.choose(sample_name=(text or "").strip())
+
+    @property
+    def calibration_words(self) -> str:
+        """How far the calibration has come."""
+        return words.calibration_progress(self._control.calibrating, self._control.choices)[0]
+
+    @property
+    def calibration_percent(self) -> int:
+        """The same for the bar."""
+        return words.calibration_progress(self._control.calibrating, self._control.choices)[1]
+
+    @property
+    def hint(self) -> str:
+        """Whether the microscope is set up well enough."""
+        report = None if self._control.last is None else self._control.last.report
+        return (
+            "" if report is None or report.hints is None else words.sentence(report.hints.sentence)
+        )
+
+    @property
+    def advice(self) -> str:
+        """What a longer fly-back would gain."""
+        report = None if self._control.last is None else self._control.last.report
+        if report is None or report.advice is None:
+            return ""
+        return words.sentence(report.advice.sentence)
+
+    # buttons
+
+    def correct_clicked(self, _widget: Any) -> None:
+        """Start or stop the live correction."""
+        if self.is_correcting:
+            self._control.stop()
+        else:
+            self._control.start(self._window)
+
+    def calibrate_clicked(self, _widget: Any) -> None:
+        """Begin a calibration."""
+        self._control.calibrate(self._window)
+
+    def cancel_clicked(self, _widget: Any) -> None:
+        """Cancel the calibration."""
+        self._control.cancel_calibration()
+
+    def save_clicked(self, _widget: Any) -> None:
+        """Try once more to save the calibration."""
+        self._control.save_calibration()
+        self._changed()
+
+    def workspace_clicked(self, _widget: Any) -> None:
+        """Open the workspace."""
+        self._show_workspace(self._window)
+
+
+def _view() -> Description:
+    u = Declarative.DeclarativeUI()
+    parts = (_scan_row(u), _sample_rows(u), _live_rows(u), _numbers(u), _calibrate_rows(u))
+    content = u.create_column(*parts, u.create_stretch(), spacing=8, margin=8)
+    # the host's dock makes room for what is asked for here, and the rest is scrolled to
+    return u.create_scroll_area(content, min_width=WIDTH + 30, min_height=HEIGHT)
+
+
+def _label(u: Declarative.DeclarativeUI, name: str, **more: Any) -> Description:
+    """Describe a text that takes as many lines as it needs."""
+    return u.create_label(text=f"@binding({name})", word_wrap=True, width=WIDTH, **more)
+
+
+def _field(
+    u: Declarative.DeclarativeUI, label: str, name: str, width: int, tool_tip: str
+) -> list[Description]:
+    return [
+        u.create_label(text=label),
+        u.create_line_edit(text=f"@binding({name})", width=width, tool_tip=tool_tip),
+    ]
+
+
+def _scan_row(u: Declarative.DeclarativeUI) -> Description:
+    return u.create_row(
+        u.create_label(text=_("Scan")),
+        u.create_combo_box(
+            items_ref="@binding(scan_names)",
+            current_index="@binding(scan_index)",
+            tool_tip=_("The scan that is corrected; remembered"),
+        ),
+        *_field(u, _("Channel"), "channel", 64, _("The channel in which columns are found")),
+        u.create_stretch(),
+        spacing=6,
+    )
+
+
+def _sample_rows(u: Declarative.DeclarativeUI) -> Description:
+    sample = u.create_combo_box(
+        items=words.sample_names(SAMPLES),
+        current_index="@binding(sample_index)",
+        tool_tip=_("A reference's lattice counts as undistorted; an unknown sample's is data"),
+    )
+    cell = [
+        *_field(u, _("a (nm)"), "a_nm", 56, _("First edge of the projected cell")),
+        *_field(u, _("b (nm)"), "b_nm", 56, _("Second edge of the projected cell")),
+        *_field(
+            u,
+            _("\N{GREEK SMALL LETTER GAMMA} (\N{DEGREE SIGN})"),
+            "gamma_deg",
+            48,
+            _("Angle between them"),
+        ),
+    ]
+    apply = u.create_combo_box(
+        items=[_("this frame's own lattice"), _("the stored calibration")],
+        current_index="@binding(applied_index)",
+        enabled="@binding(is_reference)",
+        tool_tip=_("What corrects the picture of a reference crystal"),
+    )
+    return u.create_column(
+        u.create_row(
+            u.create_label(text=_("The sample is")), sample, u.create_stretch(), spacing=6
+        ),
+        u.create_row(*cell, u.create_stretch(), spacing=4, visible="@binding(is_cell)"),
+        u.create_row(u.create_label(text=_("Apply")), apply, u.create_stretch(), spacing=6),
+        spacing=4,
+    )
+
+
+def _live_rows(u: Declarative.DeclarativeUI) -> Description:
+    return u.create_row(
+        u.create_push_button(
+            text="@binding(correct_text)",
+            on_clicked="correct_clicked",
+            tool_tip=_("Show the corrected picture of each live frame"),
+        ),
+        u.create_check_box(
+            text=_("Hold"),
+            checked="@binding(is_held)",
+            tool_tip=_("Freeze the correction: nothing more is learnt"),
+        ),
+        u.create_push_button(
+            text=_("Workspace"),
+            on_clicked="workspace_clicked",
+            tool_tip=_("Show raw and corrected frame with all diagnostics"),
+        ),
+        u.create_stretch(),
+        spacing=8,
+    )
+
+
+def _numbers(u: Declarative.DeclarativeUI) -> Description:
+    off_by = u.create_row(
+        u.create_label(text=_("Off by now:")),
+        u.create_label(text="@binding(off_by)", font="bold"),
+        u.create_stretch(),
+        spacing=6,
+    )
+    corrected = u.create_row(
+        u.create_label(text=_("corrected:")),
+        u.create_label(text="@binding(corrected)", font="bold"),
+        u.create_stretch(),
+        spacing=6,
+    )
+    return u.create_column(
+        off_by,
+        corrected,
+        _label(u, "meaning"),
+        _label(u, "applied"),
+        u.create_label(text=_("Calibration in use")),
+        _label(u, "in_use"),
+        u.create_label(text="@binding(counts)"),
+        _label(u, "trouble", color="#C00000"),
+        spacing=4,
+    )
+
+
+def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
+    wanted = u.create_row(
+        *_field(u, _("Until"), "frames", 40, _("Frames of a calibration, 1 to 200")),
+        *_field(
+            u,
+            _("frames, or below"),
+            "stop_pm",
+            40,
+            _("Predicted error that is good enough; empty: read all frames"),
+        ),
+        u.create_label(text=_("pm")),
+        u.create_stretch(),
+        spacing=4,
+    )
+    named = u.create_row(
+        *_field(u, _("Sample"), "sample_name", 160, _("What the calibration is made on")),
+        u.create_stretch(),
+        spacing=4,
+    )
+    buttons = u.create_row(
+        u.create_push_button(
+            text=_("Calibrate"),
+            on_clicked="calibrate_clicked",
+            enabled="@binding(can_calibrate)",
+            tool_tip=_("Learn the distortion of these scan settings, and keep it"),
+        ),
+        u.create_push_button(
+            text=_("Cancel"), on_clicked="cancel_clicked", enabled="@binding(is_calibrating)"
+        ),
+        u.create_push_button(
+            text=_("Save Again"),
+            on_clicked="save_clicked",
+            visible="@binding(is_unsaved)",
+            tool_tip=_("The calibration was made but could not be saved"),
+        ),
+        u.create_stretch(),
+        spacing=8,
+    )
+    return u.create_group(
+        u.create_column(
+            _label(u, "hint"),
+            _label(u, "advice"),
+            wanted,
+            named,
+            buttons,
+            u.create_progress_bar(value="@binding(calibration_percent)", minimum=0, maximum=100),
+            _label(u, "calibration_words"),
+            spacing=4,
+        ),
+        title=_("Calibrate"),
+        margin=6,
+    )
+
+
+class DistortionPanel(Panel.Panel):
+    """The panel as the host makes it.
+
+    Parameters
+    ----------
+    window : DocumentController
+        Its window.
+    panel_id : str
+        Its id.
+    handler : PanelHandler
+        What is in it.
+    """
+
+    def __init__(self, window: Window, panel_id: str, handler: PanelHandler) -> None:
+        super().__init__(window, panel_id, _("Distortion Correction"))
+        self.widget = Declarative.DeclarativeWidget(window.ui, window.event_loop, handler)

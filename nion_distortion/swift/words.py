@@ -1,0 +1,282 @@
+"""Reports -> the sentences of the panel: numbers with units and uncertainties, or why none."""
+
+import gettext
+from typing import TYPE_CHECKING
+
+from nion_distortion.swift.choices import Choices
+
+if TYPE_CHECKING:
+    from nion_distortion.calibrations import CalibrationSummary
+    from nion_distortion.diagnostics import Estimate
+    from nion_distortion.live_calibration import CalibrationState
+    from nion_distortion.session import LiveReport, SessionCounts
+
+__all__ = [
+    "age",
+    "applied",
+    "calibration_progress",
+    "counts",
+    "headline",
+    "in_use",
+    "sample_names",
+    "sentence",
+    "trouble",
+]
+
+_ = gettext.gettext
+
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
+
+NOTHING = "\N{EM DASH}"
+
+
+def sample_names(samples: tuple[str, ...]) -> list[str]:
+    """Name what the sample can be.
+
+    Parameters
+    ----------
+    samples : tuple of str
+        As in ``choices.SAMPLES``.
+
+    Returns
+    -------
+    list of str
+        In the same order, for a list to choose from.
+    """
+    own = {
+        "unknown": _("unknown: apply the stored calibration"),
+        "free": _("a crystal, cell unknown"),
+        "similarity": _("a crystal, cell as in the middle"),
+        "cell": _("a crystal with the cell below"),
+    }
+    return [own.get(one, one) for one in samples]
+
+
+def sentence(reason: str) -> str:
+    """Make a reason a sentence.
+
+    Parameters
+    ----------
+    reason : str
+        Perhaps without capital and full stop.
+
+    Returns
+    -------
+    str
+        With both; nothing stays nothing.
+    """
+    return reason[:1].upper() + reason[1:].rstrip(".") + "." if reason else ""
+
+
+def estimate(number: "Estimate | None") -> str:
+    """Write a number of picometres with its uncertainty.
+
+    Parameters
+    ----------
+    number : Estimate or None
+        The number.
+
+    Returns
+    -------
+    str
+        A dash where there is none.
+    """
+    if number is None:
+        return NOTHING
+    if number.std is None:
+        return f"{number.value:.1f} pm"
+    return f"{number.value:.1f} \N{PLUS-MINUS SIGN} {number.std:.1f} pm"
+
+
+def headline(live: "LiveReport | None") -> tuple[str, str, str]:
+    """Say how far off the picture is, how far off it is when corrected, and what that means.
+
+    Parameters
+    ----------
+    live : LiveReport or None
+        The newest.
+
+    Returns
+    -------
+    off_by, corrected, meaning : str
+        For three labels.
+    """
+    report = None if live is None else live.report
+    if report is None or report.corrected_pm is None:
+        return NOTHING, NOTHING, ""
+    meaning = _(
+        "The corrected value is the expected error, rms over the picture, without an uncertainty "
+        "of its own; 95 % of the picture is within {p95:.1f} pm."
+    ).format(p95=report.corrected_pm.p95)
+    if report.worth_it is False:
+        meaning = _("Correcting is not worth it: its error exceeds its gain. ") + meaning
+    return estimate(report.off_by_pm), estimate(report.corrected_pm), meaning
+
+
+def applied(live: "LiveReport | None") -> str:
+    """Say what corrects the picture.
+
+    Parameters
+    ----------
+    live : LiveReport or None
+        The newest report.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    report = None if live is None else live.report
+    if report is None or report.field is None:
+        return _("Nothing is applied.")
+    if report.field.kind == "frame":
+        return _(
+            "Applied: this frame's own lattice. Real displacements longer than about two cells "
+            "are removed as well."
+        )
+    return _("Applied: the known distortion of these scan settings; the sample is left alone.")
+
+
+def in_use(live: "LiveReport | None", now_s: float) -> str:
+    """Say which calibration is in use, how old it is, and whether it still holds.
+
+    Parameters
+    ----------
+    live : LiveReport or None
+        The newest report.
+    now_s : float
+        POSIX time.
+
+    Returns
+    -------
+    str
+        One or two sentences.
+    """
+    report = None if live is None else live.report
+    if live is None or report is None:
+        return NOTHING
+    if report.model is None:
+        return _("None for these scan settings.")
+    state = {
+        "valid": _("valid"),
+        "ageing": _("ageing"),
+        "stale": _("STALE"),
+        "none": _("none"),
+    }[report.state]
+    return f"{_source(live, live.calibration, now_s)}: {state}. {sentence(report.state_reason)}"
+
+
+def _source(live: "LiveReport", calibration: "CalibrationSummary | None", now_s: float) -> str:
+    if calibration is None:
+        return _("Learnt in this session from {frames} frames").format(frames=live.accepted)
+    return _("{id}, made on {sample}, {age} ago").format(
+        id=calibration.calibration_id[:6],
+        sample=calibration.sample or _("an unnamed sample"),
+        age=age(now_s - calibration.time_s),
+    )
+
+
+def age(seconds: float) -> str:
+    """Write an age.
+
+    Parameters
+    ----------
+    seconds : float
+        The age.
+
+    Returns
+    -------
+    str
+        In minutes, hours or days.
+    """
+    if seconds < HOUR_S:
+        return f"{max(seconds, 0) / MINUTE_S:.0f} min"
+    return f"{seconds / HOUR_S:.1f} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.0f} d"
+
+
+def counts(counted: "SessionCounts | None") -> str:
+    """Say what became of the frames.
+
+    Parameters
+    ----------
+    counted : SessionCounts or None
+        None while nothing runs.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    if counted is None:
+        return NOTHING
+    return _("{processed} processed, {dropped} dropped, {failed} failed; {ms:.0f} ms each").format(
+        processed=counted.processed,
+        dropped=counted.dropped,
+        failed=counted.failed,
+        ms=counted.frame_ms,
+    )
+
+
+def trouble(message: str, live: "LiveReport | None", choices: Choices) -> str:
+    """Say what is wrong, and what helps.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong outside of a frame.
+    live : LiveReport or None
+        The newest report.
+    choices : Choices
+        What the operator has chosen.
+
+    Returns
+    -------
+    str
+        Sentences; nothing where nothing is wrong.
+    """
+    if message:
+        return sentence(message)
+    if live is None:
+        return ""
+    words = sentence(live.reason or "")
+    nothing_known = live.report is not None and live.report.model is None
+    if nothing_known and not choices.is_reference:
+        words += " " + _("Choose which crystal the sample is, and calibrate.")
+    return words
+
+
+def calibration_progress(state: "CalibrationState | None", choices: Choices) -> tuple[str, int]:
+    """Say how far a calibration has come.
+
+    Parameters
+    ----------
+    state : CalibrationState or None
+        None where there was none.
+    choices : Choices
+        What was asked for.
+
+    Returns
+    -------
+    words : str
+        One line.
+    percent : int
+        For a progress bar.
+    """
+    if state is None:
+        return "", 0
+    error = "" if state.error_pm is None else _(", predicted error {pm:.1f} pm (no uncertainty)")
+    wanted = state.wanted or choices.frames
+    read = _("{frames} of {wanted} frames").format(frames=state.frames, wanted=wanted)
+    read += error.format(pm=state.error_pm)
+    if state.unusable:
+        read += _(", {count} unusable").format(count=len(state.unusable))
+    share = min(state.frames / wanted, 1.0)
+    told = {
+        "waiting": (_("Waiting for frames: is the scan running?"), 0),
+        "reading": (read, round(90 * share)),
+        "finishing": (_("Fitting all frames together: ") + read, 95),
+        "done": (_("Done: ") + read + ". " + sentence(state.reason or ""), 100),
+        "cancelled": (_("Cancelled; nothing was kept."), 0),
+        "failed": (_("Not calibrated: ") + sentence(state.reason or ""), 0),
+    }
+    return told[state.phase]
