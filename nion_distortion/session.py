@@ -328,9 +328,7 @@ class Session:
     ) -> None:
         self._options = Options() if options is None else options
         self._process, self._refit, self._store = process, refit, store
-        self._known = (
-            [] if model is None else [_Learning(model.settings, model.reference, model)]
-        )
+        self._known = [] if model is None else [_Learning(model.settings, model.reference, model)]
         self._is_to_look_up = False
         self._subscribers: tuple[Callable[[LiveReport], object], ...] = ()
         self._subscribing = Lock()
@@ -531,9 +529,7 @@ class Session:
             learning.look_up(self._store, options)
         return learning
 
-    def _process_first(
-        self, frame: Frame, learning: _Learning, options: Options
-    ) -> "FrameReport":
+    def _process_first(self, frame: Frame, learning: _Learning, options: Options) -> "FrameReport":
         process = cast("ProcessFrame", self._process)
         if options.flyback is None:  # where new settings begin
             options = replace(options, flyback=learning.flyback)
@@ -542,7 +538,9 @@ class Session:
         if learnt is None or report.unusable is not None:
             return report
         if learning.model is None:
-            return self._hold_back(report, learnt, learning, partial(process, frame, options=options))
+            return self._hold_back(
+                report, learnt, learning, partial(process, frame, options=options)
+            )
         if learning.is_settling:
             learning.is_settling = False
         else:

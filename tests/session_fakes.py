@@ -36,6 +36,9 @@ def frame(index: int, level: float = 0.0, *, channel: str = "HAADF", **changes: 
     )
 
 
+FREE = Free()
+
+
 @dataclass(frozen=True)
 class Model:
     """A model that knows the levels of its frames."""
@@ -43,7 +46,7 @@ class Model:
     settings: ScanSettings
     levels: tuple[float, ...]
     refitted: bool = False
-    reference: AnyReference = Free()
+    reference: AnyReference = FREE
 
     def stationary_field(self) -> DistortionField:
         return field(self.settings, float(np.mean(self.levels)), kind="stationary")
@@ -113,6 +116,12 @@ class Report:
     corrected_pm: Estimate
     state: str = "valid"
     state_reason: str = ""
+    worth_it: bool | None = True
+    hints: Any = None
+    advice: Any = None
+    columns: Any = None
+    indexed: Any = None
+    samples: Any = None
 
 
 def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -> Any:

@@ -31,7 +31,6 @@ class Controls:
     def __init__(self, parts: Parts | None = None) -> None:
         self._parts = parts
         self._controls: WeakKeyDictionary[Project, Control] = WeakKeyDictionary()
-        self._chained: WeakKeyDictionary[Window, bool] = WeakKeyDictionary()
 
     def of(self, window: Window) -> Control:
         """Return the control of a window's project; made where there was none.
@@ -49,32 +48,12 @@ class Controls:
         control = self._controls.get(window.document_model)
         if control is None:
             control = self._controls[window.document_model] = Control(window.ui, parts=self._parts)
-        self._stop_with(window)
         return control
 
     def close(self) -> None:
         """Stop everywhere."""
         for project in list(self._controls):
             self._controls.pop(project).close()
-
-    def _stop(self, window: Window) -> None:
-        control = self._controls.get(window.document_model)
-        if control is not None and control.window is window:
-            control.stop_all()
-
-    def _stop_with(self, window: Window) -> None:
-        """Stop before the window takes itself apart: later, its thumbnail lists fail."""
-        if window in self._chained:
-            return
-        self._chained[window] = True
-        before = window.on_close
-
-        def on_close() -> None:
-            self._stop(window)
-            if callable(before):
-                before()
-
-        window.on_close = on_close
 
 
 class CorrectLiveScanMenuItem:

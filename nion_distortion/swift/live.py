@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from nion.instrumentation import HardwareSource, scan_base
 from nion.swift import DocumentController
@@ -155,6 +156,7 @@ class Control:
         self._storage, self._parts, self.now_s = storage, parts or Parts(), now_s
         self._choices = Choices.from_text(storage.get_persistent_string(KEPT, ""))
         self._is_held = False
+        self._chained: WeakSet[Window] = WeakSet()
         self._window: Window | None = None
         self._tap: FrameTap | None = None
         self._session: Session | None = None
@@ -295,6 +297,7 @@ class Control:
         if self.scan is None:
             self._say(_("There is no scan to correct: no scan device is registered."))
             return
+        self._stop_with(window)
         self._window, self._message = window, ""
         self._item = CorrectedItem(window)
         self._session = self._parts.session(
@@ -338,6 +341,7 @@ class Control:
         if self.scan is None:
             self._say(_("There is no scan to calibrate: no scan device is registered."))
             return
+        self._stop_with(window)
         self._window, self._message, self._calibrating = window, "", None
         store = self._store()
         self._calibration = self._parts.calibration(
@@ -368,6 +372,21 @@ class Control:
         self._listener = None
 
     # how it does it
+
+    def _stop_with(self, window: Window) -> None:
+        """Stop before a window takes itself apart: later, its thumbnail lists fail."""
+        if window in self._chained:
+            return
+        self._chained.add(window)
+        before = window.on_close
+
+        def on_close() -> None:
+            if self._window is window:
+                self.stop_all()
+            if callable(before):
+                before()
+
+        window.on_close = on_close
 
     def _store(self) -> "CalibrationStore | None":
         try:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,7 @@ class Broker:
 
     def create_menu_item(self, item: Any) -> Any:
         self.items.append(item)
-        return item
+        return SimpleNamespace(close=lambda: self.items.remove(item))
 
 
 def test_extension_makes_one_menu_item_and_takes_it_back() -> None:
@@ -226,6 +227,7 @@ def test_extension_makes_one_menu_item_and_takes_it_back() -> None:
     assert [item.menu_item_name for item in broker.items] == ["Correct Live Scan"]
     assert PANEL_ID in Panel.PanelManager().panel_ids
     made.close()
+    assert not broker.items
     assert PANEL_ID not in Panel.PanelManager().panel_ids
 
 

@@ -1,0 +1,236 @@
+"""The control of a project: what the operator does, and what becomes of it."""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import session_fakes as fakes
+from nion.instrumentation import HardwareSource
+from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, opened
+
+from nion_distortion.swift.choices import Choices
+from nion_distortion.swift.live import KEPT, Control
+from simulator.nion_device import profile_parameters
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def window(tmp_path: pathlib.Path) -> Iterator[Window]:
+    with opened(tmp_path) as made:
+        yield made
+
+
+def changes_of(window: Window) -> tuple[list[bool], object]:
+    heard: list[bool] = []
+    return heard, window.control.changed_event.listen(lambda: heard.append(True))
+
+
+def over(window: Window) -> bool:
+    return not window.control.is_calibrating
+
+
+class Storage:
+    """The host's store of words; that of its test window forgets them."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    def get_persistent_string(self, key: str, default_value: str | None = None) -> str:
+        return self.kept.get(key, default_value or "")
+
+    def set_persistent_string(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+
+def test_choices_are_kept_for_the_next_start() -> None:
+    storage = Storage()
+    control = Control(storage)
+    control.choose(sample="Si [110]", frames=12)
+    kept = Choices.from_text(storage.kept[KEPT])
+    assert (kept.sample, kept.frames) == ("Si [110]", 12)
+    assert Control(storage).choices == control.choices
+
+
+def test_what_cannot_be_chosen_is_said_and_changes_nothing(window: Window) -> None:
+    before = window.control.choices
+    window.control.choose(frames=0)
+    assert window.control.choices == before
+    assert "1 to 200 frames" in window.control.message
+    window.control.choose_number("frames", "many", int)
+    assert "'many' is not a number" in window.control.message
+    window.control.choose_number("frames", " 12 ", int)
+    assert (window.control.choices.frames, window.control.message) == (12, "")
+
+
+def test_without_a_calibration_an_unknown_sample_is_left_alone(window: Window) -> None:
+    window.parts.process = window.parts.refit = None
+    window.control.choose(sample="unknown")
+    window.toggle()
+    (report,) = window.frames(1)
+    assert report.report is not None
+    assert report.report.corrected is None
+    assert "no calibration matches" in (report.reason or "")
+
+
+def test_held_correction_learns_nothing_more(window: Window) -> None:
+    window.toggle()
+    window.frames(3)
+    window.control.hold(is_held=True)
+    window.tick_until(lambda: window.parts.process.options[-1].sample == "unknown")
+    session = window.control.session
+    assert session is not None
+    held = session.model
+    assert held is not None
+    window.frames(3)
+    assert session.model is held
+    window.control.hold(is_held=False)
+    window.tick_until(lambda: session.model is not held)
+
+
+def test_panel_is_told_of_each_report_on_the_main_thread(window: Window) -> None:
+    heard, listener = changes_of(window)
+    window.toggle()
+    heard.clear()
+    window.frames(2)
+    assert not heard
+    window.window.periodic()
+    assert heard
+    assert window.control.last is not None
+    del listener
+
+
+def test_calibration_is_made_saved_and_used_for_the_next_sample(window: Window) -> None:
+    window.parts.process = window.parts.refit = None
+    window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
+    window.control.choose(sample="SrTiO3 [001]", frames=3, sample_name="STO, wedge")
+    window.control.calibrate(window.window)
+    assert window.control.is_calibrating
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    window.tick_until(lambda: over(window), window.parts.states)
+    assert window.control.calibrating is not None
+    assert window.control.calibrating.phase == "done"
+    (stored,) = window.parts.store().list()
+    assert (stored.sample, stored.frames) == ("STO, wedge", 3)
+    assert "scan" in stored.provenance
+    window.control.choose(sample="unknown")
+    window.toggle()
+    report = window.frames(1)[-1]
+    assert report.calibration is not None
+    assert report.calibration.calibration_id == stored.calibration_id
+    assert report.report is not None
+    assert report.report.field is not None
+    assert report.report.field.kind == "stationary"
+
+
+def test_new_calibration_takes_the_place_of_what_the_session_knew(window: Window) -> None:
+    window.parts.process = window.parts.refit = None
+    window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
+    window.control.choose(frames=3)
+    window.toggle()
+    window.frames(3)
+    window.control.calibrate(window.window)
+    window.tick_until(lambda: over(window), window.parts.states)
+    window.tick_until(
+        lambda: window.control.last is not None and window.control.last.calibration is not None
+    )
+
+
+def test_cancelled_calibration_leaves_nothing(window: Window) -> None:
+    window.control.calibrate(window.window)
+    window.control.cancel_calibration()
+    window.tick_until(lambda: over(window), window.parts.states)
+    assert window.control.calibrating is not None
+    assert window.control.calibrating.phase == "cancelled"
+    assert window.parts.store().list() == ()
+    assert window.scan.data_channel_updated_event.listener_count == window_listeners(window)
+
+
+def window_listeners(window: Window) -> int:
+    """Return how many others listen: those that are there when nothing of ours runs."""
+    window.control.stop_all()
+    return int(window.scan.data_channel_updated_event.listener_count)
+
+
+def test_unknown_sample_does_not_begin_a_calibration(window: Window) -> None:
+    window.control.choose(sample="unknown")
+    window.control.calibrate(window.window)
+    assert not window.control.is_calibrating
+    assert "say first which crystal" in window.control.message
+
+
+def test_calibration_that_cannot_be_saved_can_be_saved_again(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.parts.calibrate = calibrated_by_one_frame
+
+    class Full:
+        known_flyback = None
+
+        def save(self, *_: object, **__: object) -> str:
+            raise ValueError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(window.parts, "store", Full)
+        window.control.calibrate(window.window)
+        window.scan.start_playing(sync_timeout=PATIENCE_S)
+        window.tick_until(lambda: over(window), window.parts.states)
+        assert window.control.message == "the disk is full"
+        assert window.control.is_unsaved
+    saved: list[object] = []
+
+    class Store:
+        def save(self, model: object, **__: object) -> str:
+            saved.append(model)
+            return "abcd"
+
+    monkeypatch.setattr(window.parts, "store", Store)
+    window.control.save_calibration()
+    assert len(saved) == 1
+    assert not window.control.is_unsaved
+    assert window.control.message == ""
+
+
+def calibrated_by_one_frame(frames: Iterator[object], **_: object) -> object:
+    frame = next(iter(frames))
+    return fakes.Model(frame.settings, (0.0,))  # type: ignore[attr-defined]
+
+
+def test_scan_that_goes_stops_everything_and_says_so(window: Window) -> None:
+    window.toggle()
+    window.frames(2)
+    window.halt()
+    HardwareSource.HardwareSourceManager().hardware_source_removed_event.fire(window.scan)
+    assert window.control.session is None
+    assert "The scan device is gone" in window.control.message
+
+
+def test_channel_that_is_not_there_leaves_the_first_one(window: Window) -> None:
+    window.control.choose(channel="BF")
+    window.toggle()
+    (report,) = window.frames(1)
+    assert report.scan[0].channel == "HAADF"
+
+
+def test_change_of_settings_is_followed_by_the_store(window: Window) -> None:
+    window.parts.process = window.parts.refit = None
+    window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
+    window.control.choose(frames=3)
+    window.control.calibrate(window.window)
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    window.tick_until(lambda: over(window), window.parts.states)
+    window.control.choose(sample="unknown")
+    window.toggle()
+    assert window.frames(2)[-1].calibration is not None
+    window.scan.set_current_frame_parameters(profile_parameters((160, 160), 1.0, 6.0))
+    window.tick_until(
+        lambda: (
+            window.control.last is not None
+            and window.control.last.scan[0].settings.field_of_view_nm == 6.0
+        )
+    )
+    assert window.control.last is not None
+    assert window.control.last.calibration is None
+    assert "differs in field_of_view_nm" in (window.control.last.reason or "")
+    assert np.isfinite(window.control.last.scan[0].image).all()

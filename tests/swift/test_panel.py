@@ -1,0 +1,121 @@
+"""The panel in a headless window: what it shows, and what its widgets do."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from swift_windows import Window, opened
+
+from nion_distortion.swift.choices import SAMPLES
+from nion_distortion.swift.panel import PANEL_ID, SHOWN, DistortionPanel, PanelHandler
+
+pytestmark = pytest.mark.gui
+
+
+class Opened:
+    """A window with the panel in it."""
+
+    def __init__(self, window: Window) -> None:
+        self.window, self.shown = window, []  # type: ignore[var-annotated]
+        self.handler = PanelHandler(window.window, window.control, self.shown.append)
+        self.panel = DistortionPanel(window.window, PANEL_ID, self.handler)
+        self.told: list[str] = []
+        self.listener = self.handler.property_changed_event.listen(self.told.append)
+
+    def close(self) -> None:
+        self.listener = None
+        self.panel.close()
+
+
+@pytest.fixture
+def panel(tmp_path: pathlib.Path) -> Iterator[Opened]:
+    with opened(tmp_path) as window:
+        made = Opened(window)
+        yield made
+        made.close()
+        del made
+
+
+def test_everything_shown_can_be_read_before_anything_runs(panel: Opened) -> None:
+    values: dict[str, Any] = {name: getattr(panel.handler, name) for name in SHOWN}
+    assert values["off_by"] == "\N{EM DASH}"
+    assert values["correct_text"] == "Correct Live"
+    assert values["scan_names"] == [panel.window.scan.display_name]
+    assert values["sample_index"] == SAMPLES.index("free")
+
+
+def test_button_starts_and_stops(panel: Opened) -> None:
+    panel.handler.correct_clicked(None)
+    assert panel.window.control.session is not None
+    assert panel.handler.correct_text == "Stop Correcting"
+    panel.handler.correct_clicked(None)
+    assert panel.window.control.session is None
+    assert panel.handler.correct_text == "Correct Live"
+
+
+def test_numbers_appear_with_the_frames_and_only_what_changed_is_told(panel: Opened) -> None:
+    panel.handler.correct_clicked(None)
+    panel.told.clear()
+    panel.window.frames(3)
+    panel.window.tick_until(lambda: panel.handler.off_by.endswith("pm"))
+    assert "off_by" in panel.told
+    assert "scan_names" not in panel.told
+    panel.window.tick_until(lambda: "processed" in panel.handler.counts)
+
+
+def test_widgets_choose(panel: Opened) -> None:
+    handler, control = panel.handler, panel.window.control
+    handler.sample_index = SAMPLES.index("cell")
+    handler.a_nm, handler.b_nm, handler.gamma_deg = "0.4", "0.5", "100"
+    assert control.choices.cell == (0.4, 0.5, 100.0)
+    assert handler.is_cell
+    handler.frames, handler.stop_pm, handler.sample_name = "7", "2.5", " wedge "
+    assert (control.choices.frames, control.choices.stop_pm) == (7, 2.5)
+    assert control.choices.sample_name == "wedge"
+    handler.applied_index = 1
+    assert control.choices.applied == "calibration"
+    handler.is_held = True
+    assert control.is_held
+    handler.scan_index = 0
+    assert control.choices.scan_id == panel.window.scan.hardware_source_id
+    handler.channel = "MAADF"
+    assert control.choices.channel == "MAADF"
+
+
+def test_typing_mistake_is_said_and_the_old_number_stays(panel: Opened) -> None:
+    panel.handler.a_nm = "wide"
+    assert panel.handler.a_nm == "0.3905"
+    assert "wide" in panel.handler.trouble
+    panel.handler.frames = "twenty"
+    assert panel.handler.frames == "20"
+    assert "'twenty' is not a number" in panel.handler.trouble
+
+
+def test_unknown_sample_cannot_calibrate_and_has_the_calibration_applied(panel: Opened) -> None:
+    panel.handler.sample_index = SAMPLES.index("unknown")
+    assert not panel.handler.can_calibrate
+    assert panel.handler.applied_index == 1
+    panel.handler.applied_index = 0
+    assert panel.window.control.choices.applied == "own lattice"
+    assert panel.handler.applied_index == 1
+
+
+def test_calibration_can_be_begun_and_cancelled(panel: Opened) -> None:
+    panel.handler.calibrate_clicked(None)
+    assert (panel.handler.is_calibrating, panel.handler.can_calibrate) == (True, False)
+    panel.handler.cancel_clicked(None)
+    panel.window.tick_until(lambda: panel.handler.is_idle, panel.window.parts.states)
+    assert panel.handler.calibration_words == "Cancelled; nothing was kept."
+
+
+def test_workspace_button_asks_for_the_workspace_of_its_window(panel: Opened) -> None:
+    panel.handler.workspace_clicked(None)
+    assert panel.shown == [panel.window.window]
+
+
+def test_closed_panel_hears_nothing_more(panel: Opened) -> None:
+    second = PanelHandler(panel.window.window, panel.window.control, panel.shown.append)
+    count = panel.window.control.changed_event.listener_count
+    second.close()
+    assert panel.window.control.changed_event.listener_count == count - 1

@@ -1,0 +1,115 @@
+"""The panel's sentences: every number with its unit and uncertainty, or that it has none."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import session_fakes as fakes
+
+from nion_distortion.live_calibration import CalibrationState
+from nion_distortion.options import Options
+from nion_distortion.session import LiveReport, SessionCounts
+from nion_distortion.swift import words
+from nion_distortion.swift.choices import SAMPLES, Choices
+
+
+def live(level: float = 1.0, **changes: Any) -> LiveReport:
+    frame = fakes.frame(0, level)
+    report = fakes.Process()(frame, model=None, options=Options())
+    return LiveReport(scan=(frame,), report=replace(report, **changes), accepted=3)
+
+
+def test_without_a_report_there_are_dashes() -> None:
+    assert words.headline(None) == ("\N{EM DASH}", "\N{EM DASH}", "")
+    assert words.in_use(None, 0.0) == "\N{EM DASH}"
+    assert words.counts(None) == "\N{EM DASH}"
+
+
+def test_headline_has_units_and_says_what_has_no_uncertainty() -> None:
+    from_session = live()
+    assert from_session.report is not None
+    off_by, corrected, meaning = words.headline(from_session)
+    assert off_by.endswith("pm")
+    assert corrected.endswith("pm")
+    assert "without an uncertainty of its own" in meaning
+    assert "pm" in meaning
+
+
+def test_correction_that_does_harm_is_called_not_worth_it() -> None:
+    assert words.headline(live(worth_it=False))[2].startswith("Correcting is not worth it")
+
+
+def test_what_is_applied_is_said() -> None:
+    assert "own lattice" in words.applied(live())
+    assert words.applied(None) == "Nothing is applied."
+    known = fakes.field(fakes.settings(), 1.0, kind="stationary")
+    assert "the sample is left alone" in words.applied(live(field=known))
+
+
+def test_calibration_in_use_has_its_name_its_age_and_its_state() -> None:
+    class Summary:
+        calibration_id, sample, time_s = "abcdef123456", "STO", 1000.0
+
+    stored = replace(live(state="ageing", state_reason="it is old"), calibration=Summary())  # type: ignore[arg-type]
+    assert words.in_use(stored, 1000.0 + 90 * 60) == (
+        "abcdef, made on STO, 1.5 h ago: ageing. It is old."
+    )
+    own = live(state="valid", state_reason="it holds")
+    assert words.in_use(own, 0.0) == "Learnt in this session from 3 frames: valid. It holds."
+    assert words.in_use(live(model=None), 0.0) == "None for these scan settings."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 min"), (120, "2 min"), (7200, "2.0 h"), (86400 * 3, "3 d")],
+)
+def test_age(seconds: float, text: str) -> None:
+    assert words.age(seconds) == text
+
+
+def test_counts_have_the_time_of_a_frame() -> None:
+    counted = SessionCounts(processed=5, dropped=2, failed=1, frame_ms=47.6)
+    assert words.counts(counted) == "5 processed, 2 dropped, 1 failed; 48 ms each"
+
+
+def test_trouble_offers_to_calibrate_where_nothing_is_known() -> None:
+    unknown = replace(live(model=None), reason="no calibration matches")
+    assert words.trouble("", unknown, Choices()) == (
+        "No calibration matches. Choose which crystal the sample is, and calibrate."
+    )
+    assert words.trouble("", unknown, Choices(sample="free")) == "No calibration matches."
+    assert words.trouble("the disk is full", unknown, Choices()) == "The disk is full."
+    assert words.trouble("", None, Choices()) == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "percent"),
+    [
+        (None, "", 0),
+        (CalibrationState(phase="waiting", wanted=20), "Waiting for frames", 0),
+        (
+            CalibrationState(phase="reading", wanted=20, frames=10, error_pm=2.5),
+            "10 of 20 frames, predicted error 2.5 pm (no uncertainty)",
+            45,
+        ),
+        (CalibrationState(phase="finishing", wanted=20, frames=20), "Fitting all", 95),
+        (CalibrationState(phase="done", wanted=20, frames=20), "Done: 20 of 20 frames", 100),
+        (CalibrationState(phase="cancelled"), "Cancelled; nothing was kept.", 0),
+        (CalibrationState(phase="failed", reason="too dark"), "Not calibrated: Too dark.", 0),
+    ],
+)
+def test_progress_of_a_calibration(state: CalibrationState | None, text: str, percent: int) -> None:
+    told, bar = words.calibration_progress(state, Choices())
+    assert told.startswith(text)
+    assert bar == percent
+
+
+def test_unusable_frames_of_a_calibration_are_counted() -> None:
+    state = CalibrationState(phase="reading", wanted=20, frames=1, unusable=("a", "b"))
+    assert words.calibration_progress(state, Choices())[0].endswith("2 unusable")
+
+
+def test_every_sample_has_a_name() -> None:
+    named = words.sample_names(SAMPLES)
+    assert len(set(named)) == len(SAMPLES)
+    assert all(named)
