@@ -9,7 +9,7 @@ from nion.swift import DocumentController, Panel, Workspace
 from nion.swift.model import DocumentModel
 
 from nion_distortion.swift.live import Control, Parts
-from nion_distortion.swift.panel import PANEL_ID, DistortionPanel, PanelHandler
+from nion_distortion.swift.panel import PANEL_ID, DistortionPanel
 
 __all__ = ["Controls", "CorrectLiveScanMenuItem", "DistortionExtension"]
 
@@ -124,11 +124,11 @@ def register_panel(controls: Controls) -> None:
         Of the projects.
     """
 
-    def create(window: Window, panel_id: str, _properties: object) -> Panel.Panel:
-        handler = PanelHandler(window, controls.of(window), _show_workspace)
-        return DistortionPanel(window, panel_id, handler)
+    def _create(window: Window, _panel_id: str, _properties: object) -> Panel.Panel:
+        """Make the panel of a window; its id and its properties are known."""
+        return DistortionPanel(window, controls.of(window), _show_workspace)
 
-    create_panel: Callable[..., Panel.Panel] = create
+    create_panel: Callable[..., Panel.Panel] = _create
     Workspace.WorkspaceManager().register_panel(
         create_panel,  # type: ignore[arg-type]  # it is called, nothing more
         PANEL_ID,

@@ -41,11 +41,32 @@ class Storage(Protocol):
     """Where the host keeps words from one start to the next: its user interface."""
 
     def get_persistent_string(self, key: str, default_value: str | None = None) -> str:
-        """Return what was kept."""
+        """Return what was kept.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+        default_value : str, optional
+            What else.
+
+        Returns
+        -------
+        str
+            The text.
+        """
         ...
 
     def set_persistent_string(self, key: str, value: str) -> None:
-        """Keep a text."""
+        """Keep a text.
+
+        Parameters
+        ----------
+        key : str
+            Its name.
+        value : str
+            The text.
+        """
         ...
 
 

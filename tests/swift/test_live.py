@@ -177,7 +177,7 @@ def test_calibration_that_cannot_be_saved_can_be_saved_again(
         window.scan.start_playing(sync_timeout=PATIENCE_S)
         window.tick_until(lambda: over(window), window.parts.states)
         assert window.control.message == "the disk is full"
-        assert window.control.is_unsaved
+        assert unsaved(window)
     saved: list[object] = []
 
     class Store:
@@ -188,8 +188,12 @@ def test_calibration_that_cannot_be_saved_can_be_saved_again(
     monkeypatch.setattr(window.parts, "store", Store)
     window.control.save_calibration()
     assert len(saved) == 1
-    assert not window.control.is_unsaved
+    assert not unsaved(window)
     assert window.control.message == ""
+
+
+def unsaved(window: Window) -> bool:
+    return window.control.is_unsaved
 
 
 def calibrated_by_one_frame(frames: Iterator[object], **_: object) -> object:

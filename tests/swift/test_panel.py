@@ -8,7 +8,7 @@ import pytest
 from swift_windows import Window, opened
 
 from nion_distortion.swift.choices import SAMPLES
-from nion_distortion.swift.panel import PANEL_ID, SHOWN, DistortionPanel, PanelHandler
+from nion_distortion.swift.panel import SHOWN, DistortionPanel
 
 pytestmark = pytest.mark.gui
 
@@ -18,10 +18,10 @@ class Opened:
 
     def __init__(self, window: Window) -> None:
         self.window, self.shown = window, []  # type: ignore[var-annotated]
-        self.handler = PanelHandler(window.window, window.control, self.shown.append)
-        self.panel = DistortionPanel(window.window, PANEL_ID, self.handler)
+        self.panel = DistortionPanel(window.window, window.control, self.shown.append)
+        self.handler: Any = self.panel.handler
         self.told: list[str] = []
-        self.listener = self.handler.property_changed_event.listen(self.told.append)
+        self.listener: Any = self.handler.property_changed_event.listen(self.told.append)
 
     def close(self) -> None:
         self.listener = None
@@ -47,10 +47,10 @@ def test_everything_shown_can_be_read_before_anything_runs(panel: Opened) -> Non
 
 def test_button_starts_and_stops(panel: Opened) -> None:
     panel.handler.correct_clicked(None)
-    assert panel.window.control.session is not None
+    assert panel.handler.is_correcting
     assert panel.handler.correct_text == "Stop Correcting"
     panel.handler.correct_clicked(None)
-    assert panel.window.control.session is None
+    assert panel.window.control.window is None
     assert panel.handler.correct_text == "Correct Live"
 
 
@@ -115,7 +115,7 @@ def test_workspace_button_asks_for_the_workspace_of_its_window(panel: Opened) ->
 
 
 def test_closed_panel_hears_nothing_more(panel: Opened) -> None:
-    second = PanelHandler(panel.window.window, panel.window.control, panel.shown.append)
+    second = DistortionPanel(panel.window.window, panel.window.control, panel.shown.append)
     count = panel.window.control.changed_event.listener_count
     second.close()
     assert panel.window.control.changed_event.listener_count == count - 1

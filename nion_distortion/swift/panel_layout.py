@@ -1,0 +1,195 @@
+"""Which widgets the panel has, and where."""
+
+import gettext
+from typing import Any
+
+from nion.ui import Declarative
+
+from nion_distortion.swift import words
+from nion_distortion.swift.choices import SAMPLES
+
+__all__ = ["layout"]
+
+_ = gettext.gettext
+
+Description = Declarative.UIDescription
+
+WIDTH, HEIGHT = 300, 560
+
+
+def layout() -> Description:
+    """Describe the panel from top to bottom.
+
+    Returns
+    -------
+    dict
+        For the host's declarative user interface; the bindings are names of the handler.
+    """
+    u = Declarative.DeclarativeUI()
+    parts = (_scan_row(u), _sample_rows(u), _live_rows(u), _numbers(u), _calibrate_rows(u))
+    content = u.create_column(*parts, u.create_stretch(), spacing=8, margin=8)
+    # the host's dock makes room for what is asked for here, and the rest is scrolled to
+    return u.create_scroll_area(content, min_width=WIDTH + 30, min_height=HEIGHT)
+
+
+def _label(u: Declarative.DeclarativeUI, name: str, **more: Any) -> Description:
+    """Describe a text that takes as many lines as it needs."""
+    return u.create_label(text=f"@binding({name})", word_wrap=True, width=WIDTH, **more)
+
+
+def _field(
+    u: Declarative.DeclarativeUI, label: str, name: str, width: int, tool_tip: str
+) -> list[Description]:
+    return [
+        u.create_label(text=label),
+        u.create_line_edit(text=f"@binding({name})", width=width, tool_tip=tool_tip),
+    ]
+
+
+def _scan_row(u: Declarative.DeclarativeUI) -> Description:
+    return u.create_row(
+        u.create_label(text=_("Scan")),
+        u.create_combo_box(
+            items_ref="@binding(scan_names)",
+            current_index="@binding(scan_index)",
+            tool_tip=_("The scan that is corrected; remembered"),
+        ),
+        *_field(u, _("Channel"), "channel", 64, _("The channel in which columns are found")),
+        u.create_stretch(),
+        spacing=6,
+    )
+
+
+def _sample_rows(u: Declarative.DeclarativeUI) -> Description:
+    sample = u.create_combo_box(
+        items=words.sample_names(SAMPLES),
+        current_index="@binding(sample_index)",
+        tool_tip=_("A reference's lattice counts as undistorted; an unknown sample's is data"),
+    )
+    cell = [
+        *_field(u, _("a (nm)"), "a_nm", 56, _("First edge of the projected cell")),
+        *_field(u, _("b (nm)"), "b_nm", 56, _("Second edge of the projected cell")),
+        *_field(
+            u,
+            _("\N{GREEK SMALL LETTER GAMMA} (\N{DEGREE SIGN})"),
+            "gamma_deg",
+            48,
+            _("Angle between them"),
+        ),
+    ]
+    apply = u.create_combo_box(
+        items=[_("this frame's own lattice"), _("the stored calibration")],
+        current_index="@binding(applied_index)",
+        enabled="@binding(is_reference)",
+        tool_tip=_("What corrects the picture of a reference crystal"),
+    )
+    return u.create_column(
+        u.create_row(
+            u.create_label(text=_("The sample is")), sample, u.create_stretch(), spacing=6
+        ),
+        u.create_row(*cell, u.create_stretch(), spacing=4, visible="@binding(is_cell)"),
+        u.create_row(u.create_label(text=_("Apply")), apply, u.create_stretch(), spacing=6),
+        spacing=4,
+    )
+
+
+def _live_rows(u: Declarative.DeclarativeUI) -> Description:
+    return u.create_row(
+        u.create_push_button(
+            text="@binding(correct_text)",
+            on_clicked="correct_clicked",
+            tool_tip=_("Show the corrected picture of each live frame"),
+        ),
+        u.create_check_box(
+            text=_("Hold"),
+            checked="@binding(is_held)",
+            tool_tip=_("Freeze the correction: nothing more is learnt"),
+        ),
+        u.create_push_button(
+            text=_("Workspace"),
+            on_clicked="workspace_clicked",
+            tool_tip=_("Show raw and corrected frame with all diagnostics"),
+        ),
+        u.create_stretch(),
+        spacing=8,
+    )
+
+
+def _numbers(u: Declarative.DeclarativeUI) -> Description:
+    off_by = u.create_row(
+        u.create_label(text=_("Off by now:")),
+        u.create_label(text="@binding(off_by)", font="bold"),
+        u.create_stretch(),
+        spacing=6,
+    )
+    corrected = u.create_row(
+        u.create_label(text=_("corrected:")),
+        u.create_label(text="@binding(corrected)", font="bold"),
+        u.create_stretch(),
+        spacing=6,
+    )
+    return u.create_column(
+        off_by,
+        corrected,
+        _label(u, "meaning"),
+        _label(u, "applied"),
+        u.create_label(text=_("Calibration in use")),
+        _label(u, "in_use"),
+        u.create_label(text="@binding(counts)"),
+        _label(u, "trouble", color="#C00000"),
+        spacing=4,
+    )
+
+
+def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
+    wanted = u.create_row(
+        *_field(u, _("Until"), "frames", 40, _("Frames of a calibration, 1 to 200")),
+        *_field(
+            u,
+            _("frames, or below"),
+            "stop_pm",
+            40,
+            _("Predicted error that is good enough; empty: read all frames"),
+        ),
+        u.create_label(text=_("pm")),
+        u.create_stretch(),
+        spacing=4,
+    )
+    named = u.create_row(
+        *_field(u, _("Sample"), "sample_name", 160, _("What the calibration is made on")),
+        u.create_stretch(),
+        spacing=4,
+    )
+    buttons = u.create_row(
+        u.create_push_button(
+            text=_("Calibrate"),
+            on_clicked="calibrate_clicked",
+            enabled="@binding(can_calibrate)",
+            tool_tip=_("Learn the distortion of these scan settings, and keep it"),
+        ),
+        u.create_push_button(
+            text=_("Cancel"), on_clicked="cancel_clicked", enabled="@binding(is_calibrating)"
+        ),
+        u.create_push_button(
+            text=_("Save Again"),
+            on_clicked="save_clicked",
+            visible="@binding(is_unsaved)",
+            tool_tip=_("The calibration was made but could not be saved"),
+        ),
+        u.create_stretch(),
+        spacing=8,
+    )
+    return u.create_group(
+        u.create_column(
+            _label(u, "hint"),
+            _label(u, "advice"),
+            wanted,
+            named,
+            buttons,
+            u.create_progress_bar(value="@binding(calibration_percent)", minimum=0, maximum=100),
+            _label(u, "calibration_words"),
+            spacing=4,
+        ),
+        title=_("Calibrate"),
+        margin=6,
+    )
