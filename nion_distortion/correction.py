@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
-from nion_distortion._validation import as_array, as_positive, frozen
+from nion_distortion._validation import as_array, as_positive, frozen, owned
 from nion_distortion._version import installed_version
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import Resample
 
-__all__ = ["SIGN_CONVENTION", "CorrectedFrame", "correct_frame", "noted"]
+__all__ = ["SIGN_CONVENTION", "CorrectedFrame", "correct_frame", "noted", "shifted"]
 
 SIGN_CONVENTION = (
     "corrected[u] = raw[u + displacement_px(u)]; displacement = observed - ideal; "
@@ -208,6 +208,32 @@ def noted(corrected: CorrectedFrame, calibration: Mapping[str, Any]) -> Correcte
     return replace(corrected, provenance={**corrected.provenance, "correction": record})
 
 
+def shifted(
+    image: npt.NDArray[np.float32], shift_px: tuple[float, float]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Resample an image at one distance: ``result[u] = image[u + shift_px]``.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        The image; finite.
+    shift_px : tuple of float
+        How far away each pixel is taken from, (y, x).
+
+    Returns
+    -------
+    result : ndarray, shape (ny, nx)
+        By the spline of `correct_frame`; zero where the source lies outside the image.
+    inside : ndarray of bool, shape (ny, nx)
+        Where it does not.
+    """
+    displacement = np.empty((2, *image.shape), dtype=np.float32)
+    displacement[0], displacement[1] = shift_px
+    inside = np.empty(image.shape, dtype=np.bool_)
+    everywhere = owned(np.ones(image.shape, dtype=np.bool_))
+    return _interpolated(_plane(image), owned(displacement), everywhere, inside), inside
+
+
 def _check(
     image: npt.NDArray[Any],
     field: DistortionField,
@@ -323,16 +349,21 @@ def _nearest(
 def _spline(
     image: npt.NDArray[np.float32], field: DistortionField, valid: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
+    return _interpolated(image, field.displacement_px, field.valid, valid)
+
+
+def _interpolated(
+    image: npt.NDArray[np.float32],
+    displacement_px: npt.NDArray[np.float32],
+    seen: npt.NDArray[np.bool_],
+    valid: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.float32]:
     coefficients = _spline_coefficients(image)
     corrected = np.empty_like(image)
 
     def rows(start: int, stop: int) -> None:
         _spline_rows(
-            (image, coefficients),
-            field.displacement_px,
-            field.valid,
-            (start, stop),
-            (corrected, valid),
+            (image, coefficients), displacement_px, seen, (start, stop), (corrected, valid)
         )
 
     for_chunks(rows, len(image), smallest=RESAMPLED_PX // image.shape[1])
