@@ -311,6 +311,8 @@ class Microscope:
         index: int = 0,
         start_s: float | None = None,
         channel: str = "HAADF",
+        *,
+        centre_nm: tuple[float, float] = (0.0, 0.0),
     ) -> Exposure:
         """Start a frame.
 
@@ -325,6 +327,8 @@ class Microscope:
             follow each other at once.
         channel : {"HAADF", "MAADF", "BF"}
             The detector.
+        centre_nm : tuple of float, default: (0, 0)
+            Where the scan's centre was moved to, along the image's axes (y, x).
 
         Returns
         -------
@@ -342,7 +346,12 @@ class Microscope:
             raise ValueError(f"index must not be negative, not {index}")
         start = index * (settings.frame_time_s or 0.0) if start_s is None else start_s
         path = ScanPath(
-            errors=self.errors, settings=settings, index=index, start_s=start, seed=self.seed
+            errors=self.errors,
+            settings=settings,
+            index=index,
+            start_s=start,
+            seed=self.seed,
+            centre_nm=centre_nm,
         )
         truth = Truth(
             path=path,

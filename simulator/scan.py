@@ -101,6 +101,9 @@ class ScanPath:
         Time of the first pixel, counted from the first pixel of frame 0.
     seed : int, default: 0
         Decides, with the errors' own seed, what differs from frame to frame.
+    centre_nm : tuple of float, default: (0, 0)
+        By how much the scan's centre was moved over the sample, along the image's axes (y, x):
+        the sample moves the other way in the image, as if it had drifted.
     """
 
     errors: ScanErrors
@@ -108,6 +111,7 @@ class ScanPath:
     index: int = 0
     start_s: float = 0.0
     seed: int = 0
+    centre_nm: tuple[float, float] = (0.0, 0.0)
     _smooth: _Smooth = field(init=False)
     _startup: _Smooth = field(init=False)
     _steps_nm: Array = field(init=False)
@@ -132,7 +136,8 @@ class ScanPath:
             object.__setattr__(self, name, value)
 
     def __reduce__(self) -> Any:
-        return _rebuild_path, (self.errors, self.settings, self.index, self.start_s, self.seed)
+        names = ("errors", "settings", "index", "start_s", "seed", "centre_nm")
+        return _rebuild_path, ({name: getattr(self, name) for name in names},)
 
     def _rng(self, tag: int, *, every_frame: bool = False) -> np.random.Generator:
         frame = [] if every_frame else [self.seed, self.index]
@@ -332,12 +337,11 @@ class ScanPath:
             errors.drift_nm_s[axis] * time_s
             + errors.drift_decay_nm[axis] * settled
             + self._stage_nm[axis]
+            - self.centre_nm[axis]
             for axis in range(2)
         ]
         return both[0], both[1]
 
 
-def _rebuild_path(
-    errors: ScanErrors, settings: ScanSettings, index: int, start_s: float, seed: int
-) -> ScanPath:
-    return ScanPath(errors=errors, settings=settings, index=index, start_s=start_s, seed=seed)
+def _rebuild_path(values: dict[str, Any]) -> ScanPath:
+    return ScanPath(**values)

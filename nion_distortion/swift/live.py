@@ -16,6 +16,7 @@ from nion.utils import Event, ReferenceCounting, Registry
 
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.display import CorrectedItem
+from nion_distortion.swift.feedback import DriftFeedback
 from nion_distortion.swift.source import FrameTap
 
 if TYPE_CHECKING:
@@ -182,12 +183,13 @@ class Control:
         self._tap: FrameTap | None = None
         self._session: Session | None = None
         self._item: CorrectedItem | None = None
+        self._feedback: DriftFeedback | None = None
         self._calibration: LiveCalibration | None = None
         self._calibrating: CalibrationState | None = None
         self._unsaved: tuple[CalibrationState, str] | None = None
         self._not_saved = ""
         self._last: LiveReport | None = None
-        self._message = ""
+        self._message = self._refusal = ""
         removed = HardwareSource.HardwareSourceManager().hardware_source_removed_event
         self._listener: Any = removed.listen(
             ReferenceCounting.weak_partial(Control._source_removed, self)
@@ -242,6 +244,11 @@ class Control:
         return self._is_held
 
     @property
+    def is_fed_back(self) -> bool:
+        """Whether the scan's centre follows the sample's drift."""
+        return self._feedback is not None
+
+    @property
     def is_unsaved(self) -> bool:
         """Whether a calibration was made that could not be saved."""
         return bool(self._not_saved)
@@ -249,7 +256,7 @@ class Control:
     @property
     def message(self) -> str:
         """What went wrong last, one sentence, or nothing."""
-        return self._not_saved or self._message
+        return self._not_saved or self._message or self._refusal
 
     # what the operator does
 
@@ -270,6 +277,7 @@ class Control:
         self._storage.set_persistent_string(KEPT, chosen.to_text())
         self._message = ""
         if (chosen.scan_id, chosen.channel) != (before.scan_id, before.channel):
+            self._feedback = None  # it was of another scan
             self._listen()
         self._pass_options_on()
         self.changed_event.fire()
@@ -305,6 +313,18 @@ class Control:
         self._pass_options_on()
         self.changed_event.fire()
 
+    def feed_back(self, is_wanted: bool) -> None:  # noqa: FBT001  # what a check box says
+        """Let the scan's centre follow the sample's drift, or leave it where it is.
+
+        Parameters
+        ----------
+        is_wanted : bool
+            Whether to begin or to end it; it is never begun by itself.
+        """
+        scan = self.scan
+        self._feedback = DriftFeedback(scan) if is_wanted and scan is not None else None
+        self.changed_event.fire()
+
     def start(self, window: Window) -> None:
         """Correct live.
 
@@ -322,7 +342,7 @@ class Control:
         self._window, self._message = window, ""
         self._item = CorrectedItem(window)
         self._session = self._parts.session(
-            options=self._choices.live_options(is_held=self._is_held), store=self._store()
+            options=self._choices.live_options(is_held=self._is_held), store=self.open_store()
         )
         self._session.subscribe(self._item.show)
         self._session.subscribe(partial(self._arrived, window))
@@ -333,7 +353,7 @@ class Control:
     def stop(self) -> None:
         """End the live correction; the worker ends after the frame in hand."""
         session, item, window = self._session, self._item, self._window
-        self._session = self._item = None
+        self._session = self._item = self._feedback = None
         self._listen()
         if session is not None:
             session.close(timeout_s=0.0)  # the main thread must not wait for a frame
@@ -364,7 +384,7 @@ class Control:
             return
         self._stop_with(window)
         self._window, self._message, self._calibrating = window, "", None
-        store = self._store()
+        store = self.open_store()
         self._calibration = self._parts.calibration(
             options=options,
             frames=self._choices.frames,
@@ -392,6 +412,20 @@ class Control:
         self.stop_all()
         self._listener = None
 
+    def open_store(self) -> "CalibrationStore | None":
+        """Open the calibrations; where they cannot be opened, ``message`` says why.
+
+        Returns
+        -------
+        CalibrationStore or None
+            None where they cannot be.
+        """
+        try:
+            return self._parts.store()
+        except ValueError as damaged:  # live correction goes on without
+            self._say(str(damaged))
+            return None
+
     # how it does it
 
     def _stop_with(self, window: Window) -> None:
@@ -408,13 +442,6 @@ class Control:
                 before()
 
         window.on_close = on_close
-
-    def _store(self) -> "CalibrationStore | None":
-        try:
-            return self._parts.store()
-        except ValueError as damaged:  # live correction goes on without
-            self._message = str(damaged)
-            return None
 
     def _listen(self) -> None:
         """Listen to the chosen scan while there is anybody to hand its frames to."""
@@ -441,16 +468,21 @@ class Control:
         window, item = self._window, self._item
         if item is not None:
             item.refuse(reason)
-        if window is not None and reason != self._message:
-            window.add_task(TASK, partial(self._say, reason))
+        if window is not None and reason != self._refusal:
+            self._refusal = reason
+            window.add_task(TASK, self.changed_event.fire)
 
     def _arrived(self, window: Window, report: "LiveReport") -> None:
         """Take a report; on the session's thread."""
-        self._last = report
+        self._last, self._refusal = report, ""
         window.add_task(TASK, self._show)
 
     def _show(self) -> None:
-        self._message = ""
+        """Follow the newest report; on the main thread."""
+        if self._feedback is not None and self._last is not None:
+            self._message = self._feedback.follow(self._last)
+            if self._message:
+                self._feedback = None
         self.changed_event.fire()
 
     def _told(self, window: Window, sample: str, state: "CalibrationState") -> None:

@@ -11,6 +11,7 @@ from nion.utils import ReferenceCounting
 from nion_distortion.swift import words
 from nion_distortion.swift.choices import SAMPLES
 from nion_distortion.swift.live import Control, scan_sources
+from nion_distortion.swift.manage import manage_calibrations
 from nion_distortion.swift.panel_layout import layout
 
 __all__ = ["PANEL_ID", "DistortionPanel"]
@@ -25,8 +26,8 @@ CHANNELS = ("HAADF", "MAADF", "BF", "ABF")
 SHOWN = (
     "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
     "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
-    "is_idle", "is_calibrating", "can_calibrate", "is_unsaved", "is_reference", "is_cell",
-    "correct_text", "sample_index", "applied_index", "scan_names", "scan_index", "channel",
+    "is_fed_back", "is_idle", "is_calibrating", "can_calibrate", "is_unsaved", "is_reference",
+    "is_cell", "correct_text", "sample_index", "applied_index", "scan_names", "scan_index", "channel",
     "frames", "stop_pm", "sample_name", "a_nm", "b_nm", "gamma_deg",
 )  # fmt: skip
 """What may have changed when the control says so."""
@@ -177,6 +178,14 @@ class _Handler(Declarative.Handler):
         self._control.hold(is_held)
 
     @property
+    def is_fed_back(self) -> bool:
+        return self._control.is_fed_back
+
+    @is_fed_back.setter
+    def is_fed_back(self, is_wanted: bool) -> None:
+        self._control.feed_back(is_wanted)
+
+    @property
     def off_by(self) -> str:
         """How far off the picture is."""
         return words.headline(self._control.last)[0]
@@ -310,6 +319,12 @@ class _Handler(Declarative.Handler):
         """Try once more to save the calibration."""
         self._control.save_calibration()
         self._changed()
+
+    def manage_clicked(self, _widget: Any) -> None:
+        """Open the window in which calibrations are looked after."""
+        store = self._control.open_store()
+        if store is not None:
+            manage_calibrations(self._window, store)
 
     def workspace_clicked(self, _widget: Any) -> None:
         """Open the workspace."""

@@ -171,6 +171,11 @@ def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
             text=_("Cancel"), on_clicked="cancel_clicked", enabled="@binding(is_calibrating)"
         ),
         u.create_push_button(
+            text=_("Manage..."),
+            on_clicked="manage_clicked",
+            tool_tip=_("List, name, note, delete, export and import stored calibrations"),
+        ),
+        u.create_push_button(
             text=_("Save Again"),
             on_clicked="save_clicked",
             visible="@binding(is_unsaved)",

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from threading import Condition
 from typing import Any
 
@@ -363,9 +364,17 @@ class ScanDevice(scan_base.ScanDevice):
         """Begin a frame with the parameters of now."""
         parameters = ScanFrameParameters(self._parameters.as_dict())
         settings = scan_settings(parameters, high_tension_v=self.high_tension_v)
-        microscope = self._microscope
+        # the host's centre is along its own axes, which the scan's rotation turns in the image
+        centre = parameters.center_nm.rotate(parameters.rotation_rad)
+        begin = partial(
+            self._microscope.exposure,
+            settings,
+            self._number,
+            self._clock_s,
+            centre_nm=(centre.y, centre.x),
+        )
         exposures = {
-            channel: microscope.exposure(settings, self._number, self._clock_s, CHANNELS[channel])
+            channel: begin(CHANNELS[channel])
             for channel, enabled in enumerate(self._enabled)
             if enabled
         }

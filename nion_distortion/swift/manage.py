@@ -1,0 +1,246 @@
+"""The window in which stored calibrations are looked after."""
+
+import gettext
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nion.swift import DocumentController
+from nion.ui import Declarative
+
+from nion_distortion.swift.words import sentence
+
+if TYPE_CHECKING:
+    from nion_distortion.calibrations import CalibrationStore, CalibrationSummary
+
+__all__ = ["manage_calibrations"]
+
+_ = gettext.gettext
+
+Window = DocumentController.DocumentController
+
+FILES = "Calibrations (*.sqlite)"
+
+WIDTH = 620
+
+NAMES = (
+    "rows", "index", "details", "sample", "note", "trouble", "is_chosen", "is_asking", "question",
+)  # fmt: skip
+"""What may have changed after something was done."""
+
+
+class _Handler(Declarative.WindowHandler):
+    """What the window shows of a store, and what its buttons do."""
+
+    def __init__(self, window: Window, store: "CalibrationStore") -> None:
+        super().__init__()
+        self._ui, self._store = window.ui, store
+        self._listed: tuple[CalibrationSummary, ...] = ()
+        self._index = -1
+        self.trouble, self.is_asking = "", False
+        self._list()
+
+    # what is shown
+
+    @property
+    def rows(self) -> list[str]:
+        """One line for each calibration, the newest first."""
+        return [_row(one) for one in self._listed]
+
+    @property
+    def index(self) -> int:
+        return self._index
+
+    @index.setter
+    def index(self, index: int | None) -> None:
+        chosen = -1 if index is None else index
+        if chosen != self._index:
+            self._index, self.is_asking = chosen, False
+            self._changed("index")
+
+    @property
+    def chosen(self) -> "CalibrationSummary | None":
+        """The calibration that everything is done to."""
+        return self._listed[self._index] if 0 <= self._index < len(self._listed) else None
+
+    @property
+    def is_chosen(self) -> bool:
+        return self.chosen is not None
+
+    @property
+    def details(self) -> str:
+        return _("Choose a calibration.") if self.chosen is None else _details(self.chosen)
+
+    @property
+    def sample(self) -> str:
+        return "" if self.chosen is None else self.chosen.sample
+
+    @sample.setter
+    def sample(self, text: str | None) -> None:
+        chosen = self.chosen
+        if chosen is not None and (text or "") != chosen.sample:
+            self._do(lambda: self._store.rename(chosen.calibration_id, text or ""))
+
+    @property
+    def note(self) -> str:
+        return "" if self.chosen is None else self.chosen.note
+
+    @note.setter
+    def note(self, text: str | None) -> None:
+        chosen = self.chosen
+        if chosen is not None and (text or "") != chosen.note:
+            self._do(lambda: self._store.annotate(chosen.calibration_id, text or ""))
+
+    @property
+    def question(self) -> str:
+        if not self.is_asking or self.chosen is None:
+            return ""
+        return _("Delete {row}? This cannot be undone.").format(row=_row(self.chosen))
+
+    # what the buttons do
+
+    def delete_clicked(self, _widget: Any) -> None:
+        self.is_asking = self.is_chosen
+        self._changed()
+
+    def keep_clicked(self, _widget: Any) -> None:
+        self.is_asking = False
+        self._changed()
+
+    def really_delete_clicked(self, _widget: Any) -> None:
+        chosen = self.chosen
+        self.is_asking = False
+        if chosen is not None:
+            self._do(lambda: self._store.delete(chosen.calibration_id))
+
+    def export_clicked(self, _widget: Any) -> None:
+        chosen = self.chosen
+        if chosen is None:
+            return
+        path, _filter, _folder = self._ui.get_save_file_path(_("Export Calibration"), "", FILES)
+        if path:
+            self._do(lambda: self._store.export([chosen.calibration_id], path))
+
+    def import_clicked(self, _widget: Any) -> None:
+        paths, _filter, _folder = self._ui.get_file_paths_dialog(
+            _("Import Calibrations"), "", FILES
+        )
+        for path in paths:
+            self._do(partial(self._store.import_, path))
+
+    # how
+
+    def _do(self, step: Callable[[], object]) -> None:
+        """Do something to the store; where it cannot be done, say why."""
+        try:
+            step()
+            self.trouble = ""
+        except ValueError as reason:
+            self.trouble = sentence(str(reason))
+        self._list()
+        self._changed()
+
+    def _list(self) -> None:
+        before = self.chosen
+        try:
+            self._listed = self._store.list()
+        except ValueError as reason:
+            self._listed, self.trouble = (), sentence(str(reason))
+        ids = [one.calibration_id for one in self._listed]
+        stays = before is not None and before.calibration_id in ids
+        self._index = ids.index(before.calibration_id) if stays and before is not None else -1
+
+    def _changed(self, *but: str) -> None:
+        for name in NAMES:
+            if name not in but:
+                self.notify_property_changed(name)
+
+
+def _row(one: "CalibrationSummary") -> str:
+    made = datetime.fromtimestamp(one.time_s).astimezone().strftime("%Y-%m-%d %H:%M")
+    settings = one.settings
+    scan = f"{settings.field_of_view_nm:g} nm, {settings.shape_px[1]} x {settings.shape_px[0]} px"
+    if settings.dwell_time_us is not None:
+        scan += f", {settings.dwell_time_us:g} us"
+    error = "?" if one.predicted_error_pm is None else f"{one.predicted_error_pm:.1f} pm"
+    return f"{one.calibration_id[:6]}  {made}  {one.sample or _('unnamed')}  {scan}  {error}"
+
+
+def _details(one: "CalibrationSummary") -> str:
+    """Tell what the list has no room for."""
+    error = (
+        _("predicted error: none")
+        if one.predicted_error_pm is None
+        else _("predicted error {pm:.1f} pm (no uncertainty)").format(pm=one.predicted_error_pm)
+    )
+    return _("{frames} frames against {reference}; {error}; device {device}").format(
+        frames=one.frames,
+        reference=one.reference,
+        error=error,
+        device=one.settings.device_id or _("not reported"),
+    )
+
+
+def _layout() -> Declarative.UIDescription:
+    u = Declarative.DeclarativeUI()
+    words = [
+        u.create_row(
+            u.create_label(text=label, width=60),
+            u.create_line_edit(text=f"@binding({name})", enabled="@binding(is_chosen)"),
+            spacing=6,
+        )
+        for label, name in ((_("Sample"), "sample"), (_("Note"), "note"))
+    ]
+    buttons = u.create_row(
+        u.create_push_button(
+            text=_("Delete..."), on_clicked="delete_clicked", enabled="@binding(is_chosen)"
+        ),
+        u.create_push_button(
+            text=_("Export..."), on_clicked="export_clicked", enabled="@binding(is_chosen)"
+        ),
+        u.create_push_button(text=_("Import..."), on_clicked="import_clicked"),
+        u.create_stretch(),
+        u.create_push_button(text=_("Close"), on_clicked="close_window"),
+        spacing=8,
+    )
+    ask = u.create_row(
+        u.create_label(text="@binding(question)", word_wrap=True, width=WIDTH - 160),
+        u.create_push_button(text=_("Delete"), on_clicked="really_delete_clicked"),
+        u.create_push_button(text=_("Keep"), on_clicked="keep_clicked"),
+        u.create_stretch(),
+        spacing=8,
+        visible="@binding(is_asking)",
+    )
+    content = u.create_column(
+        u.create_list_box(
+            items_ref="@binding(rows)", current_index="@binding(index)", width=WIDTH, height=220
+        ),
+        u.create_label(text="@binding(details)", word_wrap=True, width=WIDTH),
+        *words,
+        ask,
+        u.create_label(text="@binding(trouble)", word_wrap=True, width=WIDTH, color="#C00000"),
+        buttons,
+        spacing=8,
+    )
+    return u.create_window(content, title=_("Distortion Calibrations"), margin=12)
+
+
+def manage_calibrations(window: Window, store: "CalibrationStore") -> Declarative.WindowHandler:
+    """Open the window: list, name, note, delete, export and import.
+
+    Parameters
+    ----------
+    window : DocumentController
+        Its parent.
+    store : CalibrationStore
+        What is looked after.
+
+    Returns
+    -------
+    WindowHandler
+        What is in the window.
+    """
+    handler = _Handler(window, store)
+    handler.run(_layout(), parent_window=window, persistent_id="nion_distortion_calibrations")
+    return handler
