@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array, owned, reduce_frozen
+from nion_distortion.gaussian_process.factors import divide, factorise, invert
 
 __all__ = [
     "Information",
@@ -93,13 +94,9 @@ class Posterior:
 
 def _inverse(matrix: Array) -> Array:
     """Inverse of a symmetric positive matrix by its Cholesky factor; the matrix is overwritten."""
-    factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-    inverse, failed_too = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    if failed or failed_too:
-        raise np.linalg.LinAlgError("the information of the weights is not positive")
-    result: Array = inverse.T
-    _mirror(result)
-    return result
+    invert(factorise(matrix))
+    _mirror(matrix)
+    return matrix
 
 
 @numba.njit(cache=True, nogil=True)
@@ -209,14 +206,11 @@ def _schur(matrix: Array, vector: Array, kept: int, precision: Array) -> tuple[A
     """Integrate all but the first weights out of ``exp(-w M w / 2 + v w)``."""
     own = matrix[kept:, kept:].copy()
     own.flat[:: len(own) + 1] += precision
-    factor, failed = lapack.dpotrf(own.T, lower=1, clean=0, overwrite_a=1)
-    if failed:
-        raise np.linalg.LinAlgError("the information of the weights is not positive")
-    right = np.empty((kept + 1, len(own)))  # transposed, as Fortran wants it
+    right = np.empty((kept + 1, len(own)))
     right[:kept], right[kept] = matrix[:kept, kept:], vector[kept:]
-    reached, _ = lapack.dtrtrs(factor, right.T, lower=1, overwrite_b=1)
-    reach, mean = reached[:, :-1], reached[:, -1]
-    return matrix[:kept, :kept] - reach.T @ reach, vector[:kept] - reach.T @ mean
+    divide(right, factorise(own))
+    reach, mean = right[:-1], right[-1]
+    return matrix[:kept, :kept] - reach @ reach.T, vector[:kept] - reach @ mean
 
 
 def negative_log_evidence(gram: Array, vector: Array, variances: Array) -> tuple[float, Array]:
@@ -244,16 +238,12 @@ def negative_log_evidence(gram: Array, vector: Array, variances: Array) -> tuple
     is ``(1 - B^-1_ii - w_i^2 / P_i) / 2`` with the posterior weights w.
     """
     root = np.sqrt(variances)
-    matrix = gram * np.outer(root, root)
+    matrix = _scaled(gram, root, root)
     matrix.flat[:: len(matrix) + 1] += 1.0
-    factor, failed = lapack.dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
-    if failed:
-        raise np.linalg.LinAlgError("the information of the weights is not positive")
-    right = root * vector
-    scaled, _ = lapack.dpotrs(factor, right, lower=1)
+    factor, right = factorise(matrix), root * vector
+    scaled, _ = lapack.dpotrs(factor.T, right, lower=1)
     value = np.log(np.diag(factor)).sum() - 0.5 * right @ scaled
-    inverse, _ = lapack.dpotri(factor, lower=1)
-    return float(value), 0.5 * (1.0 - np.diag(inverse) - scaled**2)
+    return float(value), 0.5 * (1.0 - np.diag(invert(factor)) - scaled**2)
 
 
 def joint_negative_log_evidence(
@@ -282,38 +272,49 @@ def joint_negative_log_evidence(
     For one frame it equals `negative_log_evidence`; each frame's own weights are integrated out.
     """
     root = np.sqrt(variances)
-    together, vector, value = np.eye(shared), np.zeros(shared), 0.0
+    together, vector, value = np.zeros((shared, shared)), np.zeros(shared), 0.0
     parts = []
     for matrix, linear in frames:
-        scaled, right = matrix * np.outer(root, root), root * linear
-        own = scaled[shared:, shared:].copy()
+        right = root * linear
+        own = _scaled(matrix[shared:, shared:], root[shared:], root[shared:])
         own.flat[:: len(own) + 1] += 1.0
-        factor = np.linalg.cholesky(own)
-        reached = solve_triangular(
-            factor, np.c_[scaled[shared:, :shared], right[shared:]], lower=True
-        )
-        cross, mean = reached[:, :-1], reached[:, -1]
-        together += scaled[:shared, :shared] - cross.T @ cross
-        vector += right[:shared] - cross.T @ mean
-        value += np.log(np.diag(factor)).sum() - 0.5 * mean @ mean
-        parts.append((factor, cross, mean))
-    inverse = _inverse(together.copy())
-    weights = inverse @ vector
-    value += np.log(np.diag(np.linalg.cholesky(together))).sum() - 0.5 * vector @ weights
+        reached = np.empty((shared + 1, len(own)))
+        reached[:-1] = _scaled(matrix[:shared, shared:], root[:shared], root[shared:])
+        reached[-1] = right[shared:]
+        divide(reached, factorise(own))
+        cross, mean = reached[:-1], reached[-1]
+        together += _scaled(matrix[:shared, :shared], root[:shared], root[:shared])
+        together -= cross @ cross.T
+        vector += right[:shared] - cross @ mean
+        value += np.log(np.diag(own)).sum() - 0.5 * mean @ mean
+        parts.append((own, reached))
+    together.flat[:: shared + 1] += 1.0
+    value += np.log(np.diag(factorise(together))).sum()
+    _mirror(invert(together))
+    weights = together @ vector
+    value -= 0.5 * vector @ weights
     slope = np.empty(len(variances))
-    slope[:shared] = 0.5 * (1.0 - np.diag(inverse) - weights**2)
-    slope[shared:] = sum(_own_slope(*part, inverse, weights) for part in parts)
+    slope[:shared] = 0.5 * (1.0 - np.diag(together) - weights**2)
+    slope[shared:] = sum(_own_slope(*part, together, weights) for part in parts)
     return float(value), slope
 
 
-def _own_slope(factor: Array, cross: Array, mean: Array, inverse: Array, weights: Array) -> Array:
-    """Differentiate by the variances of one frame's own weights, the shared ones integrated out."""
-    back = solve_triangular(factor, np.c_[np.eye(len(factor)), cross, mean], lower=True, trans=1)
-    size = len(factor)
-    unit, reach, own = back[:, :size], back[:, size:-1], back[:, -1]
-    spread = (unit**2).sum(axis=1) + np.einsum("ij,jk,ik->i", reach, inverse, reach, optimize=True)
-    posterior = own - reach @ weights
+def _own_slope(factor: Array, reached: Array, inverse: Array, weights: Array) -> Array:
+    """Differentiate by the variances of one frame's own weights, the shared ones integrated out.
+
+    Both arrays of the frame are overwritten.
+    """
+    divide(reached, factor, transposed=True)
+    reach, own = reached[:-1], reached[-1]
+    spread = np.diag(invert(factor)) + np.einsum("ij,ij->j", inverse @ reach, reach)
+    posterior = own - weights @ reach
     result: Array = 0.5 * (1.0 - spread - posterior**2)
+    return result
+
+
+def _scaled(matrix: Array, rows: Array, columns: Array) -> Array:
+    result: Array = matrix * columns
+    result *= rows[:, None]
     return result
 
 
