@@ -19,12 +19,14 @@ from nion_distortion.gaussian_process.fitting import (
     fit_frame,
     frame_evidence,
     stationary_posterior,
+    stationary_variances,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
+from nion_distortion.gaussian_process.watch import Watch
 from nion_distortion.gaussian_process.weights import Information, Posterior
 from nion_distortion.lattice import Lattice
 
@@ -295,6 +297,7 @@ def _finished(
 ) -> DistortionModel:
     drifts = _drifts(frames, fits)
     kept = state.used[-MOST_KEPT:]
+    variances = stationary_variances(state.basis, state.hyperparameters)
     return replace(
         model,
         **_coils(model, state, frames, fits, drifts),
@@ -309,7 +312,7 @@ def _finished(
         lattice=frames[kept[-1]].lattice,
         drift=drifts[kept[-1]],
         ageing=replace(model.ageing, time_s=frames[kept[-1]].samples.time_s),
-        watch=None,  # other amplitudes expect other frames
+        watch=Watch.of(fits[kept[-1]].known, variances),
         flagged=flagged,
     )
 

@@ -113,7 +113,7 @@ class DistortionModel:
     ageing : Ageing, default: Ageing()
         How old what is known is.
     watch : Watch, optional
-        Whether the newest frames are as the model expects; None until a frame was added to it.
+        Whether the newest frames are as the model expects; None until it can begin.
     flagged : tuple of Flagged, default: ()
         Frames that a calibration left out because they disagree with the others.
     """

@@ -7,7 +7,7 @@ needs a few sums for each stretch. Only the few functions that are no cosines ar
 all others column by column.
 """
 
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import NamedTuple
 
 import numba
@@ -54,6 +54,10 @@ class _Columns(NamedTuple):
             self.pull[:, which],
         )
 
+    def weighted(self, weights: Array) -> "_Columns":
+        """Give the columns other weights, of either sign, and leave out those without any."""
+        return self._replace(weights=weights).some(np.flatnonzero(weights))
+
 
 class _Stretches(NamedTuple):
     """Equal stretches of scan time."""
@@ -84,6 +88,28 @@ class _Sums(NamedTuple):
     few: (
         Array  # (few + 2, all but walk's): functions that are no cosines and pull, times all but it
     )
+
+
+class _Sweep(NamedTuple):
+    """Columns, and what is summed over them."""
+
+    columns: _Columns
+    stretches: _Stretches
+    ends: npt.NDArray[np.intp]  # (groups + 1,): first stretch of each
+    at_nodes: Array
+    """All functions but the walk's, weighted, and pull, times the polynomials that are 1 at one
+    node and 0 at the others, (all, stretches, SERIES)."""
+    squares: Array
+    """Such polynomials for squares, weighted, (stretches, SQUARE_SERIES)."""
+
+    @classmethod
+    def of(cls, basis: Basis, columns: _Columns) -> "_Sweep":
+        stretches = _Stretches.of(columns.time, basis.walk_modes)
+        count = len(stretches.middles)
+        groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
+        at_nodes = np.empty((basis.stationary_size + len(columns.crystal) + 2, count, SERIES))
+        ends = count * np.arange(groups + 1) // groups
+        return cls(columns, stretches, ends, at_nodes, np.empty((count, SQUARE_SERIES)))
 
 
 def information(
@@ -149,66 +175,50 @@ def _of_core(
     pull = np.einsum("nab,nb->an", weights, targets)
     order = np.argsort(time, kind="stable")
     columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
-    size = basis.size + len(crystal)
-    blocks = np.empty((2, size, size))
-    vector = _fill_gram(basis, columns, blocks[0])
     more, cross = weights[order, 1, 1] - columns.weights, weights[order, 0, 1]
-    blocks[1] = blocks[0]
+    parts = [columns.weighted(one) for one in (more, cross) if one.any()]
+    (gram, vector), *others = _grams(basis, [columns, *parts])
+    blocks = np.stack([gram, gram])
     if more.any():
-        blocks[1] += _part_gram(basis, columns, more)
+        blocks[1] += others.pop(0)[0]
     return Information(
         blocks=owned(blocks),
         vector=owned(vector),
-        cross=owned(_part_gram(basis, columns, cross)) if cross.any() else None,
+        cross=owned(others.pop()[0]) if others else None,
     )
 
 
-def _part_gram(basis: Basis, columns: _Columns, weights: Array) -> Array:
-    """Sum over the columns with other weights, of either sign."""
-    which = np.flatnonzero(weights)
-    gram = np.empty((basis.size + len(columns.crystal),) * 2)
-    _fill_gram(basis, columns._replace(weights=weights).some(which), gram)
-    return gram
+def _grams(basis: Basis, parts: list[_Columns]) -> list[tuple[Array, Array]]:
+    """``design weights design^T`` and ``pull design^T`` for each of several sets of columns."""
+    sweeps = [_Sweep.of(basis, columns) for columns in parts]
+    tasks = [(sweep, k) for sweep in sweeps for k in range(len(sweep.ends) - 1)]
+
+    def some(start: int, stop: int) -> list[_Sums]:
+        return [_sums(basis, *task) for task in tasks[start:stop]]
+
+    sums = chain.from_iterable(for_chunks(some, len(tasks)))
+    own = [list(islice(sums, len(sweep.ends) - 1)) for sweep in sweeps]
+    return for_chunks(lambda k, _: _gram(basis, sweeps[k], own[k]), len(sweeps))
 
 
-def _fill_gram(basis: Basis, columns: _Columns, gram: Array) -> Array:
-    """``design weights design^T`` into ``gram``; the result is ``pull design^T``."""
-    stretches = _Stretches.of(columns.time, basis.walk_modes)
-    count = len(stretches.middles)
-    groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
-    ends = count * np.arange(groups + 1) // groups
-    at_nodes = np.empty((basis.stationary_size + len(columns.crystal) + 2, count, SERIES))
-    squares = np.empty((count, SQUARE_SERIES))
-
-    def part(start: int, stop: int) -> list[_Sums]:
-        return [
-            _sums(basis, columns, stretches, slice(ends[k], ends[k + 1]), (at_nodes, squares))
-            for k in range(start, stop)
-        ]
-
-    sums = [one for some in for_chunks(part, groups) for one in some]
+def _gram(basis: Basis, sweep: _Sweep, sums: list[_Sums]) -> tuple[Array, Array]:
+    """Put the sums over all stretches together."""
     table, high, few = (np.sum(one, axis=0) for one in zip(*sums, strict=True))
-    with_walk = at_nodes.reshape(len(at_nodes), -1)
-    with_walk = with_walk @ stretches.at_nodes(SERIES, basis.walk_modes + 1)[1:].T
-    along_time = stretches.at_nodes(SQUARE_SERIES, 2 * basis.walk_modes + 1) @ squares.ravel()
-    return _assemble(basis, (_whole_table(table, high), along_time, few, with_walk), gram)
+    walk, stretches = basis.walk_modes, sweep.stretches
+    with_walk = sweep.at_nodes.reshape(len(sweep.at_nodes), -1)
+    with_walk = with_walk @ stretches.at_nodes(SERIES, walk + 1)[1:].T
+    along_time = stretches.at_nodes(SQUARE_SERIES, 2 * walk + 1) @ sweep.squares.ravel()
+    gram = np.empty((basis.size + len(sweep.columns.crystal),) * 2)
+    vector = _assemble(basis, (_whole_table(table, high), along_time, few, with_walk), gram)
+    return gram, vector
 
 
-def _sums(
-    basis: Basis,
-    columns: _Columns,
-    stretches: _Stretches,
-    some: slice,
-    results: tuple[Array, Array],
-) -> _Sums:
-    """Sum over some stretches.
-
-    Results, for each stretch: all functions but the walk's, weighted, and pull, times the
-    polynomials that are 1 at one node and 0 at the others, (all, stretches, SERIES); such
-    polynomials for squares, weighted, (stretches, SQUARE_SERIES).
-    """
+def _sums(basis: Basis, sweep: _Sweep, group: int) -> _Sums:
+    """Sum over one group of stretches; what is kept for each of them goes into the sweep."""
+    some = slice(sweep.ends[group], sweep.ends[group + 1])
+    stretches = sweep.stretches
     edges = stretches.edges[some.start : some.stop + 1]
-    part = columns.some(slice(edges[0], edges[-1]))
+    part = sweep.columns.some(slice(edges[0], edges[-1]))
     edges = edges - edges[0]
     size, weights = basis.stationary_size, part.weights
     last = size + len(part.crystal)
@@ -224,8 +234,8 @@ def _sums(
     _fill_polynomials(part.time, edges, stretches.middles[some], stretches.half, series)
     single, double = _to_nodes(SERIES).T @ series[:SERIES], _to_nodes(SQUARE_SERIES).T @ series
     for k, (start, stop) in enumerate(pairwise(edges), some.start):
-        np.matmul(rows[:, start:stop], single[:, start:stop].T, out=results[0][:, k])
-        np.matmul(double[:, start:stop], weights[start:stop], out=results[1][k])
+        np.matmul(rows[:, start:stop], single[:, start:stop].T, out=sweep.at_nodes[:, k])
+        np.matmul(double[:, start:stop], weights[start:stop], out=sweep.squares[k])
     along_y *= weights
     high = along_y[:SMOOTH_MODES] * along_x[-1]
     return _Sums(along_y @ along_x.T, high @ along_x.T, few)
