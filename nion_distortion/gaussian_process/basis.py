@@ -465,7 +465,7 @@ class Basis:
         weights = np.pad(weights, ((0, 0), (0, self.size - weights.shape[1])))
         y, x = np.arange(ny, dtype=np.float64), np.arange(nx, dtype=np.float64)
         profiles = self._profiles(y, weights).astype(np.float32)
-        table = self._fast_table(x).astype(np.float32)
+        table = self._fast_table(x, weights).astype(np.float32)
         result = np.empty((2, ny, nx), np.float32)
 
         def _part(start: int, stop: int) -> None:
@@ -474,28 +474,34 @@ class Basis:
         for_chunks(_part, ny, smallest=PIXELS_AT_ONCE // nx)
         return owned(result)
 
-    def _fast_table(self, x: Array) -> Array:
-        """Functions of x: cosines, line fly-back (2), first lines, nodes of the walk, mains."""
+    def _fast_table(self, x: Array, weights: Array) -> Array:
+        """Functions of x for each axis: first f(x), whole, then those that y changes, (2, k, nx).
+
+        They are the cosines of the smooth term, line fly-back (2), first lines, nodes of the walk,
+        mains.
+        """
         drop = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), x / self.period_px / self.shape_px[0]))
-        return np.concatenate(
+        along_x = cosines(on_interval(x, self.shape_px[1]), self.fast_modes)
+        rough = weights[:, self.slices["fast"]]
+        changing = np.concatenate(
             [
-                cosines(on_interval(x, self.shape_px[1]), self.fast_modes),
+                along_x[:SMOOTH_MODES],
                 self._exponential(x),
                 drop,
                 self.scan_time.node_polynomials(x),
                 self.scan_time.mains_within_line(x),
             ]
         )
+        same = (rough @ along_x[1 : 1 + rough.shape[1]])[:, None]
+        return np.concatenate([same, np.broadcast_to(changing, (2, *changing.shape))], axis=1)
 
     def _profiles(self, y: Array, weights: Array) -> Array:
         """Weights summed over the functions of y: what multiplies ``_fast_table``, (2, ny, k)."""
         where, (iy, ix) = self.slices, self.smooth_modes
         along_y = cosines(on_interval(y, self.shape_px[0]), SMOOTH_MODES)
-        cosine = np.zeros((2, SMOOTH_MODES, self.fast_modes))
+        cosine = np.zeros((2, SMOOTH_MODES, SMOOTH_MODES))
         cosine[:, iy, ix] = weights[:, where["smooth"]]
-        if "fast_axis" in self.terms:
-            cosine[:, 0, 1:] += weights[:, where["fast"]]
-        parts = [np.matmul(along_y.T, cosine)]
+        parts = [np.ones((2, len(y), 1)), np.matmul(along_y.T, cosine)]
         line, slope, first = (weights[:, where[n]] for n in ("line", "line_slope", "frame"))
         along_line = line_profiles(y / self.shape_px[0])
         parts += [(line @ along_line[: line.shape[1]])[..., None]]

@@ -1,6 +1,7 @@
 """Weights -> field on the pixels of the corrected image, with its standard deviation."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,13 +33,17 @@ from nion_distortion.options import AnyReference, Free, Reference
 __all__ = ["FieldEstimate", "Subject", "estimate_field"]
 
 Array = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 
 FREE = Free()
 
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
 
-PIXELS_AT_ONCE = 2**17
+PIXELS_AT_ONCE, NODES_AT_ONCE = 2**17, 128
+
+BLOCKS = 4
+"""Of the covariance along each side, where only those up to its diagonal are multiplied."""
 
 EDGE_SHARE = 0.75
 """How much the nodes crowd at the rim, where standard deviations change fastest."""
@@ -82,6 +87,7 @@ def estimate_field(
     basis: Basis,
     posterior: Posterior,
     hyperparameters: Hyperparameters,
+    moving_px: npt.NDArray[np.float32],
     settings: ScanSettings,
     subject: Subject,
 ) -> FieldEstimate:
@@ -95,6 +101,8 @@ def estimate_field(
         Weights of D (stationary), or of D and W_k (frame), first.
     hyperparameters : Hyperparameters
         Prior amplitudes of what is not removed.
+    moving_px : ndarray of float32, shape (2, ny, nx)
+        Mean of D, or of D + W_k, at every pixel of the scan.
     settings : ScanSettings
         The scan.
     subject : Subject
@@ -113,10 +121,9 @@ def estimate_field(
     deviations are those of the place on the sample that a pixel shows, the same part removed.
     """
     size = basis.size if subject.kind == "frame" else basis.stationary_size
-    moving = basis.on_pixels(posterior.mean[:, :size])
-    displacement, valid = scan_places_of_pixels(moving, _gauge(moving, subject))
+    displacement, valid = scan_places_of_pixels(moving_px, _gauge(moving_px, subject))
     nodes = _Nodes.of(displacement, valid)
-    design = nodes.projected(basis.design(nodes.seen_px))
+    design = _design(basis, nodes)
     covariance = posterior.covariance[:, :size, :size]
     variance = _quadratic_form(design[:size], covariance).clip(0.0)
     unremoved = _unremoved_variance(basis, hyperparameters, design[size:])
@@ -160,25 +167,51 @@ def _gauge(moving: npt.NDArray[np.float32], subject: Subject) -> Array:
     return gauge
 
 
-def _quadratic_form(design: Array, covariance: Array) -> Array:
-    """``phi C phi`` at each node for both axes, (2, nodes); float32 is 1e-4 of it."""
-    result = np.empty((2, design.shape[1]))
-    single, spread = design.astype(np.float32), covariance.astype(np.float32)
+def _design(basis: Basis, nodes: "_Nodes") -> Single:
+    """Each function at the nodes without its affine part as a function of sample place."""
+    affine = nodes.affine
+    weighted = affine * nodes.weights[:, None]
+    design = np.empty((basis.size, len(affine)), np.float32)
+
+    def fill(start: int, stop: int) -> Array:
+        some = basis.design(nodes.seen_px[start:stop])
+        design[:, start:stop] = some
+        product: Array = some @ weighted[start:stop]
+        return product
+
+    products = np.sum(for_chunks(fill, len(affine), smallest=NODES_AT_ONCE), axis=0)
+    part = np.linalg.solve(weighted.T @ affine, products.T)
+    design -= part.T.astype(np.float32) @ affine.T.astype(np.float32)
+    return design
+
+
+def _quadratic_form(design: Single, covariance: Array) -> Array:
+    """``phi C phi`` at each node for both axes, (2, nodes); float32 is 1e-4 of it.
+
+    C is symmetric: of the blocks above its diagonal those below are twice enough.
+    """
+    result, spread = np.empty((2, design.shape[1])), covariance.astype(np.float32)
+    edges = [len(design) * k // BLOCKS for k in range(BLOCKS + 1)]
+    for top, bottom in pairwise(edges):
+        spread[:, top:bottom, :top] *= 2.0
 
     def part(start: int, stop: int) -> None:
-        some = single[:, start:stop]
+        some = np.ascontiguousarray(design[:, start:stop])
+        product = np.empty_like(some)
         for axis in range(2):
-            result[axis, start:stop] = np.einsum("kn,kn->n", some, spread[axis] @ some)
+            for top, bottom in pairwise(edges):
+                np.matmul(spread[axis, top:bottom, :bottom], some[:bottom], out=product[top:bottom])
+            result[axis, start:stop] = np.einsum("kn,kn->n", some, product)
 
-    for_chunks(part, design.shape[1], smallest=64)
+    for_chunks(part, design.shape[1], smallest=NODES_AT_ONCE)
     return result
 
 
-def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: Array) -> Array:
+def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: Single) -> Array:
     """Prior variance of W_k's functions that stay, and of what it does between the rows."""
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
     between = np.array([unresolved_variance(basis, logs) for logs in hyperparameters.logs])
-    moving = variances[:, basis.size - len(design) :] @ design**2
+    moving = variances[:, basis.size - len(design) :].astype(np.float32) @ np.square(design)
     result: Array = moving + between[:, None]
     return result
 
@@ -211,13 +244,12 @@ class _Nodes(NamedTuple):
         weights = weights if weights.any() else area.ravel()
         return cls((ny, nx), y, x, grid + moved, moved, weights / weights.sum())
 
-    def projected(self, design: Array) -> Array:
-        """Remove from each function, in place, its affine part as a function of sample place."""
-        affine = np.c_[np.ones(len(self.seen_px)), self.seen_px - self.displacement_px]
-        weighted = affine * self.weights[:, None]
-        part = np.linalg.solve(weighted.T @ affine, (design @ weighted).T)
-        design -= part.T @ affine.T
-        return design
+    @property
+    def affine(self) -> Array:
+        """Affine functions of the place on the sample: 1, y and x from -1 to 1, (nodes, 3)."""
+        middle = 0.5 * (np.array(self.shape_px) - 1.0)
+        places: Array = (self.seen_px - self.displacement_px - middle) / middle.max()
+        return np.c_[np.ones(len(places)), places]
 
     def spread(self, values: Array) -> npt.NDArray[np.float32]:
         """Interpolate values (2, nodes) to all pixels."""
@@ -251,11 +283,12 @@ class _Nodes(NamedTuple):
         slope = np.einsum("kan,na,n->k", vectors, self.displacement_px, self.weights)
         return _ShapeSpread(variance, float(slope @ covariance @ slope) / max(rms, 1e-12) ** 2)
 
-    def rms_std(self, design: Array, covariance: Array) -> float:
+    def rms_std(self, design: Single, covariance: Array) -> float:
         """Propagate the weights' covariance to the rms length of the displacement, px."""
         rms = float(np.sqrt((self.weights * (self.displacement_px**2).sum(axis=1)).sum()))
-        slope = design @ (self.displacement_px * self.weights[:, None]) / max(rms, 1e-12)
-        variance = np.einsum("ia,aij,ja->", slope, covariance, slope)
+        along = self.displacement_px * self.weights[:, None] / max(rms, 1e-12)
+        slope = (design @ along.astype(np.float32)).astype(np.float64)
+        variance = sum(float(slope[:, a] @ covariance[a] @ slope[:, a]) for a in range(2))
         return float(np.sqrt(max(variance, 0.0)))
 
 

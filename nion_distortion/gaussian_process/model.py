@@ -163,6 +163,7 @@ class DistortionModel:
             self.basis,
             self.stationary,
             self.hyperparameters,
+            self.distortion_px,
             self.settings,
             Subject(
                 "stationary",
@@ -190,10 +191,12 @@ class DistortionModel:
                 "this model comes from a calibration and has no frame of its own: update it with "
                 "one, or use its stationary field"
             )
+        posterior = self.last.posterior
         return estimate_field(
             self.basis,
-            self.last.posterior,
+            posterior,
             self.hyperparameters,
+            self.basis.on_pixels(posterior.mean[:, : self.basis.size]),
             self.settings,
             Subject(
                 "frame", self.samples[-1].frame_id, self.frame_shape, self.zero_px, self.reference

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.gauge import Freedom, fitted
 from nion_distortion.gaussian_process.weights import Posterior
@@ -29,7 +30,7 @@ GROUPS: Mapping[Term, tuple[str, ...]] = MappingProxyType(
 )
 """The groups of functions that make up each term."""
 
-NODES = (16, 128)
+NODES, PLACES_AT_ONCE = (16, 128), 256
 """Places (y, x) over which a term is averaged: a fly-back falls within a few pixels along x."""
 
 
@@ -66,14 +67,21 @@ def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, floa
     Terms may work against each other, so their squares do not add up to that of the field.
     """
     places = _grid(basis.shape_px)
-    design = basis.design(places)
-    found: dict[Term, float] = {}
-    for term, names in GROUPS.items():
-        part = slice(basis.slices[names[0]].start, basis.slices[names[-1]].stop)
-        if part.stop > part.start and part.stop <= mean.shape[1]:
-            vectors = (mean[:, part] @ design[part]).T
-            found[term] = _rms_without_gauge(places, vectors, freedom)
-    return found
+    parts = {
+        term: slice(basis.slices[names[0]].start, basis.slices[names[-1]].stop)
+        for term, names in GROUPS.items()
+    }
+    parts = {term: one for term, one in parts.items() if one.start < one.stop <= mean.shape[1]}
+
+    def vectors(start: int, stop: int) -> list[Array]:
+        design = basis.design(places[start:stop])
+        return [(mean[:, part] @ design[part]).T for part in parts.values()]
+
+    found = zip(*for_chunks(vectors, len(places), smallest=PLACES_AT_ONCE), strict=True)
+    return {
+        term: _rms_without_gauge(places, np.concatenate(one), freedom)
+        for term, one in zip(parts, found, strict=True)
+    }
 
 
 def _grid(shape_px: tuple[int, int]) -> Array:
