@@ -28,6 +28,8 @@ FieldKind = Literal["stationary", "frame"]
 MOST_STEPS, SETTLED_PX = 30, 0.02
 """After a Newton step shorter than this the place is right within 1e-4 px: most pixels need one."""
 
+POINTS_AT_ONCE = 1024
+
 EVERY_PX, STRAIGHT_PX = 8, 4e-3
 """A second difference below the latter, looked for every few lines, is an error of 5e-4 px."""
 
@@ -249,7 +251,11 @@ def places_on_sample(
         Places on the sample, in the frame's nominal grid.
     """
     places = np.array(scan_px, dtype=np.float64)
-    _subtract(moving_px, places)
+    for_chunks(
+        lambda start, stop: _subtract(moving_px, places[start:stop]),
+        len(places),
+        smallest=POINTS_AT_ONCE,
+    )
     return places
 
 
@@ -288,7 +294,7 @@ def scan_places(
         rows = slice(start, stop)
         _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows])
 
-    for_chunks(_part, len(solution), smallest=1024)
+    for_chunks(_part, len(solution), smallest=POINTS_AT_ONCE)
     return solution, jacobian
 
 

@@ -24,6 +24,7 @@ from nion_distortion.gaussian_process.fast_waves import (
     find_fast_waves,
     score_fast_waves,
 )
+from nion_distortion.gaussian_process.fitting import ALIKE, STRONG_SLOPE, WEAK_COUPLING, _weights
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,
@@ -301,6 +302,30 @@ def test_information_is_the_dense_formula(
     tolerance = 1e-11 * count
     np.testing.assert_allclose(joined(found), joined(plain), rtol=0, atol=tolerance)
     np.testing.assert_allclose(found.vector, plain.vector, rtol=0, atol=tolerance)
+
+
+def test_columns_are_weighed_by_the_inverse_covariance_of_their_targets() -> None:
+    rng = np.random.default_rng(0)
+    jacobian = rng.normal(size=(400, 2, 2)) * np.geomspace(1e-3, 1.0, 400)[:, None, None]
+    variance = rng.uniform(0.5, 2.0, 400)
+    forward = np.eye(2) - jacobian
+    spread = forward @ forward.swapaxes(1, 2) + 1e-4 * np.eye(2)
+    dense = np.linalg.inv(spread) / variance[:, None, None]
+    found, plain = _weights(variance, jacobian), np.eye(2) / variance[:, None, None]
+    weak = np.abs(jacobian).max(axis=(1, 2)) <= STRONG_SLOPE
+    correlation = spread[:, 0, 1] / np.sqrt(spread[:, 0, 0] * spread[:, 1, 1])
+    coupled = ~weak & (np.abs(correlation) >= WEAK_COUPLING)
+    apart = ~weak & ~coupled
+    np.testing.assert_array_equal(found[weak], plain[weak])
+    np.testing.assert_allclose(found[coupled], dense[coupled], rtol=1e-9)
+    assert weak.sum() > 40
+    assert apart.sum() > 20
+    assert not found[apart, 0, 1].any()
+    np.testing.assert_allclose(
+        np.diagonal(found[apart], axis1=1, axis2=2),
+        np.diagonal(dense[apart], axis1=1, axis2=2),
+        rtol=ALIKE + WEAK_COUPLING**2,
+    )
 
 
 def test_axes_that_do_not_mix_stay_apart() -> None:

@@ -248,8 +248,8 @@ class _Nodes(NamedTuple):
     def affine(self) -> Array:
         """Affine functions of the place on the sample: 1, y and x from -1 to 1, (nodes, 3)."""
         middle = 0.5 * (np.array(self.shape_px) - 1.0)
-        places: Array = (self.seen_px - self.displacement_px - middle) / middle.max()
-        return np.c_[np.ones(len(places)), places]
+        places = (self.seen_px - self.displacement_px - middle) / middle.max()
+        return np.concatenate([np.ones((len(places), 1)), places], axis=1)
 
     def spread(self, values: Array) -> npt.NDArray[np.float32]:
         """Interpolate values (2, nodes) to all pixels."""

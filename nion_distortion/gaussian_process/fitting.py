@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -455,18 +456,28 @@ def _linearise(
 
 def _weights(variance: Array, jacobian: Array) -> Array:
     """Inverse covariance of the linearised targets, ``[(1 - J) C (1 - J)^T]^-1``, (n, 2, 2)."""
-    weights = np.eye(2) / variance[:, None, None]
-    strong = np.flatnonzero(np.abs(jacobian).max(axis=(1, 2)) > STRONG_SLOPE)
-    forward = np.eye(2) - jacobian[strong]
-    spread = forward @ forward.swapaxes(1, 2) + 1e-4 * np.eye(2)
-    correlation = spread[:, 0, 1] / np.sqrt(spread[:, 0, 0] * spread[:, 1, 1])
-    apart = np.abs(correlation) < WEAK_COUPLING
-    spread[apart, 0, 1] = spread[apart, 1, 0] = 0.0
-    full = np.linalg.inv(spread)
-    alike = apart & (np.abs(full[:, 1, 1] - full[:, 0, 0]) <= ALIKE * full[:, 0, 0])
-    full[alike] = 0.5 * (full[alike, 0, 0] + full[alike, 1, 1])[:, None, None] * np.eye(2)
-    weights[strong] = full / variance[strong, None, None]
+    weights = np.empty((len(variance), 2, 2))
+    _fill_weights(variance, jacobian, weights)
     return weights
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_weights(variance, jacobian, weights):  # type: ignore[no-untyped-def]
+    """Invert the covariance of each column; where J is weak it is its variance."""
+    for n in range(len(variance)):
+        y, x, both = 1.0, 1.0, 0.0
+        (yy, yx), (xy, xx) = jacobian[n]
+        if max(abs(yy), abs(yx), abs(xy), abs(xx)) > STRONG_SLOPE:
+            spread_y, spread_x = (1 - yy) ** 2 + yx**2 + 1e-4, xy**2 + (1 - xx) ** 2 + 1e-4
+            shared = -(1 - yy) * xy - yx * (1 - xx)
+            if abs(shared) < WEAK_COUPLING * np.sqrt(spread_y * spread_x):
+                shared = 0.0
+            determinant = spread_y * spread_x - shared**2
+            y, x, both = spread_x / determinant, spread_y / determinant, -shared / determinant
+            if shared == 0.0 and abs(x - y) <= ALIKE * y:
+                y = x = 0.5 * (y + x)
+        weights[n, 0, 0], weights[n, 1, 1] = y / variance[n], x / variance[n]
+        weights[n, 0, 1] = weights[n, 1, 0] = both / variance[n]
 
 
 def _solve_frame(
