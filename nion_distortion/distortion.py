@@ -28,10 +28,11 @@ FieldKind = Literal["stationary", "frame"]
 MOST_STEPS, SETTLED_PX = 30, 0.02
 """After a Newton step shorter than this the place is right within 1e-4 px: most pixels need one."""
 
-POINTS_AT_ONCE = 1024
+FEW, FAR_PX = 16, 1.0
+"""A row takes two steps where more than one in so many of its pixels have further to go, up to the
+latter."""
 
-EVERY_PX, STRAIGHT_PX = 8, 4e-3
-"""A second difference below the latter, looked for every few lines, is an error of 5e-4 px."""
+POINTS_AT_ONCE = 1024
 
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances less than this much per pixel, the scan turns back."""
@@ -320,32 +321,21 @@ def scan_places_of_pixels(
     Notes
     -----
     Equal to `scan_places` at every pixel. Each pixel starts where the two solutions above it
-    put it, so that one Newton step is enough nearly everywhere; where E is as good as
-    straight from pixel to pixel, that step interpolates it linearly, several pixels at a time.
+    put it, so that one Newton step is enough nearly everywhere, and a second where the lines
+    jitter: these are taken several pixels at a time.
     """
     _, ny, nx = moving_px.shape
     displacement = np.empty((2, ny, nx), np.float32)
     valid = np.empty((ny, nx), np.bool_)
     gauge = np.ascontiguousarray(gauge_px, dtype=np.float64)
 
-    bent = _bent(moving_px, axis=1), _bent(moving_px, axis=2)
-
     def _part(start: int, stop: int) -> bool:
-        _solve_rows(moving_px, gauge, bent, (start, stop), (displacement, valid))
+        _solve_rows(moving_px, gauge, (start, stop), (displacement, valid))
         return bool(_folds(moving_px, start, stop))
 
     if any(for_chunks(_part, ny, smallest=16)):
         _refuse_folds(moving_px, gauge, valid)
     return displacement, valid
-
-
-def _bent(moving: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.bool_]:
-    """Say for each pixel along an axis whether E bends there; at its ends it always may."""
-    some = moving[:, :, ::EVERY_PX] if axis == 1 else moving[:, ::EVERY_PX]
-    bend = np.abs(np.diff(some, 2, axis=axis)).max(axis=(0, 3 - axis))
-    bent = np.ones(moving.shape[axis], dtype=np.bool_)
-    bent[2:-2] = np.maximum(bend[1:-1], bend[2:]) > STRAIGHT_PX  # of this pixel and the next
-    return bent
 
 
 def _refuse_folds(
@@ -472,16 +462,14 @@ def _solve_points(moving, places, solution, jacobian):  # type: ignore[no-untype
 
 
 @numba.njit(cache=True, nogil=True)
-def _solve_pixel(moving, gauge, bent, pixel, start):  # type: ignore[no-untyped-def]
+def _solve_pixel(moving, gauge, pixel, start):  # type: ignore[no-untyped-def]
     """Newton steps from a guessed displacement: where they end, and whether it holds."""
-    (row, column), (ny, nx) = pixel, moving.shape[1:]
+    row, column = pixel
     py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
     px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
     y, x = row + np.float64(start[0]), column + np.float64(start[1])
-    iy, ix = min(max(int(y), 0), ny - 1), min(max(int(x), 0), nx - 1)
-    curved = bent[0][iy] or bent[1][ix]
     for _ in range(MOST_STEPS):
-        e = _cubic(moving, y, x) if curved else _linear(moving, y, x)
+        e = _cubic(moving, y, x)
         new_y, new_x = _step(py, px, y, x, e)
         moved = abs(new_y - y) + abs(new_x - x)
         y, x = new_y, new_x
@@ -493,22 +481,33 @@ def _solve_pixel(moving, gauge, bent, pixel, start):  # type: ignore[no-untyped-
 
 
 @numba.njit(cache=True, nogil=True)
-def _solve_rows(moving, gauge, bent, rows, results):  # type: ignore[no-untyped-def]
-    """Each row from those above it: first all straight pixels at once, then the others singly."""
+def _solve_rows(moving, gauge, rows, results):  # type: ignore[no-untyped-def]
+    """Each row from those above it: first all inner pixels at once, then the others singly."""
     displacement, valid = results
     nx = moving.shape[2]
     guess, good = np.zeros((2, nx), np.float32), np.zeros(nx, np.bool_)
     whole, fraction = np.empty((2, nx), np.int32), np.empty((2, nx), np.float32)
+    scratch = whole, fraction, np.empty(2 * nx, np.float32)
     for row in range(rows[0], rows[1]):
-        here = displacement[0, row], displacement[1, row]
-        _split(guess[0], (row, 0, moving.shape[1]), whole[0], fraction[0])
-        _split(guess[1], (0, 1, nx), whole[1], fraction[1])
-        _step_row(moving, gauge, bent, (row, whole, fraction), here)
-        _finish_row(moving, gauge, bent, (row, guess), here, good)
+        here, there = (displacement[0, row], displacement[1, row]), (guess[0], guess[1])
+        _step_row(moving, gauge, (row, there), SETTLED_PX, here, scratch)
+        if _left(here[0]) > nx // FEW:
+            _step_row(moving, gauge, (row, there), FAR_PX, here, scratch)
+            _step_row(moving, gauge, (row, here), SETTLED_PX, here, scratch)
+        _finish_row(moving, gauge, (row, guess), here, good)
         _mark_valid(here, moving.shape, row, good, valid[row])
         above = max(row - 1, rows[0])
         _extrapolate(here[0], displacement[0, above], guess[0])
         _extrapolate(here[1], displacement[1, above], guess[1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _left(down):  # type: ignore[no-untyped-def]
+    """Count the pixels of a row that have no number yet."""
+    count = 0
+    for j in range(len(down)):
+        count += down[j] != down[j]
+    return count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -537,74 +536,114 @@ def _split(guess, place, whole, fraction):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _step_row(moving, gauge, bent, guess, here):  # type: ignore[no-untyped-def]
-    """One Newton step of a row, in runs of pixels whose guesses are as many whole pixels away."""
-    row, (down, right), fraction = guess
-    start, nx = 0, len(down)
+def _step_row(moving, gauge, guess, most, here, scratch):  # type: ignore[no-untyped-def]
+    """One Newton step of a row, in runs of pixels whose guesses are as many whole pixels away.
+
+    Where it is no shorter than ``most`` the result is not a number.
+    """
+    row, guessed = guess
+    whole, fraction, pairs = scratch
+    down, right, nx = whole[0], whole[1], len(here[0])
+    _split(guessed[0], (row, 0, moving.shape[1]), down, fraction[0])
+    _split(guessed[1], (0, 1, nx), right, fraction[1])
+    here[0][:] = np.float32(np.nan)
+    start = 0
     while start < nx:
         stop = start + 1
         while stop < nx and down[stop] == down[start] and right[stop] == right[start]:
             stop += 1
         run = row, start, stop, row + down[start], start + right[start]
-        if bent[0][run[3]]:
-            here[0][start:stop] = np.float32(np.nan)
-        else:
-            _step_run(moving, gauge, bent[1], run, fraction, here)
+        if 1 <= run[3] < moving.shape[1] - 2:  # the rim has no cubic
+            _step_run(moving, gauge, run, (fraction, np.float32(most)), here, pairs)
         start = stop
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _straight_step(moving, at, fraction, rest):  # type: ignore[no-untyped-def]
-    """One Newton step from a straight interpolation: (y, x), and whether it ended there."""
-    (k, k1, s, s1), (fy, fx), one = at, fraction, np.float32(1.0)
-    p, q = moving[U(0), k, s], moving[U(0), k1, s]
-    px, qx = moving[U(0), k, s1] - p, moving[U(0), k1, s1] - q
-    eyy, eyx = q - p + fx * (qx - px), px + fy * (qx - px)
-    ry = rest[0] + p + fx * px + fy * eyy
-    p, q = moving[U(1), k, s], moving[U(1), k1, s]
-    px, qx = moving[U(1), k, s1] - p, moving[U(1), k1, s1] - q
-    exy, exx = q - p + fx * (qx - px), px + fy * (qx - px)
-    rx = rest[1] + p + fx * px + fy * exy
+def _cubic_weights(f):  # type: ignore[no-untyped-def]
+    """`_catmull_rom` in float32."""
+    half, one, two, three = np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(3.0)
+    half_f = half * f
+    square = half_f * f
+    v0, v3 = -half_f * (one - f) * (one - f), square * (f - one)
+    v1 = one + square * (three * f - two - three)
+    v2 = one - v0 - v1 - v3
+    s0, s3 = two * f - three * square - half, three * square - f
+    s1 = three * three * square - (two + three) * f
+    return (v0, v1, v2, v3), (s0, s1, -s0 - s1 - s3, s3)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _line(moving, plane, k, s, along):  # type: ignore[no-untyped-def]
+    """Value and slope along one line of pixels."""
+    (v0, v1, v2, v3), (s0, s1, s2, s3) = along
+    e0, e1 = moving[plane, k, s - U(1)], moving[plane, k, s]
+    e2, e3 = moving[plane, k, s + U(1)], moving[plane, k, s + U(2)]
+    return v0 * e0 + v1 * e1 + v2 * e2 + v3 * e3, s0 * e0 + s1 * e1 + s2 * e2 + s3 * e3
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _four_lines(moving, plane, at, across, along):  # type: ignore[no-untyped-def]
+    """`_patch` in float32: value and slopes (y, x) of one plane."""
+    (k, s), ((v0, v1, v2, v3), (s0, s1, s2, s3)) = at, across
+    a0, d0 = _line(moving, plane, k - U(1), s, along)
+    a1, d1 = _line(moving, plane, k, s, along)
+    a2, d2 = _line(moving, plane, k + U(1), s, along)
+    a3, d3 = _line(moving, plane, k + U(2), s, along)
+    value = v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3
+    slope_y = s0 * a0 + s1 * a1 + s2 * a2 + s3 * a3
+    return value, slope_y, v0 * d0 + v1 * d1 + v2 * d2 + v3 * d3
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _inner_step(moving, at, fraction, rest):  # type: ignore[no-untyped-def]
+    """One Newton step inside the scan, (y, x), and its length; infinite if the scan turns back."""
+    one = np.float32(1.0)
+    across, along = _cubic_weights(fraction[0]), _cubic_weights(fraction[1])
+    ey, eyy, eyx = _four_lines(moving, U(0), at, across, along)
+    ex, exy, exx = _four_lines(moving, U(1), at, across, along)
+    ry, rx = rest[0] + ey, rest[1] + ex
     forward = (one - eyy) * (one - exx) - eyx * exy
     by = ((one - exx) * ry + eyx * rx) / forward
     bx = ((one - eyy) * rx + exy * ry) / forward
     least = np.float32(LEAST_MAGNIFICATION)
-    ended = (forward > least) & (one - exx > least) & (abs(by) + abs(bx) < np.float32(SETTLED_PX))
-    return by, bx, ended
+    holds = (forward > least) & (one - exx > least)
+    return by, bx, abs(by) + abs(bx) if holds else np.float32(np.inf)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def _step_run(moving, gauge, bent, run, fraction, here):  # type: ignore[no-untyped-def]
-    """Equal to `_solve_pixel` where one step ends on a straight E; not a number elsewhere.
+def _step_run(moving, gauge, run, split, here, pairs):  # type: ignore[no-untyped-def]
+    """Equal to the first step of `_solve_pixel` where it is short.
 
-    Whole arrays, unsigned indices, no check for division by zero and one array written in each
-    loop let the compiler take several pixels at a time: that is worth computing each step twice.
+    Whole arrays, unsigned indices, no check for division by zero and one array written in the
+    loop, a pair for each pixel, let the compiler take several pixels at a time.
     """
-    a, b, k, m = U(run[1]), U(run[2]), U(run[3]), U(run[4])
-    down, right, fraction_y, fraction_x = here[0], here[1], fraction[0], fraction[1]
+    first = run[1] + max(1 - run[4], 0)  # the rim has no cubic
+    last = min(run[2], run[1] + moving.shape[2] - 2 - run[4])
+    if last <= first:
+        return
+    a, b, k, m = U(first), U(last), U(run[3]), U(run[4] + first - run[1])
+    fraction, most = split
+    fraction_y, fraction_x, down, right = fraction[0], fraction[1], here[0], here[1]
     shift_y, shift_x = np.float32(run[3] - run[0]), np.float32(run[4] - run[1])
     along_y, along_x = np.float32(gauge[0, 2]), np.float32(gauge[1, 2] - 1.0)
-    begin_y = np.float32(gauge[0, 0] + (gauge[0, 1] - 1.0) * run[0] + gauge[0, 2] * run[1])
-    begin_x = np.float32(gauge[1, 0] + gauge[1, 1] * run[0] + (gauge[1, 2] - 1.0) * run[1])
+    begin_y = np.float32(gauge[0, 0] + (gauge[0, 1] - 1.0) * run[0] + gauge[0, 2] * first)
+    begin_x = np.float32(gauge[1, 0] + gauge[1, 1] * run[0] + (gauge[1, 2] - 1.0) * first)
     begin_y, begin_x = begin_y - shift_y, begin_x - shift_x
     for j in range(b - a):
         f = fraction_y[a + j], fraction_x[a + j]
         step = np.float32(np.int32(j))
         rest = begin_y + along_y * step - f[0], begin_x + along_x * step - f[1]
-        by, _, ended = _straight_step(moving, (k, k + U(1), m + j, m + j + U(1)), f, rest)
-        down[a + j] = shift_y + f[0] + by if ended else np.float32(np.nan)
+        by, bx, length = _inner_step(moving, (k, m + j), f, rest)
+        pairs[U(2) * j] = shift_y + f[0] + by if length < most else np.float32(np.nan)
+        pairs[U(2) * j + U(1)] = shift_x + f[1] + bx
     for j in range(b - a):
-        f = fraction_y[a + j], fraction_x[a + j]
-        step = np.float32(np.int32(j))
-        rest = begin_y + along_y * step - f[0], begin_x + along_x * step - f[1]
-        _, bx, _ = _straight_step(moving, (k, k + U(1), m + j, m + j + U(1)), f, rest)
-        right[a + j] = shift_x + f[1] + bx
+        down[a + j] = pairs[U(2) * j]
     for j in range(b - a):
-        down[a + j] = np.float32(np.nan) if bent[m + j] else down[a + j]
+        right[a + j] = pairs[U(2) * j + U(1)]
 
 
 @numba.njit(cache=True, nogil=True)
-def _finish_row(moving, gauge, bent, guess, here, good):  # type: ignore[no-untyped-def]
+def _finish_row(moving, gauge, guess, here, good):  # type: ignore[no-untyped-def]
     """Solve what is left of a row pixel by pixel.
 
     ``good`` tells whether the pixel above was solved, then whether this one is; where not, the
@@ -618,7 +657,7 @@ def _finish_row(moving, gauge, bent, guess, here, good):  # type: ignore[no-unty
         start = guess[0, column], guess[1, column]
         if column and not good[column]:
             start = here[0][column - 1], here[1][column - 1]
-        found, good[column] = _solve_pixel(moving, gauge, bent, (row, column), start)
+        found, good[column] = _solve_pixel(moving, gauge, (row, column), start)
         here[0][column], here[1][column] = found
 
 
