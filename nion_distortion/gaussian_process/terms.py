@@ -73,11 +73,11 @@ def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, floa
     }
     parts = {term: one for term, one in parts.items() if one.start < one.stop <= mean.shape[1]}
 
-    def vectors(start: int, stop: int) -> list[Array]:
+    def _vectors(start: int, stop: int) -> list[Array]:
         design = basis.design(places[start:stop])
         return [(mean[:, part] @ design[part]).T for part in parts.values()]
 
-    found = zip(*for_chunks(vectors, len(places), smallest=PLACES_AT_ONCE), strict=True)
+    found = zip(*for_chunks(_vectors, len(places), smallest=PLACES_AT_ONCE), strict=True)
     return {
         term: _rms_without_gauge(places, np.concatenate(one), freedom)
         for term, one in zip(parts, found, strict=True)
