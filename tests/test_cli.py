@@ -14,7 +14,7 @@ import pytest
 from rsciio import hspy
 
 from nion_distortion import held_out
-from nion_distortion.cli import correct, demo, main
+from nion_distortion.cli import correct, demo, main, swift
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
 from nion_distortion.held_out import held_out_residual
@@ -282,3 +282,40 @@ def test_the_demo_learns_on_one_sample_and_corrects_another(
     ):
         assert f'alt="{caption}"' in page
     assert page.count("data:image/png;base64,") == len(list(tmp_path.glob("*.png"))) >= 8
+
+
+def test_swift_starts_the_host_with_the_simulated_microscope(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], *, env: dict[str, str], check: bool) -> Any:
+        assert not check
+        started.append((command, env))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(swift.subprocess, "run", run)
+    monkeypatch.setattr(swift.importlib.util, "find_spec", lambda _: object())
+    assert main(["swift"]) == 0
+    ((command, env),) = started
+    assert command[0] == sys.executable
+    assert "nion.swift.command" in command[-1]
+    assert env["NION_DISTORTION_SIMULATOR"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("is_there", "code", "words"),
+    [(False, 0, "the window of Nion Swift is not installed"), (True, 3, "exit code 3")],
+)
+def test_swift_that_does_not_start_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_there: bool,  # noqa: FBT001  # a case
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(swift.importlib.util, "find_spec", lambda _: object() if is_there else None)
+    ended = SimpleNamespace(returncode=code)
+    monkeypatch.setattr(swift.subprocess, "run", lambda *_, **__: ended)
+    assert main(["swift"]) == 2
+    assert words in capsys.readouterr().err

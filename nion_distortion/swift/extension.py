@@ -97,19 +97,24 @@ class DistortionExtension:
     ----------
     api_broker : object
         Gives the host's facade.
+
+    Attributes
+    ----------
+    controls : Controls
+        Of the projects.
     """
 
     extension_id = "nion_distortion.extension"
 
     def __init__(self, api_broker: Any) -> None:
         api = api_broker.get_api(version="~1.0", ui_version="~1.0")
-        self._controls = Controls()
-        self._menu_items = [api.create_menu_item(CorrectLiveScanMenuItem(self._controls))]
-        register_panel(self._controls)
+        self.controls = Controls()
+        self._menu_items = [api.create_menu_item(CorrectLiveScanMenuItem(self.controls))]
+        register_panel(self.controls)
 
     def close(self) -> None:
         """Take panel and menu items back, which stops every correction."""
-        self._controls.close()
+        self.controls.close()
         Workspace.WorkspaceManager().unregister_panel(PANEL_ID)
         for item in self._menu_items:
             item.close()

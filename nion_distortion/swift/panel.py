@@ -27,8 +27,8 @@ SHOWN = (
     "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
     "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
     "is_fed_back", "is_idle", "is_calibrating", "can_calibrate", "is_unsaved", "is_reference",
-    "is_cell", "correct_text", "sample_index", "applied_index", "scan_names", "scan_index", "channel",
-    "frames", "stop_pm", "sample_name", "a_nm", "b_nm", "gamma_deg",
+    "is_cell", "correct_text", "sample_index", "applied_index", "scan_names", "scan_index",
+    "channel", "frames", "stop_pm", "sample_name", "a_nm", "b_nm", "gamma_deg",
 )  # fmt: skip
 """What may have changed when the control says so."""
 

@@ -1,0 +1,146 @@
+"""One session of an operator: opens, calibrates, corrects, changes settings and sample, closes.
+
+Runs inside Nion Swift (see application.py). Writes what it saw to ``seen.json``, and pictures of
+the screen, into the folder NION_DISTORTION_SEEN.
+"""
+
+import asyncio
+import json
+import os
+import pathlib
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from nion.instrumentation import HardwareSource
+from nion.swift.model import PlugInManager
+
+from nion_distortion.swift import extension
+from simulator.nion_device import profile_parameters
+from simulator.specimen import make_specimen
+
+FOLDER = pathlib.Path(os.environ["NION_DISTORTION_SEEN"])
+EXTENSION_ID = "nion_distortion.extension"
+PATIENCE_S = 240.0
+"""The first frame waits for kernels that are compiled."""
+
+
+class Session:
+    """What the script looks at."""
+
+    def __init__(self, window: Any, control: Any) -> None:
+        self.window, self.control = window, control
+        self.seen: dict[str, Any] = {}
+        self._changed = asyncio.Event()
+        self._listener = control.changed_event.listen(self._changed.set)
+
+    async def until(self, what: str, condition: Callable[[], bool]) -> None:
+        """Wait until something is true; the panel's own event says when to look again."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+        self.seen[what] = self.state()
+
+    def state(self) -> dict[str, Any]:
+        """Say what there is now."""
+        live = self.control.last
+        report = None if live is None else live.report
+        known = None if report is None or report.corrected_pm is None else report
+        return {
+            "message": self.control.message,
+            "reason": None if live is None else live.reason,
+            "off_by_pm": None if known is None else known.off_by_pm.value,
+            "corrected_pm": None if known is None else known.corrected_pm.value,
+            "kind": None if known is None else known.field.kind,
+            "calibration": None
+            if live is None or live.calibration is None
+            else live.calibration.calibration_id,
+            "fov_nm": None if live is None else live.scan[0].settings.field_of_view_nm,
+            "items": sorted(item.title for item in self.window.document_model.data_items),
+        }
+
+    async def picture(self, name: str) -> None:
+        """Take a picture of the screen, after the window has drawn what is new."""
+        await asyncio.sleep(1.5)  # not a wait for anything of ours: the host draws in ticks
+        subprocess.run(["import", "-window", "root", FOLDER / f"{name}.png"], check=True)
+
+    def write(self) -> None:
+        """Write what was seen."""
+        (FOLDER / "seen.json").write_text(json.dumps(self.seen, indent=1))
+
+
+def corrected_once(session: Session, kind: str) -> Callable[[], bool]:
+    """Return whether the newest frame was corrected by a kind of field."""
+
+    def is_so() -> bool:
+        live = session.control.last
+        return bool(
+            live
+            and live.report
+            and live.report.field is not None
+            and live.report.field.kind == kind
+        )
+
+    return is_so
+
+
+def of_field(session: Session, fov_nm: float) -> Callable[[], bool]:
+    """Return whether the newest frame has a field of view."""
+    return lambda: bool(
+        session.control.last and session.control.last.scan[0].settings.field_of_view_nm == fov_nm
+    )
+
+
+def scan_source() -> Any:
+    """Return the simulated scan."""
+    (scan,) = HardwareSource.HardwareSourceManager().hardware_sources
+    return scan
+
+
+async def script(_application: Any, window: Any) -> None:
+    """Work as an operator does."""
+    ours = [one for one in PlugInManager.extensions if one.extension_id == EXTENSION_ID]
+    session = Session(window, ours[0].controls.of(window))
+    control, scan = session.control, scan_source()
+    subprocess.run(
+        [
+            "xdotool",
+            "search",
+            "--name",
+            "Nion Swift",
+            "windowsize",
+            "%@",
+            "1920",
+            "1040",
+            "windowmove",
+            "%@",
+            "0",
+            "0",
+        ],
+        check=False,
+    )
+    extension.show_workspace(window, control)
+    await session.picture("opened")
+    scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
+    scan.start_playing()
+    control.start(window)
+    await session.until("uncalibrated", lambda: control.last is not None)
+    control.choose(sample="SrTiO3 [001]", frames=6, sample_name="simulated STO")
+    control.calibrate(window)
+    await session.until("calibrated", lambda: not control.is_calibrating)
+    control.choose(applied="own lattice")
+    await session.until("own lattice", corrected_once(session, "frame"))
+    await session.picture("reference")
+    scan.scan_device.specimen = make_specimen("pto_sto", rotation_rad=0.07)
+    control.choose(sample="unknown")
+    await session.until("other sample", corrected_once(session, "stationary"))
+    await session.picture("sample")
+    scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 12.0))
+    await session.until("other settings", of_field(session, 12.0))
+    scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
+    await session.until("first settings", of_field(session, 8.0))
+    control.stop()
+    scan.abort_playing(sync_timeout=10.0)
+    session.seen["stopped"] = session.state()
+    session.write()
