@@ -14,7 +14,7 @@ import pytest
 from rsciio import hspy
 
 from nion_distortion import held_out
-from nion_distortion.cli import correct, demo, main, swift
+from nion_distortion.cli import correct, demo, main
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
 from nion_distortion.held_out import held_out_residual
@@ -294,8 +294,8 @@ def test_swift_starts_the_host_with_the_simulated_microscope(
         started.append((command, env))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(swift.subprocess, "run", run)
-    monkeypatch.setattr(swift.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr("nion_distortion.cli.swift.subprocess.run", run)
+    monkeypatch.setattr("nion_distortion.cli.swift.importlib.util.find_spec", lambda _: object())
     assert main(["swift"]) == 0
     ((command, env),) = started
     assert command[0] == sys.executable
@@ -316,6 +316,6 @@ def test_swift_that_does_not_start_is_told_in_one_sentence(
 ) -> None:
     monkeypatch.setattr(swift.importlib.util, "find_spec", lambda _: object() if is_there else None)
     ended = SimpleNamespace(returncode=code)
-    monkeypatch.setattr(swift.subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr("nion_distortion.cli.swift.subprocess.run", lambda *_, **__: ended)
     assert main(["swift"]) == 2
     assert words in capsys.readouterr().err
