@@ -314,7 +314,8 @@ def test_swift_that_does_not_start_is_told_in_one_sentence(
     code: int,
     words: str,
 ) -> None:
-    monkeypatch.setattr(swift.importlib.util, "find_spec", lambda _: object() if is_there else None)
+    found = object() if is_there else None
+    monkeypatch.setattr("nion_distortion.cli.swift.importlib.util.find_spec", lambda _: found)
     ended = SimpleNamespace(returncode=code)
     monkeypatch.setattr("nion_distortion.cli.swift.subprocess.run", lambda *_, **__: ended)
     assert main(["swift"]) == 2
