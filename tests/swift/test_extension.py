@@ -273,3 +273,41 @@ def test_simulated_microscope_is_not_registered_unless_asked_for(
     monkeypatch.delenv("NION_DISTORTION_SIMULATOR", raising=False)
     with pytest.raises(RequirementsException, match="only when NION_DISTORTION_SIMULATOR=1"):
         importlib.import_module("nionswift_plugin.nion_distortion_simulator")
+
+
+DECLINE = """
+import importlib.metadata, importlib.util, sys
+find, version = importlib.util.find_spec, importlib.metadata.version
+importlib.util.find_spec = lambda name, *more: None if name == {missing!r} else find(name, *more)
+importlib.metadata.version = lambda name: {version!r} if name == "nionswift" else version(name)
+from nion.swift import Facade
+from nion.swift.model import PlugInManager
+from nion.swift.test import TestContext
+
+Facade.initialize()
+setup = TestContext.TestSetup(set_global=True)
+PlugInManager.load_plug_ins(None, None, None)
+print([one for one in PlugInManager.extensions if "distortion" in one.extension_id])
+PlugInManager.unload_plug_ins()
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "version", "words"),
+    [
+        ("gpytorch", "16.16.2", "needs gpytorch, which this environment lacks"),
+        ("", "15.0.1", "needs nionswift 16 or 17, not 15.0.1"),
+    ],
+)
+def test_plug_in_declines_in_one_line(missing: str, version: str, words: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", DECLINE.format(missing=missing, version=version)],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"NION_DISTORTION_SIMULATOR": ""},
+        text=True,
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+    said = [line for line in (ended.stdout + ended.stderr).splitlines() if words in line]
+    assert len(said) == 1
+    assert "Traceback" not in ended.stderr
