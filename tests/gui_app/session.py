@@ -120,7 +120,7 @@ async def script(_application: Any, window: Any) -> None:
         ],
         check=False,
     )
-    extension.show_workspace(window, control)
+    extension.show_panel(window)
     await session.picture("opened")
     scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
     scan.start_playing()
