@@ -1,4 +1,4 @@
-"""Measure, print each number beside its target, and write the table of results.
+"""Measure, print each number beside its target, and write the tables of results.
 
 ``python -m benchmarks`` measures everything and writes ``RESULTS.md``, and the rows of it that the
 README shows; with ``--only`` or ``--quick`` it only prints.
@@ -22,8 +22,10 @@ from benchmarks.results import (
     line,
     machine,
     measured_in,
+    section_lines,
     table,
 )
+from benchmarks.sections import SECTIONS
 from benchmarks.targets import TARGETS
 
 __all__ = ["CASES", "main"]
@@ -49,6 +51,12 @@ CASES = {
     "withheld": "held_out",
     "indices": "indices",
     "stale": "trust",
+    "frames": "tables",
+    "dose": "tables",
+    "view": "tables",
+    "strength": "tables",
+    "sampling": "tables",
+    "rivals": "rivals",
 }
 """The cases in order, each a function of the same name in its module: timings come first."""
 
@@ -95,9 +103,21 @@ def _write_again() -> None:
     """Write the table from its own numbers: a reason in the targets has changed."""
     text = RESULTS.read_text(encoding="utf-8")
     day, where = head_of(text)
-    new = dict.fromkeys((t.name for t in TARGETS), Measured(beside="new since the last full run"))
-    known = {name: one for name, one in measured_in(text).items() if one.value is not None}
+    new = dict.fromkeys(_names(), Measured(beside="new since the last full run"))
+    targets = {target.name for target in TARGETS}
+    known = {
+        name: one
+        for name, one in measured_in(text).items()
+        if one.value is not None or name not in targets
+    }
     _write(table(new | known, machine=where, day=day))
+
+
+def _names(case: str | None = None) -> list[str]:
+    """Return the names of all targets and cells, or of those of one case."""
+    targets = [one.name for one in TARGETS if case in (None, one.case)]
+    rows = [row for one in SECTIONS if case in (None, one.case) for row in one.keys]
+    return [*targets, *(key for row in rows for key in row)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,8 +147,7 @@ def _run(name: str, *, quick: bool) -> tuple[Mapping[str, Measured], bool]:
     except Exception as error:
         traceback.print_exc()
         reason = f"failed: {type(error).__name__}: {error}"
-        names = [target.name for target in TARGETS if target.case == name]
-        return dict.fromkeys(names, Measured(beside=reason)), False
+        return dict.fromkeys(_names(name), Measured(beside=reason)), False
 
 
 def _print(name: str, found: Mapping[str, Measured], duration_s: float) -> None:
@@ -136,6 +155,9 @@ def _print(name: str, found: Mapping[str, Measured], duration_s: float) -> None:
         if target.case == name:
             missing = Measured(beside="not measured in a quick run")
             print(line(target, found.get(target.name, missing)), flush=True)
+    for section in SECTIONS:
+        if section.case == name:
+            print("\n".join([section.title, *section_lines(section, found)]), flush=True)
     print(f"({name}: {duration_s:.0f} s)", flush=True)
 
 

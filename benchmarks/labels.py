@@ -13,11 +13,18 @@ from scipy.spatial import cKDTree
 
 from benchmarks.strain import SeenColumns
 from nion_distortion.atoms import AtomColumns, find_columns
+from nion_distortion.correction import CorrectedFrame
 from nion_distortion.distortion import places_on_sample
 from nion_distortion.pipeline import FrameReport
 from simulator.microscope import Shot
 
-__all__ = ["labelled_corrected", "labelled_raw", "labelled_undone", "with_claims_of"]
+__all__ = [
+    "labelled_corrected",
+    "labelled_raw",
+    "labelled_undone",
+    "off_px",
+    "with_claims_of",
+]
 
 Array = npt.NDArray[np.float64]
 Field = npt.NDArray[np.float32]
@@ -55,29 +62,27 @@ def labelled_raw(shot: Shot, report: FrameReport) -> SeenColumns:
     return _labelled(shot, scan, places, covariance)
 
 
-def labelled_corrected(shot: Shot, report: FrameReport) -> SeenColumns:
+def labelled_corrected(shot: Shot, corrected: CorrectedFrame) -> SeenColumns:
     """Find columns in the corrected frame.
 
     Parameters
     ----------
     shot : Shot
         The frame and the truth about it.
-    report : FrameReport
-        With the corrected frame.
+    corrected : CorrectedFrame
+        What became of it.
 
     Returns
     -------
     SeenColumns
         Places and covariances as they come out, but for columns at the rim of what was seen.
     """
-    if report.corrected is None or report.field is None:
-        raise RuntimeError("a sample was not corrected")
-    columns = find_columns(report.corrected.image)
-    depth = distance_transform_edt(np.pad(report.corrected.valid, 1))[1:-1, 1:-1]
+    columns = find_columns(corrected.image)
+    depth = distance_transform_edt(np.pad(corrected.valid, 1))[1:-1, 1:-1]
     rim = np.rint(columns.positions_px).astype(np.int64)
     columns = columns.subset(depth[rim[:, 0], rim[:, 1]] > RIM_SIGMA * columns.sigma_px)
     places = columns.positions_px
-    moved = _at(report.field.displacement_px, places)
+    moved = _at(corrected.displacement_px, places)
     return _labelled(shot, places + moved, places, columns.covariance_px2)
 
 
@@ -116,6 +121,27 @@ def with_claims_of(other: SeenColumns, columns: SeenColumns) -> SeenColumns:
     """
     _, rows = cKDTree(other.true_px).query(columns.true_px)
     return replace(columns, covariance_px2=other.covariance_px2[rows])
+
+
+def off_px(columns: SeenColumns) -> tuple[float, float]:
+    """Say how far off the brighter sublattice's columns are.
+
+    Parameters
+    ----------
+    columns : SeenColumns
+        With their true places.
+
+    Returns
+    -------
+    tuple of float
+        Distance from the true places, rms along y and x, the best affine map removed.
+    """
+    bright = columns.sublattice == 0
+    known = np.c_[np.ones(bright.sum()), columns.places_px[bright]]
+    solution, *_ = np.linalg.lstsq(known, columns.true_px[bright], rcond=None)
+    off = columns.true_px[bright] - known @ solution
+    slow, fast = np.sqrt(np.square(off).sum(axis=0) / (len(off) - 3))
+    return float(slow), float(fast)
 
 
 def _labelled(shot: Shot, scan: Array, places: Array, covariance: Array) -> SeenColumns:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.sections import SECTIONS, Section
 from benchmarks.targets import TARGETS, Target
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "machine",
     "measured_in",
     "rows_of",
+    "section_lines",
     "structure",
     "table",
 ]
@@ -29,6 +31,8 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 README = RESULTS.parents[1] / "README.md"
 
 HEAD = ("name", "what", "target", "measured", "", "why it is missed", "beside it", "source")
+
+SECTION = "## "
 
 UNKNOWN = "not known"
 NOT_RUN = "-"
@@ -52,14 +56,14 @@ MARKERS = ("<!-- from benchmarks/RESULTS.md -->", "<!-- end -->")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What came out for one target.
+    """What came out for one target, or for one cell of a table below them.
 
     Parameters
     ----------
     value : float, optional
-        None where it was not run.
+        None where it was not run, and in a cell.
     beside : str, default: ""
-        What helps to read it; where it was not run, why.
+        What helps to read it; where it was not run, why; what stands in the cell.
     """
 
     value: float | None = None
@@ -164,7 +168,32 @@ def table(measured: Mapping[str, Measured], *, machine: str, day: datetime.date)
         "",
     ]
     lines = [_row(HEAD), _row(["---"] * len(HEAD)), *(_row(row) for row in rows)]
+    for section in SECTIONS:
+        lines += ["", SECTION + section.title, "", section.note, ""]
+        lines += section_lines(section, measured)
     return "\n".join([*head, *lines]) + "\n"
+
+
+def section_lines(section: Section, measured: Mapping[str, Measured]) -> list[str]:
+    """Write one of the tables below the targets.
+
+    Parameters
+    ----------
+    section : Section
+        Its heads and rows.
+    measured : Mapping of str to Measured
+        By the cells' names.
+
+    Returns
+    -------
+    list of str
+        Lines of Markdown.
+    """
+    rows = [
+        (row, *(measured.get(key, Measured()).beside or NOT_RUN for key in keys))
+        for row, keys in zip(section.rows, section.keys, strict=True)
+    ]
+    return [_row(section.head), _row(["---"] * len(section.head)), *map(_row, rows)]
 
 
 def _row(values: Sequence[str]) -> str:
@@ -172,7 +201,7 @@ def _row(values: Sequence[str]) -> str:
 
 
 def rows_of(text: str) -> tuple[tuple[str, ...], ...]:
-    """Read the rows of a table back.
+    """Read the rows of the targets' table back.
 
     Parameters
     ----------
@@ -184,16 +213,11 @@ def rows_of(text: str) -> tuple[tuple[str, ...], ...]:
     tuple of tuple of str
         Cells of each row, without the head.
     """
-    rows = [
-        tuple(cell.strip() for cell in row.strip().strip("|").split("|"))
-        for row in text.splitlines()
-        if row.startswith("|")
-    ]
-    return tuple(rows[2:])
+    return _cells(text.split("\n" + SECTION, maxsplit=1)[0])[2:]
 
 
 def measured_in(text: str) -> dict[str, Measured]:
-    """Read the numbers of a table back, so that it can be written again with other reasons.
+    """Read numbers and cells of all tables back, so that they can be written again.
 
     Parameters
     ----------
@@ -205,10 +229,35 @@ def measured_in(text: str) -> dict[str, Measured]:
     dict of str to Measured
         By name.
     """
-    return {
+    found = {
         row[0]: Measured(value=None if row[3] == NOT_RUN else float(row[3]), beside=row[6])
         for row in rows_of(text)
     }
+    for section in _sections_of(text):
+        rows = _cells(section)
+        known = _as_written(section, rows)
+        for row, keys in zip(rows[2:], known.keys, strict=True):
+            found |= {key: Measured(beside=cell) for key, cell in zip(keys, row[1:], strict=True)}
+    return found
+
+
+def _cells(text: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        tuple(cell.strip() for cell in row.strip().strip("|").split("|"))
+        for row in text.splitlines()
+        if row.startswith("|")
+    )
+
+
+def _sections_of(text: str) -> list[str]:
+    return text.split("\n" + SECTION)[1:]
+
+
+def _as_written(section: str, rows: Sequence[Sequence[str]]) -> Section:
+    """Read back what a table says of itself."""
+    title, note = section.split("\n\n")[:2]
+    names = tuple(row[0] for row in rows[2:])
+    return Section(case="", title=title, note=note, head=tuple(rows[0]), rows=names)
 
 
 def in_readme(readme: str, results: str) -> str:
@@ -264,7 +313,7 @@ def head_of(text: str) -> tuple[datetime.date, str]:
     return datetime.date.fromisoformat(said[0]), said[1]
 
 
-def structure(text: str) -> tuple[tuple[str, str, str], ...]:
+def structure(text: str) -> tuple[tuple[str, ...], ...]:
     """Return what a table of results has to share with the targets in code.
 
     Parameters
@@ -275,7 +324,7 @@ def structure(text: str) -> tuple[tuple[str, str, str], ...]:
     Returns
     -------
     tuple of tuple of str
-        Name, what, and goal of each row.
+        Name, what, and goal of each target; title, note, heads and rows of the other tables.
 
     Raises
     ------
@@ -283,7 +332,11 @@ def structure(text: str) -> tuple[tuple[str, str, str], ...]:
         If it does not say when and where it was measured.
     """
     head_of(text)
-    return tuple((row[0], row[1], row[2]) for row in rows_of(text))
+    below = [_as_written(section, _cells(section)) for section in _sections_of(text)]
+    return (
+        *((row[0], row[1], row[2]) for row in rows_of(text)),
+        *((one.title, one.note, *one.head, *one.rows) for one in below),
+    )
 
 
 def machine() -> str:

@@ -1,33 +1,35 @@
-"""Ours beside the usual ways to correct a scan, by the truth: ``python -m benchmarks.rivals``.
+"""Ours beside the usual ways to correct a scan, by the truth, on images.
 
 Nothing; the mean displacement of four other frames, interpolated between their columns; and a
 Gaussian process of the place on the sample with one squared exponential and white noise, its
-length, amplitude and noise learnt. All are given the same columns, without images; what is left
-holds what the beam did in the judged frame only.
+length, amplitude and noise learnt. All are given the columns found in the same frames.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from benchmarks.samples import samples_of
+from benchmarks.labels import labelled_corrected, off_px
+from benchmarks.results import Measured
 from benchmarks.scenes import sto
-from nion_distortion.distortion import DistortionSamples
+from benchmarks.sections import JUDGED, RIVALS, SECTIONS, Section
+from nion_distortion.correction import correct_frame
+from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process import DistortionModel, first_model
-from nion_distortion.options import TERMS
-from simulator.microscope import Microscope, Truth
+from nion_distortion.gaussian_process import DistortionModel, refit_amplitudes
+from nion_distortion.pipeline import measure_frame
+from simulator.microscope import Microscope, Shot
 from simulator.scan import ScanErrors, real_like, strong_flyback
 from simulator.scoring import Score, score_map
 from simulator.specimen import make_specimen
 
-__all__ = ["compare_rivals"]
+__all__ = ["Compared", "compare_rivals", "rivals"]
 
 Array = npt.NDArray[np.float64]
 Field = npt.NDArray[np.float32]
@@ -35,13 +37,66 @@ Field = npt.NDArray[np.float32]
 SCAN = ScanSettings(
     shape_px=(256, 256), field_of_view_nm=8.0, dwell_time_us=1.0, flyback_time_us=60.0
 )
+PIXEL_PM = 1e3 * SCAN.pixel_size_nm
 MOST_SITES = 600
-FRAMES = 5
+FRAMES, SEEDS = 5, 4
+OTHER_SEED = 100
+"""Added for the other sample, whose scan walks and shakes in its own way."""
 
-JUDGED = ("same frame", "other frame", "other sample")
+OURS = RIVALS[-1]
 
 
-def compare_rivals(*, seeds: int = 4) -> Mapping[tuple[str, str, str], list[Score]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What one way leaves in one scan.
+
+    Parameters
+    ----------
+    same_frame, other_frame, other_sample : Score
+        By the beam's true path.
+    columns_pm : tuple of float
+        Columns found in the picture of the other sample: distance from their true places, rms per
+        axis.
+    """
+
+    same_frame: Score
+    other_frame: Score
+    other_sample: Score
+    columns_pm: tuple[float, float]
+
+
+class _Way(NamedTuple):
+    """What one way does to the frame that it learns from, and to any other."""
+
+    own: Field
+    steady: Field
+
+
+def rivals(*, quick: bool) -> Mapping[str, Measured]:
+    """Fill the tables of ours beside the usual ways.
+
+    Parameters
+    ----------
+    quick : bool
+        One scan of each kind.
+
+    Returns
+    -------
+    Mapping of str to Measured
+        Their cells, and what ours leaves over what the best of the others leaves.
+    """
+    found = compare_rivals(seeds=1 if quick else SEEDS)
+    cells: dict[str, Measured] = {}
+    for section, (_, ways) in zip(_sections(), found.items(), strict=True):
+        for way, compared in ways.items():
+            for column, text in zip(JUDGED, _texts(compared), strict=True):
+                cells[section.key(way, column)] = Measured(beside=text)
+    shares = [share for ways in found.values() for share in _over_best(ways)]
+    each = ", ".join(f"{share:.2f}" for share in shares)
+    return cells | {"rivals ours": Measured(value=max(shares), beside=f"each: {each}")}
+
+
+def compare_rivals(*, seeds: int = SEEDS) -> Mapping[str, Mapping[str, list[Compared]]]:
     """Score all ways on the frame that they learnt from, another, and one of another sample.
 
     Parameters
@@ -51,21 +106,35 @@ def compare_rivals(*, seeds: int = 4) -> Mapping[tuple[str, str, str], list[Scor
 
     Returns
     -------
-    Mapping of (str, str, str) to list of Score
-        By the scan's errors, the way, and what was judged; one for each seed.
+    Mapping of str to Mapping of str to list of Compared
+        By the scan's errors and the way; one for each seed.
     """
-    found: dict[tuple[str, str, str], list[Score]] = {}
-    for seed in range(seeds):
-        for kind, errors in (
-            ("fly-back", _flyback(seed)),
-            ("real-like", real_like(SCAN, seed=seed)),
-        ):
-            machine = sto(errors, seed=seed)
-            truths = _truths(machine, errors, seed)
-            for way, (own, steady) in _fields(machine).items():
-                for judged, field in zip(JUDGED, (own, steady, steady), strict=True):
-                    score = _score(field, truths[judged])
-                    found.setdefault((kind, way, judged), []).append(score)
+    return {
+        "fly-back": _compared([_flyback(seed) for seed in range(seeds)]),
+        "real-like": _compared([real_like(SCAN, seed=seed) for seed in range(seeds)]),
+    }
+
+
+def _sections() -> list[Section]:
+    return [section for section in SECTIONS if section.case == "rivals"]
+
+
+def _compared(scans: Sequence[ScanErrors]) -> dict[str, list[Compared]]:
+    found: dict[str, list[Compared]] = {way: [] for way in RIVALS}
+    for seed, errors in enumerate(scans):
+        machine = sto(errors, seed=seed)
+        shots = [machine.shot(SCAN, index) for index in range(FRAMES + 1)]
+        specimen = make_specimen("pto_sto", rotation_rad=0.3 + 0.2 * seed, seed=seed)
+        sample = Microscope(specimen, errors, seed=OTHER_SEED + seed).shot(SCAN, FRAMES)
+        for name, way in zip(RIVALS, _ways(shots[:FRAMES]), strict=True):
+            found[name].append(
+                Compared(
+                    same_frame=_score(way.own, shots[0]),
+                    other_frame=_score(way.steady, shots[FRAMES]),
+                    other_sample=_score(way.steady, sample),
+                    columns_pm=_columns_pm(way.steady, sample),
+                )
+            )
     return found
 
 
@@ -75,33 +144,31 @@ def _flyback(seed: int) -> ScanErrors:
     return replace(errors, line_flyback_nm=(0.0, 0.5 * errors.line_flyback_nm[1]))
 
 
-def _truths(machine: Microscope, errors: ScanErrors, seed: int) -> dict[str, Truth]:
-    other = Microscope(make_specimen("pto_sto"), errors, seed=seed)
-    shown = (machine, 0), (machine, FRAMES), (other, FRAMES + 1)
-    return {
-        name: one.exposure(SCAN, index).truth
-        for name, (one, index) in zip(JUDGED, shown, strict=True)
-    }
-
-
-def _fields(machine: Microscope) -> dict[str, tuple[Field, Field]]:
-    """Return what each way does to the frame it learns from, and to any other."""
-    frames = [samples_of(machine, SCAN, index=index) for index in range(FRAMES)]
-    samples, lattice, _ = frames[0]
+def _ways(shots: Sequence[Shot]) -> tuple[_Way, ...]:
+    """Learn in each way, in the order of the tables, from the columns of the same frames."""
+    found = [measure_frame(shot.frame) for shot in shots]
+    samples = [one.samples for one in found]
     nothing = np.zeros((2, *SCAN.shape_px), dtype=np.float32)
-    others = np.stack([_interpolated(one) for one, _, _ in frames[1:]])
-    mean = np.asarray(others.mean(axis=0), dtype=np.float32)
-    process = _squared_exponential(samples)
-    model = one_frame = first_model(samples, lattice, TERMS)
-    for one, its_lattice, _ in frames[1:]:
-        model = model.updated(one, its_lattice)
-    return {
-        "nothing": (nothing, nothing),
-        "mean of 4 other frames": (mean, mean),
-        "one squared exponential": (process, process),
-        "ours, one frame": (_own(one_frame), one_frame.stationary_field().displacement_px),
-        "ours, 5 frames": (_own(one_frame), model.stationary_field().displacement_px),
-    }
+    others = np.mean([_interpolated(one) for one in samples[1:]], axis=0).astype(np.float32)
+    process = _squared_exponential(samples[0])
+    first = found[0].model
+    return (
+        _Way(nothing, nothing),
+        _Way(others, others),
+        _Way(process, process),
+        _Way(_own(first), first.stationary_field().displacement_px),
+        _Way(*_ours(shots)),
+    )
+
+
+def _ours(shots: Sequence[Shot]) -> tuple[Field, Field]:
+    """Learn from all frames as a live run does, from the judged one last."""
+    model: DistortionModel | None = None
+    for shot in (*shots[1:], shots[0]):
+        model = measure_frame(shot.frame, model=model).model
+    if model is None:
+        raise RuntimeError("no frame was learnt from")
+    return _own(model), refit_amplitudes(model).stationary_field().displacement_px
 
 
 def _own(model: DistortionModel) -> Field:
@@ -129,29 +196,72 @@ def _squared_exponential(samples: DistortionSamples) -> Field:
         kernel = ConstantKernel(1.0) * RBF(0.15) + WhiteKernel(0.01)
         learnt = GaussianProcessRegressor(kernel).fit(sites[some], off[some, axis]).kernel_
         process = GaussianProcessRegressor(learnt, optimizer=None).fit(sites, off[:, axis])
-        field[axis] = process.predict(_pixels() / SCAN.shape_px[0]).reshape(SCAN.shape_px)
+        field[axis] = _on_pixels(process, sites)
     return field
 
 
-def _score(field: Field, truth: Truth) -> Score:
+def _on_pixels(process: GaussianProcessRegressor, sites: Array) -> Array:
+    """Equal to ``predict`` at all pixels: on a grid the squared exponential is a product."""
+    amplitude, length = np.exp(process.kernel_.theta[0]), np.exp(process.kernel_.theta[1])
+    rows, columns = (
+        np.exp(-0.5 * ((np.arange(size)[:, None] / SCAN.shape_px[0] - along) / length) ** 2)
+        for size, along in zip(SCAN.shape_px, sites.T, strict=True)
+    )
+    return np.asarray((amplitude * process.alpha_ * rows) @ columns.T)
+
+
+def _valid(field: Field) -> npt.NDArray[np.bool_]:
     place = _pixels().T.reshape(2, *SCAN.shape_px) + field
     limits = np.array(SCAN.shape_px)[:, None, None] - 0.5
-    valid = np.asarray(((place > -0.5) & (place < limits)).all(axis=0))
-    return score_map(field, valid, truth.place_px, pixel_size_nm=SCAN.pixel_size_nm)
+    return np.asarray(((place > -0.5) & (place < limits)).all(axis=0))
 
 
-def main() -> None:
-    """Print the table."""
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        found = compare_rivals()
-    print("| scan | corrected by | judged on | removed % | left pm, slow/fast | worst pm |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for (kind, way, judged), scores in sorted(found.items(), key=lambda item: item[0][0]):
-        share = 100 * np.mean([score.share for score in scores])
-        slow, fast = np.sqrt(np.mean([np.square(score.rms_pm) for score in scores], axis=0))
-        worst = np.median([score.worst_pm for score in scores])
-        print(f"| {kind} | {way} | {judged} | {share:.2f} | {slow:.1f}/{fast:.1f} | {worst:.0f} |")
+def _score(field: Field, shot: Shot) -> Score:
+    place = shot.truth.place_px
+    return score_map(field, _valid(field), place, pixel_size_nm=SCAN.pixel_size_nm)
 
 
-if __name__ == "__main__":
-    main()
+def _columns_pm(field: Field, sample: Shot) -> tuple[float, float]:
+    """Correct the other sample's image, and find its columns again."""
+    none = np.zeros_like(field)
+    whole = DistortionField(
+        displacement_px=field,
+        std_px=none,
+        unremoved_std_px=none,
+        valid=_valid(field),
+        kind="stationary",
+        settings=SCAN,
+        reference="free",
+        frame_id="",
+    )
+    slow, fast = off_px(labelled_corrected(sample, correct_frame(sample.frame, whole)))
+    return PIXEL_PM * slow, PIXEL_PM * fast
+
+
+def _texts(compared: Sequence[Compared]) -> tuple[str, str, str, str]:
+    """Write the cells of one way."""
+    every = ("same_frame", "other_frame", "other_sample")
+    three = [_text([getattr(one, name) for one in compared]) for name in every]
+    return three[0], three[1], three[2], _pair([one.columns_pm for one in compared])
+
+
+def _text(scores: Sequence[Score]) -> str:
+    before = np.array([np.square(score.before_pm).sum() for score in scores])
+    share = 100 * before @ [score.share for score in scores] / before.sum()
+    return f"{share:.2f} %, {_pair([score.rms_pm for score in scores])}"
+
+
+def _pair(both: Sequence[tuple[float, float]]) -> str:
+    slow, fast = np.sqrt(np.mean(np.square(both), axis=0))
+    return f"{slow:.1f}/{fast:.1f}"
+
+
+def _over_best(ways: Mapping[str, Sequence[Compared]]) -> Iterator[float]:
+    """Compare what ours leaves with the best of the usual ways, for each of what is judged."""
+    usual = [compared for way, compared in ways.items() if not way.startswith("ours")]
+    for name in ("same_frame", "other_frame", "other_sample"):
+        ours, *others = (
+            np.sqrt(np.mean([np.square(getattr(one, name).rms_pm).sum() for one in compared]))
+            for compared in (ways[OURS], *usual)
+        )
+        yield float(ours / min(others))

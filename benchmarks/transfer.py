@@ -16,6 +16,7 @@ from benchmarks.labels import (
     labelled_corrected,
     labelled_raw,
     labelled_undone,
+    off_px,
     with_claims_of,
 )
 from benchmarks.results import Measured
@@ -145,7 +146,9 @@ def _applied(
 
 def _columns(shot: Shot, report: FrameReport) -> dict[str, SeenColumns]:
     """Find the columns in both frames; those of the frame as it is show what was wrong."""
-    raw, corrected = labelled_raw(shot, report), labelled_corrected(shot, report)
+    if report.corrected is None:
+        raise RuntimeError(f"a sample was not corrected: {report.unusable}")
+    raw, corrected = labelled_raw(shot, report), labelled_corrected(shot, report.corrected)
     return {
         "raw": raw,
         "corrected": corrected,
@@ -185,12 +188,7 @@ def _without_lattice(errors: ScanErrors, seed: int, model: DistortionModel) -> S
 
 
 def _off_pm(columns: SeenColumns) -> float:
-    """Return how far off the bright columns are, rms per axis, the best affine map removed."""
-    bright = columns.sublattice == 0
-    known = np.c_[np.ones(bright.sum()), columns.places_px[bright]]
-    solution, *_ = np.linalg.lstsq(known, columns.true_px[bright], rcond=None)
-    off = columns.true_px[bright] - known @ solution
-    return PIXEL_PM * float(np.sqrt(np.square(off).sum() / (2 * (len(off) - 3))))
+    return PIXEL_PM * float(np.sqrt(np.mean(np.square(off_px(columns)))))
 
 
 def _has_lattice(frame: Frame, model: DistortionModel) -> bool:

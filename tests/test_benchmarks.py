@@ -8,8 +8,18 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.localisation import cramer_rao_px
-from benchmarks.results import RESULTS, UNKNOWN, Measured, measured_in, rows_of, structure, table
+from benchmarks.results import (
+    README,
+    RESULTS,
+    UNKNOWN,
+    Measured,
+    measured_in,
+    rows_of,
+    structure,
+    table,
+)
 from benchmarks.scenes import settings_of
+from benchmarks.sections import FRAMES, SECTIONS
 from benchmarks.targets import TARGETS, Target
 from nion_distortion.frame import ScanSettings
 from simulator.detector import Detector
@@ -17,6 +27,7 @@ from simulator.microscope import Microscope
 from simulator.specimen import make_specimen
 
 DAY = datetime.date(2026, 11, 23)
+README_TEXT = README.read_text(encoding="utf-8")
 
 
 def results_of(measured: Mapping[str, Measured]) -> str:
@@ -35,11 +46,27 @@ def test_every_target_of_the_results_was_met_or_says_why_not() -> None:
         assert verdict != "**missed**" or reason not in ("", UNKNOWN), name
 
 
+def test_every_cell_below_the_targets_is_filled() -> None:
+    written = measured_in(RESULTS.read_text(encoding="utf-8"))
+
+    for section in SECTIONS:
+        for row in section.keys:
+            assert any(written[key].beside not in ("", "-") for key in row), row
+
+
 def test_names_are_unique_and_belong_to_a_case() -> None:
-    names = [target.name for target in TARGETS]
+    cells = [key for section in SECTIONS for row in section.keys for key in row]
+    names = [*(target.name for target in TARGETS), *cells]
+    cases = {target.case for target in TARGETS} | {section.case for section in SECTIONS}
 
     assert len(set(names)) == len(names)
-    assert {target.case for target in TARGETS} == set(command.CASES)
+    assert cases == set(command.CASES)
+
+
+def test_rows_and_heads_of_a_table_are_unique() -> None:
+    for section in SECTIONS:
+        assert len(set(section.rows)) == len(section.rows)
+        assert len(set(section.head)) == len(section.head)
 
 
 @pytest.mark.parametrize("case", command.CASES)
@@ -75,6 +102,18 @@ def test_another_target_changes_the_structure() -> None:
     assert structure(text.replace("<= 1.2", "<= 1.3")) != structure(text)
 
 
+@pytest.mark.parametrize("part", ["title", "note", "head", "row"])
+def test_another_table_changes_the_structure(part: str) -> None:
+    text, section = results_of({}), SECTIONS[1]
+    parts = {"head": section.head[1], "row": f"| {section.rows[2]} |"}
+    before, after = text.split(section.title)  # heads and rows of other tables are like these
+    old = parts[part] if part in parts else getattr(section, part)
+    changed = before + (section.title + after).replace(old, "| other |", 1)
+
+    assert changed != text
+    assert structure(changed) != structure(text)
+
+
 def test_results_without_day_or_machine_are_refused() -> None:
     text = results_of({})
 
@@ -107,9 +146,12 @@ def test_results_are_read_back_as_they_were_written() -> None:
         target.name: Measured(value=1.25 * (number + 1), beside=f"note {number}")
         for number, target in enumerate(TARGETS[:-1])
     }
+    cells = [key for section in SECTIONS for row in section.keys for key in row]
+    measured |= {key: Measured(beside=f"{number}/1 pm") for number, key in enumerate(cells[:-1])}
     text = results_of(measured)
 
     assert results_of(measured_in(text)) == text
+    assert measured_in(text).items() >= {key: measured[key] for key in cells[:-1]}.items()
 
 
 def test_a_case_that_fails_loses_no_other(
@@ -142,6 +184,39 @@ def test_without_the_real_images_their_case_is_not_run(
         ["sto", "found"],
     ]
     assert all("not run" in line and "data missing" in line for line in printed[:3])
+
+
+def test_what_is_new_says_so_and_nothing_else_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, str] = {}
+    monkeypatch.setattr(
+        type(RESULTS),
+        "write_text",
+        lambda path, text, encoding: written.update({path.name: text}),  # noqa: ARG005
+    )
+    kept, new = SECTIONS[0].keys[0][0], SECTIONS[1].keys[0][0]
+    found = {target.name: Measured(value=target.goal) for target in TARGETS}
+    whole = results_of(found | {kept: Measured(beside="1.0/2.0")})
+    text = whole[: whole.index(f"## {SECTIONS[1].title}")]
+    monkeypatch.setattr(
+        type(RESULTS),
+        "read_text",
+        lambda path, encoding: text if path == RESULTS else README_TEXT,  # noqa: ARG005
+    )
+
+    assert command.main(["--write-again"]) == 0
+    again = measured_in(written["RESULTS.md"])
+    assert again[kept].beside == "1.0/2.0"
+    assert again[new].beside == "new since the last full run"
+
+
+def test_a_table_is_filled_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--quick", "--only", "frames"]) == 0
+
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == [f"| {count}" for count in FRAMES]
+    for row in rows[2 : 2 + FRAMES.index(5) + 1]:
+        left = [float(pm) for pm in row.split(" | ")[1].split("/")]
+        assert all(0.5 < pm < 12.0 for pm in left), row
 
 
 def _fail(*_: object, **__: object) -> None:
