@@ -248,7 +248,8 @@ def _texts(compared: Sequence[Compared]) -> tuple[str, str, str, str]:
 def _text(scores: Sequence[Score]) -> str:
     before = np.array([np.square(score.before_pm).sum() for score in scores])
     share = 100 * before @ [score.share for score in scores] / before.sum()
-    return f"{share:.2f} %, {_pair([score.rms_pm for score in scores])}"
+    worst = np.median([score.worst_pm for score in scores])
+    return f"{share:.2f} %, {_pair([score.rms_pm for score in scores])}, worst {worst:.0f}"
 
 
 def _pair(both: Sequence[tuple[float, float]]) -> str:

@@ -62,7 +62,7 @@ class Section:
 
     @property
     def keys(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the cells, row by row."""
+        """The cells, by name, row by row."""
         return tuple(tuple(self.key(row, column) for column in self.head[1:]) for row in self.rows)
 
 
@@ -171,13 +171,13 @@ SECTIONS: tuple[Section, ...] = (
             case="rivals",
             title=f"Ours beside the usual ways: {kind}",
             note=f"{what}; 8 nm, 256 x 256 pixels, images, four scans. All ways are given the"
-            " columns found in the same frames of SrTiO3. Share removed, and left in pm (slow/fast,"
-            " rms over all pixels seen) by the beam's true path: in a frame that was learnt from,"
-            " in another, and in one of PbTiO3/SrTiO3 under the same settings. Last, columns found"
-            " in the picture of that sample about their true places, with the error of their fits."
-            " What the beam did in the judged frame only is part of all. The mean is interpolated"
-            " between columns; the squared exponential is a Gaussian process of the place on the"
-            " sample, its length, amplitude and noise learnt.",
+            " columns found in the same frames of SrTiO3. Share removed, left in pm (slow/fast, rms"
+            " over all pixels seen) and the worst point (median) by the beam's true path: in a frame"
+            " that was learnt from, in another, and in one of PbTiO3/SrTiO3 under the same settings;"
+            " last, columns found in the picture of that sample about their true places, with the"
+            " error of their fits. What the beam did in the judged frame only is part of all. The"
+            " mean is interpolated between columns; the squared exponential is a Gaussian process"
+            " of the place on the sample, its length, amplitude and noise learnt.",
             head=("corrected by", *JUDGED),
             rows=RIVALS,
         )
