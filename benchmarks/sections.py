@@ -172,8 +172,8 @@ SECTIONS: tuple[Section, ...] = (
             title=f"Ours beside the usual ways: {kind}",
             note=f"{what}; 8 nm, 256 x 256 pixels, images, four scans. All ways are given the"
             " columns found in the same frames of SrTiO3. Share removed, left in pm (slow/fast, rms"
-            " over all pixels seen) and the worst point (median) by the beam's true path: in a frame"
-            " that was learnt from, in another, and in one of PbTiO3/SrTiO3 under the same settings;"
+            " over all pixels seen) and the worst point (median) by the beam's true path: in one"
+            " learnt from, in another frame, and in one of PbTiO3/SrTiO3 under the same settings;"
             " last, columns found in the picture of that sample about their true places, with the"
             " error of their fits. What the beam did in the judged frame only is part of all. The"
             " mean is interpolated between columns; the squared exponential is a Gaussian process"
