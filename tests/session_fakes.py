@@ -111,7 +111,7 @@ class Report:
     corrected: Any
     drift_nm: Any
     drift_ambiguous: bool
-    effective_counts: float
+    effective_counts: Any
     off_by_pm: Estimate
     corrected_pm: Estimate
     state: str = "valid"
@@ -122,6 +122,7 @@ class Report:
     columns: Any = None
     indexed: Any = None
     samples: Any = None
+    removed_pm: Any = None
 
 
 def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -> Any:
@@ -132,7 +133,7 @@ def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -
         corrected=None if own is None else correct_frame(frame, own),
         drift_nm=np.array([0.1, 0.2]) * frame.index,
         drift_ambiguous=False,
-        effective_counts=50.0,
+        effective_counts=Estimate(value=50.0, std=1.0, p95=60.0),
         off_by_pm=Estimate(value=100.0, std=1.0, p95=200.0),
         corrected_pm=Estimate(value=2.0, std=0.1, p95=4.0),
     )

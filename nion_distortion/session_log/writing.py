@@ -143,7 +143,8 @@ def read_log(path: str | os.PathLike[str]) -> list[LogRow]:
     Returns
     -------
     list of LogRow
-        In order. A line that is no whole row, as after a crash, is left out.
+        In order; none of a log that was only begun. A line that is no whole row, as after a crash,
+        is left out.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def read_log(path: str | os.PathLike[str]) -> list[LogRow]:
     except OSError as reason:
         raise ValueError(f"the session log {path} cannot be read: {_why(reason)}") from reason
     rows = list(csv.reader(io.StringIO(text.replace("\0", ""))))  # a crash may leave such blocks
-    if not rows or tuple(rows[0]) != NAMES:
+    if rows and tuple(rows[0]) != NAMES:
         raise ValueError(f"{path} is no session log of this version")
     found = (from_cells(cells) for cells in rows[1:])
     return [row for row in found if row is not None]

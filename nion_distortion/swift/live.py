@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
@@ -14,6 +15,7 @@ from nion.instrumentation import HardwareSource, scan_base
 from nion.swift import DocumentController
 from nion.utils import Event, ReferenceCounting, Registry
 
+from nion_distortion.session_log import SessionLog, methods_paragraph, read_log
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.display import CorrectedItem
 from nion_distortion.swift.feedback import DriftFeedback
@@ -184,6 +186,8 @@ class Control:
         self._session: Session | None = None
         self._item: CorrectedItem | None = None
         self._feedback: DriftFeedback | None = None
+        self._log: SessionLog | None = None
+        self._end_log: Callable[[], None] | None = None
         self._calibration: LiveCalibration | None = None
         self._calibrating: CalibrationState | None = None
         self._unsaved: tuple[CalibrationState, str] | None = None
@@ -244,6 +248,11 @@ class Control:
         return self._is_held
 
     @property
+    def is_logging(self) -> bool:
+        """Whether each frame is written into a log."""
+        return self._log is not None
+
+    @property
     def is_fed_back(self) -> bool:
         """Whether the scan's centre follows the sample's drift."""
         return self._feedback is not None
@@ -256,7 +265,8 @@ class Control:
     @property
     def message(self) -> str:
         """What went wrong last, one sentence, or nothing."""
-        return self._not_saved or self._message or self._refusal
+        not_logged = "" if self._log is None else self._log.problem
+        return self._not_saved or self._message or not_logged or self._refusal
 
     # what the operator does
 
@@ -325,6 +335,51 @@ class Control:
         self._feedback = DriftFeedback(scan) if is_wanted and scan is not None else None
         self.changed_event.fire()
 
+    def log_to(self, path: str | PathLike[str]) -> None:
+        """Write a row for each frame into a CSV file from now on.
+
+        Parameters
+        ----------
+        path : path
+            A new file, or a log to go on with.
+        """
+        self.end_log()
+        try:
+            self._log = SessionLog(path)
+        except ValueError as reason:
+            self._say(str(reason))
+            return
+        self._follow_with_log()
+        self.changed_event.fire()
+
+    def end_log(self) -> None:
+        """Write no more; the file is complete at any time."""
+        if self._end_log is not None:
+            self._end_log()
+        if self._log is not None:
+            self._log.close()
+        self._log = self._end_log = None
+        self.changed_event.fire()
+
+    def describe(self) -> str:
+        """Describe what is in the log for a methods section.
+
+        Returns
+        -------
+        str
+            A paragraph; nothing where there is no log, and ``message`` says why.
+        """
+        if self._log is None:
+            self._say(_("Begin a log first: the paragraph has the numbers of what was logged."))
+            return ""
+        store = self.open_store()
+        try:
+            known = () if store is None else store.list()
+            return methods_paragraph(read_log(self._log.path), calibrations=known)
+        except ValueError as reason:
+            self._say(str(reason))
+            return ""
+
     def start(self, window: Window) -> None:
         """Correct live.
 
@@ -346,6 +401,7 @@ class Control:
         )
         self._session.subscribe(self._item.show)
         self._session.subscribe(partial(self._arrived, window))
+        self._follow_with_log()
         self._listen()
         self._item.show_in_window()
         self.changed_event.fire()
@@ -410,6 +466,7 @@ class Control:
     def close(self) -> None:
         """Stop everything for good."""
         self.stop_all()
+        self.end_log()
         self._listener = None
 
     def open_store(self) -> "CalibrationStore | None":
@@ -442,6 +499,10 @@ class Control:
                 before()
 
         window.on_close = on_close
+
+    def _follow_with_log(self) -> None:
+        if self._log is not None and self._session is not None:
+            self._end_log = self._session.subscribe(self._log.add)
 
     def _listen(self) -> None:
         """Listen to the chosen scan while there is anybody to hand its frames to."""

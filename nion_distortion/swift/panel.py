@@ -26,9 +26,10 @@ CHANNELS = ("HAADF", "MAADF", "BF", "ABF")
 SHOWN = (
     "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
     "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
-    "is_fed_back", "is_idle", "is_calibrating", "can_calibrate", "is_unsaved", "is_reference",
-    "is_cell", "correct_text", "sample_index", "applied_index", "scan_names", "scan_index",
-    "channel", "frames", "stop_pm", "sample_name", "a_nm", "b_nm", "gamma_deg",
+    "is_fed_back", "is_logging", "log_text", "is_idle", "is_calibrating", "can_calibrate",
+    "is_unsaved", "is_reference", "is_cell", "correct_text", "sample_index", "applied_index",
+    "scan_names", "scan_index", "channel", "frames", "stop_pm", "sample_name", "a_nm", "b_nm",
+    "gamma_deg",
 )  # fmt: skip
 """What may have changed when the control says so."""
 
@@ -186,6 +187,14 @@ class _Handler(Declarative.Handler):
         self._control.feed_back(is_wanted)
 
     @property
+    def is_logging(self) -> bool:
+        return self._control.is_logging
+
+    @property
+    def log_text(self) -> str:
+        return _("End Log") if self.is_logging else _("Log...")
+
+    @property
     def off_by(self) -> str:
         """How far off the picture is."""
         return words.headline(self._control.last)[0]
@@ -319,6 +328,23 @@ class _Handler(Declarative.Handler):
         """Try once more to save the calibration."""
         self._control.save_calibration()
         self._changed()
+
+    def log_clicked(self, _widget: Any) -> None:
+        """Begin a log, or end it."""
+        if self.is_logging:
+            self._control.end_log()
+            return
+        path, _filter, _folder = self._window.ui.get_save_file_path(
+            _("Log of This Session"), "", "CSV (*.csv)"
+        )
+        if path:
+            self._control.log_to(path)
+
+    def methods_clicked(self, _widget: Any) -> None:
+        """Put a paragraph for a methods section into the clipboard."""
+        paragraph = self._control.describe()
+        if paragraph:
+            self._window.ui.clipboard_set_text(paragraph)
 
     def manage_clicked(self, _widget: Any) -> None:
         """Open the window in which calibrations are looked after."""

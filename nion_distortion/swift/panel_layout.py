@@ -26,7 +26,14 @@ def layout() -> Description:
         For the host's declarative user interface; the bindings are names of the handler.
     """
     u = Declarative.DeclarativeUI()
-    parts = (_scan_row(u), _sample_rows(u), _live_rows(u), _numbers(u), _calibrate_rows(u))
+    parts = (
+        _scan_row(u),
+        _sample_rows(u),
+        _live_rows(u),
+        _numbers(u),
+        _calibrate_rows(u),
+        _record_row(u),
+    )
     content = u.create_column(*parts, u.create_stretch(), spacing=8, margin=8)
     # the host's dock makes room for what is asked for here, and the rest is scrolled to
     return u.create_scroll_area(content, min_width=WIDTH + 30, min_height=HEIGHT)
@@ -197,4 +204,31 @@ def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
         ),
         title=_("Calibrate"),
         margin=6,
+    )
+
+
+def _record_row(u: Declarative.DeclarativeUI) -> Description:
+    return u.create_column(
+        u.create_row(
+            u.create_push_button(
+                text="@binding(log_text)",
+                on_clicked="log_clicked",
+                tool_tip=_("Write time, settings, calibration, errors and reason of each frame"),
+            ),
+            u.create_push_button(
+                text=_("Copy Methods"),
+                on_clicked="methods_clicked",
+                enabled="@binding(is_logging)",
+                tool_tip=_("A paragraph for a methods section, with the numbers of the log"),
+            ),
+            u.create_stretch(),
+            spacing=8,
+        ),
+        u.create_check_box(
+            text=_("Feed drift back to the scan's centre"),
+            checked="@binding(is_fed_back)",
+            enabled="@binding(is_correcting)",
+            tool_tip=_("At most 0.05 nm for each frame; ends by itself where drift is ambiguous"),
+        ),
+        spacing=4,
     )

@@ -238,3 +238,37 @@ def test_change_of_settings_is_followed_by_the_store(window: Window) -> None:
     assert window.control.last.calibration is None
     assert "differs in field_of_view_nm" in (window.control.last.reason or "")
     assert np.isfinite(window.control.last.scan[0].image).all()
+
+
+def test_each_frame_is_logged_and_the_session_described(
+    window: Window, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "log.csv"
+    assert window.control.describe() == ""
+    assert "Begin a log first" in window.control.message
+    window.control.log_to(path)
+    window.toggle()
+    window.frames(4)
+    window.halt()
+    paragraph = window.control.describe()
+    window.control.end_log()
+    assert len(path.read_text().splitlines()) >= 4
+    assert "Frames were processed live with nion_distortion" in paragraph
+    window.control.log_to(tmp_path)
+    assert "cannot be opened" in window.control.message
+    assert not window.control.is_logging
+
+
+def test_log_goes_on_when_the_correction_is_started_again(
+    window: Window, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "log.csv"
+    window.toggle()
+    window.control.log_to(path)
+    window.frames(2)
+    window.toggle()
+    window.toggle()
+    window.frames(2)
+    window.halt()
+    window.toggle()
+    assert len(path.read_text().splitlines()) >= 4

@@ -119,3 +119,32 @@ def test_closed_panel_hears_nothing_more(panel: Opened) -> None:
     count = panel.window.control.changed_event.listener_count
     second.close()
     assert panel.window.control.changed_event.listener_count == count - 1
+
+
+def test_log_and_methods(
+    panel: Opened, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ui, path = panel.window.window.ui, tmp_path / "log.csv"
+    copied: list[str] = []
+    monkeypatch.setattr(ui, "get_save_file_path", lambda *_: (str(path), "", ""), raising=False)
+    monkeypatch.setattr(ui, "clipboard_set_text", copied.append, raising=False)
+    panel.handler.methods_clicked(None)
+    assert copied == []
+    panel.handler.log_clicked(None)
+    assert panel.handler.log_text == "End Log"
+    panel.handler.methods_clicked(None)
+    assert "no number was measured" in copied[0]
+    panel.handler.log_clicked(None)
+    assert panel.handler.log_text == "Log..."
+
+
+def test_drift_is_fed_back_only_when_asked_for(panel: Opened) -> None:
+    assert not panel.handler.is_fed_back
+    panel.handler.correct_clicked(None)
+    assert not panel.handler.is_fed_back
+    panel.handler.is_fed_back = True
+    panel.window.frames(3)
+    panel.window.tick_until(lambda: panel.window.control.last is not None)
+    assert panel.handler.is_fed_back
+    panel.handler.correct_clicked(None)
+    assert not panel.handler.is_fed_back
