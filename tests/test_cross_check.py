@@ -10,16 +10,14 @@ from model_cases import flyback_model
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Kernel
 
-from benchmarks import cross_check
-from benchmarks.cross_check import compare, linearised
+from benchmarks.cross_check import compare, linearised, refined
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import basis as functions
-from nion_distortion.gaussian_process import cosines, moments, scan_time
 from nion_distortion.gaussian_process import hyperparameters as priors
 from nion_distortion.gaussian_process.cosines import WIDE
-from nion_distortion.gaussian_process.fitting import FrameFit
+from nion_distortion.gaussian_process.fitting import FrameFit, precision_of
 from nion_distortion.gaussian_process.learning import Linearised
 from nion_distortion.gaussian_process.weights import marginal, negative_log_evidence, solve
 from nion_distortion.pipeline import process_frame
@@ -28,8 +26,6 @@ Array = npt.NDArray[np.float64]
 
 STO = Path(__file__).resolve().parents[2] / "shared/data/sto/16_STOimage_1.ser"
 
-WIDE_MARGIN = 0.5
-
 
 def small_frame() -> tuple[FrameFit, DistortionSamples]:
     model, _ = flyback_model()
@@ -37,56 +33,63 @@ def small_frame() -> tuple[FrameFit, DistortionSamples]:
     return model.last, model.samples[-1]
 
 
-def widen(monkeypatch: pytest.MonkeyPatch, fit: FrameFit) -> FrameFit:
-    """Give the cosines more room, and the rough term finer waves; the terms stay what they are."""
-    ratio = (1 + 2 * WIDE_MARGIN) / WIDE
-    monkeypatch.setattr(cosines, "MARGIN", WIDE_MARGIN)
-    for user in (cosines, functions, scan_time, cross_check):
-        monkeypatch.setattr(user, "WIDE", 1 + 2 * WIDE_MARGIN)
-    monkeypatch.setattr(priors, "FAST_CORRELATION", priors.FAST_CORRELATION / ratio)
-    count = round(functions.SMOOTH_MODES * ratio)
-    for module in (functions, moments):
-        monkeypatch.setattr(module, "SMOOTH_MODES", count)
-    return widened(fit, ratio)
-
-
-def widened(fit: FrameFit, ratio: float) -> FrameFit:
-    logs = fit.hyperparameters.logs.copy()
-    logs[:, [priors.NAMES.index(name) for name in priors.PRIORS_LENGTH]] -= np.log(ratio)
-    walk_modes = round(fit.basis.walk_modes * ratio)
-    fast_modes = round(fit.basis.fast_modes * 2 * ratio)
-    basis = replace(fit.basis, walk_modes=walk_modes, fast_modes=fast_modes)
-    return replace(fit, basis=basis, hyperparameters=replace(fit.hyperparameters, logs=logs))
-
-
-def test_with_room_beyond_the_rim_the_finite_basis_is_the_exact_posterior(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_calibrations_basis_is_the_exact_posterior() -> None:
     """At 500 places, rim included, with all terms on."""
     fit, samples = small_frame()
-    given = linearised(samples, fit)
-    for found in compare(*given, widen(monkeypatch, fit)):
-        assert found.mean_worst < 0.1
+    for found in compare(*linearised(samples, fit), refined(fit, samples)):
+        assert found.mean_rms < 0.1
+        assert found.mean_worst < 0.5
         assert found.std_worst < 0.1
 
 
-def test_the_finite_basis_is_near_the_exact_posterior() -> None:
-    """What differs is what the cosines reflect at the ends of their interval."""
+def test_a_live_basis_is_near_the_exact_posterior() -> None:
+    """Its waves along x are fewer."""
     fit, samples = small_frame()
     for found in compare(*linearised(samples, fit), fit):
-        assert found.mean_rms < 0.25
+        assert found.mean_rms < 0.1
         assert found.std_worst < 0.1
+
+
+def test_the_smooth_term_has_the_room_and_the_waves_that_it_needs() -> None:
+    """A longer one is reflected from farther away, a shorter one has finer waves, none has few."""
+    fit, samples = small_frame()
+    sizes = {}
+    for name, change in {
+        "as it is": (0.0, 0.0),
+        "longer": (0.0, 0.4),
+        "shorter": (0.0, -0.4),
+    }.items():
+        sizes[name] = suited_to(fit, samples, change)
+    none = suited_to(fit, samples, (-9.0, 0.0))
+    margins, counts = ({name: one[k] for name, one in sizes.items()} for k in (0, 1))
+    assert margins["shorter"] < margins["as it is"] < margins["longer"]
+    assert counts["shorter"] > counts["as it is"] > counts["longer"] > none[1]
+
+
+def suited_to(
+    fit: FrameFit, samples: DistortionSamples, change: tuple[float, float]
+) -> tuple[float, int]:
+    """Margin and waves after a change of the logarithms of amplitude and length."""
+    logs = fit.hyperparameters.logs.copy()
+    logs[:, [priors.NAMES.index(name) for name in ("smooth", "smooth_length")]] += change
+    changed = replace(fit.hyperparameters, logs=logs)
+    basis = priors.suited(fit.basis, changed, precision_of(samples, changed))
+    return basis.margin, basis.smooth_count
 
 
 @pytest.mark.skipif(not STO.is_file(), reason="the real micrographs are not here")
-def test_of_a_real_frame_the_finite_basis_is_near_the_exact_posterior() -> None:
-    """Its smooth term is shorter than the finest waves: what they miss is in the floor."""
+def test_of_a_real_frame_a_calibrations_basis_is_the_exact_posterior() -> None:
+    """A live one misses waves of the smooth term, which is shorter than two cells there."""
     model = process_frame(read_frames(STO)[0]).model
     assert model is not None
     assert model.last is not None
-    for found in compare(*linearised(model.samples[-1], model.last), model.last):
-        assert found.mean_rms < 0.4
-        assert found.std_rms < 0.12
+    given = linearised(model.samples[-1], model.last)
+    for found in compare(*given, refined(model.last, model.samples[-1])):
+        assert found.mean_rms < 0.1
+        assert found.std_rms < 0.05
+    for found in compare(*given, model.last):
+        assert found.mean_rms < 0.25
+        assert found.std_rms < 0.1
 
 
 # a small case: smooth motion, a flat affine map, and noise

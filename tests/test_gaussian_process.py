@@ -103,6 +103,7 @@ def test_pixels_sum_the_design(
 ) -> None:
     settings = replace(SLOW_SCAN, shape_px=shape)
     basis = basis_of(settings, 20.0, TERMS - {left_out}, sync=sync).with_decay(0.05)
+    basis = basis.with_smooth(0.15 if sync else 0.3, 13 if sync else 9)
     weights = np.random.default_rng(1).normal(size=(2, basis.size))
     plain = weights @ basis.design(pixels_of(settings))
     tolerance = 2e-5 * np.abs(plain).max()
@@ -207,25 +208,26 @@ def test_prior_slopes_are_derivatives() -> None:
         np.testing.assert_allclose(slopes[k], (up - down) / 2e-5, rtol=1e-6, atol=1e-12)
 
 
-def prior_covariance(name: str, places: Array) -> Array:
+def prior_covariance(name: str, places: Array, basis: Basis = BASIS) -> Array:
     """Covariance that one term alone gives to some places."""
     logs = prior_logs(SCAN.pixel_size_nm)[0]
     logs[NAMES.index("jitter")] = -20.0
-    part = BASIS.slices[name]
-    variances, design = prior_variances(BASIS, logs)[0][part], BASIS.design(places)[part]
+    part = basis.slices[name]
+    variances, design = prior_variances(basis, logs)[0][part], basis.design(places)[part]
     covariance: Array = (design.T * variances) @ design / np.exp(2 * logs[NAMES.index(name)])
     return covariance
 
 
 @pytest.mark.parametrize(("name", "axis"), [("smooth", 1), ("smooth", 0), ("fast", 1)])
-def test_priors_are_those_of_the_continuous_terms(name: str, axis: int) -> None:
+@pytest.mark.parametrize("basis", [BASIS, BASIS.with_smooth(0.4, 16)])
+def test_priors_are_those_of_the_continuous_terms(name: str, axis: int, basis: Basis) -> None:
     """Far from the ends of the interval, without their constant; the rough one lacks 6 %."""
     places = np.tile([35.0, 45.0], (9, 1))
     places[:, axis] += 5 * (np.arange(9) - 4)
     off = np.subtract.outer(places[:, axis], places[:, axis]) / (1.3 * SCAN.shape_px[axis])
     smooth = np.exp(-0.5 * (off / PRIORS_LENGTH["smooth_length"].median) ** 2)
     expected = smooth if name == "smooth" else np.exp(-np.abs(off) / 0.05)
-    found = prior_covariance(name, places)
+    found = prior_covariance(name, places, basis)
     without = np.eye(9) - 1 / 9
     np.testing.assert_allclose(without @ found @ without, without @ expected @ without, atol=0.06)
 
@@ -294,6 +296,7 @@ def test_information_is_the_dense_formula(
 ) -> None:
     rng = np.random.default_rng(seed)
     basis = basis_of(SLOW_SCAN, float(rng.uniform(20, 150)), terms, sync=sync)
+    basis = basis.with_smooth(float(rng.choice([0.15, 0.4])), int(rng.integers(8, 21)))
     places = rng.uniform(-3, [73, 93], (count, 2))
     crystal, targets = rng.normal(size=(3, count)), rng.normal(size=(count, 2))
     weights = sample_weights(rng, count, mixed=mixed)

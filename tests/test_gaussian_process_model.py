@@ -167,6 +167,19 @@ def test_a_model_counts_its_frames_and_keeps_their_samples() -> None:
     assert model.frame_estimate().field.frame_id == "frame 2"
 
 
+def test_chi2_is_one_however_much_earlier_frames_have_determined() -> None:
+    """What they determined is no freedom that this frame has lost."""
+    machine = microscope(flyback(), seed=2)
+    model, _ = model_of(machine, frames=8)
+    chi2 = []
+    for index in range(8, 16):
+        samples, lattice, _ = sampled(machine, index=index)
+        last = model.updated(samples, lattice).last
+        assert last is not None
+        chi2.append(last.chi2)
+    assert np.mean(chi2) == pytest.approx(1.0, abs=0.06)
+
+
 def test_more_frames_make_d_surer() -> None:
     machine = microscope(flyback())
     one, three = (model_of(machine, frames=n)[0].stationary_field().std_px.mean() for n in (1, 3))

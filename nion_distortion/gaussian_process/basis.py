@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process.cosines import WIDE, cosines, on_interval
+from nion_distortion.gaussian_process.cosines import MARGIN, WIDE, cosines, on_interval
 from nion_distortion.gaussian_process.scan_time import MAINS_MODES, ScanTime, mains_line_time_s
 from nion_distortion.options import KnownFlyback
 
@@ -21,7 +21,8 @@ Modes = npt.NDArray[np.intp]
 
 SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
 MOST_FAST_MODES = 192
-"""Of a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with 192 0.4 pm."""
+"""Of a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with 192 0.4 pm.
+Both are for a margin of 15 %; on a longer interval there are as many to the pixel."""
 
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 LINE_CORRELATION = 0.78
@@ -151,6 +152,11 @@ class Basis:
         Time from line start to line start; None where there can be no mains term.
     mains_hz : float, optional
         Frequency of the mains; None where none was found.
+    margin : float, default: 0.15
+        What the interval of the cosines along y and x is longer at each end, in lengths of the
+        frame.
+    smooth_count : int, default: 13
+        Cosines of the smooth term along one axis.
     """
 
     shape_px: tuple[int, int]
@@ -165,6 +171,8 @@ class Basis:
     frame_sync: bool = False
     line_time_s: float | None = None
     mains_hz: float | None = None
+    margin: float = MARGIN
+    smooth_count: int = SMOOTH_MODES
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
     slices: dict[str, slice] = field(init=False, repr=False, compare=False)
@@ -225,7 +233,7 @@ class Basis:
         Basis
             The new basis.
         """
-        return replace(self, fast_modes=MOST_FAST_MODES)
+        return replace(self, fast_modes=round(MOST_FAST_MODES * self.wide / WIDE))
 
     def with_decay(self, decay: float) -> "Basis":
         """Return the same basis with another line fly-back.
@@ -241,6 +249,25 @@ class Basis:
             The new basis.
         """
         return replace(self, decay=decay)
+
+    def with_smooth(self, margin: float, count: int) -> "Basis":
+        """Return the same basis with other cosines, those along x alone as fine as before.
+
+        Parameters
+        ----------
+        margin : float
+            What their interval is longer at each end, in lengths of the frame.
+        count : int
+            How many of the smooth term along one axis.
+
+        Returns
+        -------
+        Basis
+            The new basis.
+        """
+        finest = self.fast_modes / self.wide
+        fast_modes = round(finest * (1 + 2 * margin))
+        return replace(self, margin=margin, smooth_count=count, fast_modes=fast_modes)
 
     def with_mains(self, hz: float | None) -> "Basis":
         """Return the same basis with another mains.
@@ -269,7 +296,9 @@ class Basis:
         return replace(self, locked_modes=0, walk_modes=modes, mains_hz=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "smooth_modes", _modes_in_disc("smooth" in self.terms))
+        object.__setattr__(
+            self, "smooth_modes", _modes_in_disc(self.smooth_count if "smooth" in self.terms else 0)
+        )
         mains = MAINS_MODES if self.mains_hz is not None else 0
         sizes = {
             "smooth": len(self.smooth_modes[0]),
@@ -287,6 +316,16 @@ class Basis:
             for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
         object.__setattr__(self, "slices", where)
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether it has the functions along x that many frames resolve."""
+        return self.fast_modes / self.wide > MOST_FAST_MODES / WIDE / 2
+
+    @property
+    def wide(self) -> float:
+        """Length of the interval of the cosines along y and x, in lengths of the frame."""
+        return 1 + 2 * self.margin
 
     @property
     def scan_time(self) -> ScanTime:
@@ -314,10 +353,8 @@ class Basis:
             are hardly narrower than a column.
         """
         seen = np.ones((2, self.size))
-        if self.fast_modes > FAST_MODES:
-            waves = np.arange(1.0, self.slices["fast"].stop - self.slices["fast"].start + 1)
-            waves *= np.pi / (self.shape_px[1] * WIDE)
-            seen[::-1, self.slices["fast"]] = self._averaged(waves)
+        fast = self.slices["fast"]
+        seen[:, fast] = self.shown_along_x(np.arange(1.0, fast.stop - fast.start + 1))
         for group, modes in (("walk", self.walk_modes), ("locked", self.locked_modes)):
             seen[:, self.slices[group]] = self.shown(np.arange(1.0, modes + 1))
         if self.mains_hz is not None:
@@ -344,6 +381,23 @@ class Basis:
         through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``.
         """
         return self._averaged(np.pi / self.scan_time.interval_lines * modes)
+
+    def shown_along_x(self, modes: Array) -> Array:
+        """Say how much of waves along x the columns show.
+
+        Parameters
+        ----------
+        modes : ndarray, shape (k,)
+            Half periods of each in the interval of the cosines.
+
+        Returns
+        -------
+        ndarray, shape (2, k)
+            Along y and x; ones for a live model, whose waves are hardly narrower than a column.
+        """
+        if not self.is_refined:
+            return np.ones((2, len(modes)))
+        return self._averaged(np.pi / (self.shape_px[1] * self.wide) * modes)[::-1]
 
     def _averaged(self, waves: Array) -> Array:
         """Say how much is shown of waves, in radians a pixel: along their direction, and across."""
@@ -396,7 +450,7 @@ class Basis:
             One row for each function.
         """
         rows = np.empty((self.size + spare, len(places)))
-        self.fill_stationary(places, self.cosines_at(places, SMOOTH_MODES), rows)
+        self.fill_stationary(places, self.cosines_at(places, self.smooth_count), rows)
         modes = max(self.walk_modes, self.locked_modes)
         if modes:
             table = cosines(self.scan_time.unit(places), modes + 1)[1:]
@@ -445,7 +499,8 @@ class Basis:
         """
         y, x = self.scan_time.inside(places)
         ny, nx = self.shape_px
-        return cosines(on_interval(y, ny), modes_y), cosines(on_interval(x, nx), self.fast_modes)
+        along_y = cosines(on_interval(y, ny, self.margin), modes_y)
+        return along_y, cosines(on_interval(x, nx, self.margin), self.fast_modes)
 
     def on_pixels(self, weights: Array) -> npt.NDArray[np.float32]:
         """Sum the weighted functions at every pixel of the scan.
@@ -481,11 +536,11 @@ class Basis:
         mains.
         """
         drop = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), x / self.period_px / self.shape_px[0]))
-        along_x = cosines(on_interval(x, self.shape_px[1]), self.fast_modes)
+        along_x = cosines(on_interval(x, self.shape_px[1], self.margin), self.fast_modes)
         rough = weights[:, self.slices["fast"]]
         changing = np.concatenate(
             [
-                along_x[:SMOOTH_MODES],
+                along_x[: self.smooth_count],
                 self._exponential(x),
                 drop,
                 self.scan_time.node_polynomials(x),
@@ -498,8 +553,9 @@ class Basis:
     def _profiles(self, y: Array, weights: Array) -> Array:
         """Weights summed over the functions of y: what multiplies ``_fast_table``, (2, ny, k)."""
         where, (iy, ix) = self.slices, self.smooth_modes
-        along_y = cosines(on_interval(y, self.shape_px[0]), SMOOTH_MODES)
-        cosine = np.zeros((2, SMOOTH_MODES, SMOOTH_MODES))
+        count = self.smooth_count
+        along_y = cosines(on_interval(y, self.shape_px[0], self.margin), count)
+        cosine = np.zeros((2, count, count))
         cosine[:, iy, ix] = weights[:, where["smooth"]]
         parts = [np.ones((2, len(y), 1)), np.matmul(along_y.T, cosine)]
         line, slope, first = (weights[:, where[n]] for n in ("line", "line_slope", "frame"))
@@ -521,11 +577,11 @@ class Basis:
         return total
 
 
-def _modes_in_disc(wanted: bool) -> tuple[Modes, Modes]:  # noqa: FBT001
+def _modes_in_disc(count: int) -> tuple[Modes, Modes]:
     """Mode numbers (y, x) inside a quarter disc, without the constant."""
-    squares = np.arange(SMOOTH_MODES if wanted else 0) ** 2
+    squares = np.arange(count) ** 2
     radius2 = np.add.outer(squares, squares)
-    iy, ix = np.nonzero((radius2 > 0) & (radius2 < SMOOTH_MODES**2))
+    iy, ix = np.nonzero((radius2 > 0) & (radius2 < count**2))
     return iy, ix
 
 

@@ -18,10 +18,11 @@ from nion_distortion.gaussian_process.fitting import (
     FrameFit,
     fit_frame,
     frame_evidence,
+    precision_of,
     stationary_posterior,
     stationary_variances,
 )
-from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, suited
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
 from nion_distortion.gaussian_process.shape_search import learn_shapes
@@ -215,6 +216,7 @@ def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
     basis, hyperparameters = learn_shapes(
         middle, state.basis, state.hyperparameters, moving_px=state.distortion_px
     )
+    basis = suited(basis, hyperparameters, precision_of(middle, hyperparameters))
     return replace(state, basis=basis, hyperparameters=hyperparameters, parts=())
 
 

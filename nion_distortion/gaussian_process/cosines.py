@@ -37,7 +37,7 @@ def cosines(place: npt.ArrayLike, modes: int) -> Array:
     return table
 
 
-def on_interval(place_px: Array, length_px: int) -> Array:
+def on_interval(place_px: Array, length_px: int, margin: float = MARGIN) -> Array:
     """Bring places in the frame to the unit interval.
 
     Parameters
@@ -46,13 +46,15 @@ def on_interval(place_px: Array, length_px: int) -> Array:
         Places along one axis, px.
     length_px : int
         Pixels of the frame along it.
+    margin : float, default: 0.15
+        What the interval is longer at each end, in lengths of the frame.
 
     Returns
     -------
     ndarray, shape (n,)
         Between 0 and 1, at both ends with the margin.
     """
-    unit: Array = (place_px + 0.5 + MARGIN * length_px) / (length_px * WIDE)
+    unit: Array = (place_px + 0.5 + margin * length_px) / (length_px * (1 + 2 * margin))
     return unit
 
 

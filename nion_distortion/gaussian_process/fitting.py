@@ -10,7 +10,11 @@ import numpy.typing as npt
 from nion_distortion._validation import reduce_frozen
 from nion_distortion.distortion import DistortionSamples, scan_places
 from nion_distortion.gaussian_process.basis import Basis
-from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, prior_variances
+from nion_distortion.gaussian_process.hyperparameters import (
+    Hyperparameters,
+    prior_variances,
+    suited,
+)
 from nion_distortion.gaussian_process.learning import Evidence, Linearised, learn, weigh_calm
 from nion_distortion.gaussian_process.mains import find_mains, mains_line
 from nion_distortion.gaussian_process.weights import (
@@ -29,6 +33,7 @@ __all__ = [
     "frame_evidence",
     "leading",
     "linearised_frame",
+    "precision_of",
     "stationary_posterior",
     "stationary_variances",
     "walk_precision",
@@ -50,6 +55,9 @@ WEAK_COUPLING = 0.05
 """Correlation of the axes below which they are kept apart."""
 
 MOST_PASSES, STANDS_STILL_PX = 6, 0.01
+FITTED_PASSES = 3
+"""Passes after which the functions of the smooth term are chosen anew."""
+
 GUARD_PX = 3.0
 """Early predictions are held this close to the column."""
 
@@ -238,7 +246,9 @@ def _learnt(
         floor = _floor(linearised, fit, _covariance(samples), hyperparameters)
         state, hyperparameters = renewed, replace(hyperparameters, floor_px=floor)
         waves = linearised.fast_waves(basis, fit.posterior.mean)
-        if number and moved < STANDS_STILL_PX:
+        if number < FITTED_PASSES:
+            basis = suited(basis, hyperparameters, precision_of(samples, hyperparameters))
+        if number and moved < STANDS_STILL_PX and basis == fit.basis:
             break
     return _Learnt(state, hyperparameters, evidence, fit, linearised)
 
@@ -439,6 +449,24 @@ def _covariance(samples: DistortionSamples) -> Array:
     return 0.5 * (samples.covariance_px2[:, 0, 0] + samples.covariance_px2[:, 1, 1])
 
 
+def precision_of(samples: DistortionSamples, hyperparameters: Hyperparameters) -> float:
+    """Sum the inverse variances of a frame's columns.
+
+    Parameters
+    ----------
+    samples : DistortionSamples
+        Indexed columns of the frame.
+    hyperparameters : Hyperparameters
+        The floor is taken from them.
+
+    Returns
+    -------
+    float
+        Along one axis, px^-2.
+    """
+    return float((1.0 / (_covariance(samples) + hyperparameters.floor_px**2)).sum())
+
+
 def _linearise(
     samples: DistortionSamples, state: _State, hyperparameters: Hyperparameters
 ) -> Linearised:
@@ -513,7 +541,7 @@ def _solved(
         predicted_px=state.predicted_px,
         robust=state.robust,
         chi2=_squares(linearised, given, posterior)
-        / max(_freedom(linearised, posterior, precision), 1.0),
+        / max(_freedom(linearised, posterior, precision, known), 1.0),
     )
 
 
@@ -528,10 +556,19 @@ def _squares(linearised: Linearised, given: Information, posterior: Posterior) -
     return float(total)
 
 
-def _freedom(linearised: Linearised, posterior: Posterior, precision: Array) -> float:
-    """Observations less the weights that they determined."""
+def _freedom(
+    linearised: Linearised, posterior: Posterior, precision: Array, known: Information | None
+) -> float:
+    """Observations less the weights that they determined themselves.
+
+    Those are the trace of the weights' covariance C times this frame's information: what is left
+    of ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said.
+    """
     diagonal = np.stack([np.diag(block) for block in posterior.covariance])
     determined = float((1.0 - precision * diagonal).clip(0.0, 1.0).sum())
+    if known is not None:
+        kept = known.vector.shape[1]
+        determined -= float(np.vdot(posterior.covariance[:, :kept, :kept], known.blocks))
     return 2.0 * np.count_nonzero(linearised.weights[:, 0, 0]) - determined
 
 

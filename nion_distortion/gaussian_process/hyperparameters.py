@@ -15,6 +15,7 @@ from nion_distortion.gaussian_process.basis import (
     Basis,
     ExpectedFlyback,
 )
+from nion_distortion.gaussian_process.cosines import MARGIN, WIDE
 from nion_distortion.gaussian_process.scan_time import HARMONICS
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "mains_shape",
     "prior_surprise",
     "prior_variances",
+    "suited",
     "unresolved_variance",
     "wave_variances",
 ]
@@ -86,6 +88,16 @@ BETWEEN_LINES = 0.874
 between two lines."""
 
 TINY = 1e-14
+
+ROOM, STEP, MARGINS = 1.25, 0.05, (0.1, 0.45)
+"""Margin in correlation lengths of the smooth term, its steps and bounds in lengths of the frame:
+with 1.25, 4 % of the variance at the rim is a reflection."""
+
+FEWEST_SMOOTH, MOST_SMOOTH, MOST_REFINED = 8, 16, 20
+"""Cosines of the smooth term along one axis: at least, of a live model, and of a calibration."""
+
+SHARED_BY, NEGLIGIBLE = 20.0, 1.0
+"""Waves are left out of which so many frames would say less than this about a unit weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -247,7 +259,7 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
     _add("line_slope", np.full(SLOPE_MODES, DECAY_STEP**2), "line")
     _add("frame", np.ones(len(FRAME_DECAYS)), "frame")
     fast = np.arange(1, where["fast"].stop - where["fast"].start + 1)
-    _add("fast", _exponential_spectrum(fast, FAST_CORRELATION), "fast")
+    _add("fast", _exponential_spectrum(fast, FAST_CORRELATION * WIDE / basis.wide), "fast")
     modes = np.arange(1.0, basis.walk_modes + 1)
     variances[where["walk"]], slopes[:, where["walk"]] = wave_variances(basis, logs, modes)
     variances[where["walk"]] += TINY
@@ -258,6 +270,39 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
         _add("locked", rough, "locked")
         slopes[NAMES.index("walk_length"), where["locked"]] += value["locked"] ** 2 * change
     return variances, slopes
+
+
+def suited(basis: Basis, hyperparameters: Hyperparameters, precision: float) -> Basis:
+    """Give the smooth term the room and the waves that its amplitudes and lengths ask for.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions so far.
+    hyperparameters : Hyperparameters
+        Amplitudes and lengths.
+    precision : float
+        Sum of the inverse variances of a frame's columns along one axis, px^-2.
+
+    Returns
+    -------
+    Basis
+        Cosines reflect the term at the ends of their interval, which is therefore ``ROOM`` lengths
+        longer than the frame at each end; waves are left out that many frames could not show.
+    """
+    logs = hyperparameters.logs
+    amplitude = np.exp(logs[:, NAMES.index("smooth")])
+    length = WIDE * np.exp(logs[:, NAMES.index("smooth_length")])
+    shown = amplitude**2 * precision * SHARED_BY / NEGLIGIBLE
+    matters = shown * 2 * np.pi * length**2 > 1.0
+    if not matters.any():
+        return basis.with_smooth(MARGIN, FEWEST_SMOOTH)
+    margin = float(np.clip(np.ceil(ROOM * length[matters].max() / STEP) * STEP, *MARGINS))
+    unit = length[matters] / (1 + 2 * margin)
+    radius = np.sqrt(2 * np.log(np.maximum(shown[matters] * 2 * np.pi * unit**2, 1.0)))
+    count = int(np.ceil((radius / (np.pi * unit)).max())) + 1
+    most = MOST_REFINED if basis.is_refined else MOST_SMOOTH
+    return basis.with_smooth(margin, int(np.clip(count, FEWEST_SMOOTH, most)))
 
 
 def mains_shape() -> Array:
@@ -289,6 +334,7 @@ def _exponential_spectrum(modes: Modes, length: float) -> Array:
 def _smooth_shape(basis: Basis, length: float) -> tuple[Array, Array]:
     """Spectrum of a squared exponential in both axes, and its change with its length."""
     iy, ix = basis.smooth_modes
+    length = length * WIDE / basis.wide
     shape = np.asarray(_gaussian_spectrum(iy, length) * _gaussian_spectrum(ix, length))
     return shape, shape * (2 - (np.pi * length) ** 2 * (iy**2 + ix**2))
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
-from nion_distortion.gaussian_process.basis import SMOOTH_MODES, Basis
+from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.weights import Information
 
@@ -222,7 +222,7 @@ def _sums(basis: Basis, sweep: _Sweep, group: int) -> _Sums:
     edges = edges - edges[0]
     size, weights = basis.stationary_size, part.weights
     last = size + len(part.crystal)
-    along_y, along_x = basis.cosines_at(part.places_px, 2 * SMOOTH_MODES - 1)
+    along_y, along_x = basis.cosines_at(part.places_px, 2 * basis.smooth_count - 1)
     rows = np.empty((last + 2, len(weights)))
     basis.fill_stationary(part.places_px, (along_y, along_x), rows)
     rows[size:last] = part.crystal
@@ -237,7 +237,7 @@ def _sums(basis: Basis, sweep: _Sweep, group: int) -> _Sums:
         np.matmul(rows[:, start:stop], single[:, start:stop].T, out=sweep.at_nodes[:, k])
         np.matmul(double[:, start:stop], weights[start:stop], out=sweep.squares[k])
     along_y *= weights
-    high = along_y[:SMOOTH_MODES] * along_x[-1]
+    high = along_y[: basis.smooth_count] * along_x[-1]
     return _Sums(along_y @ along_x.T, high @ along_x.T, few)
 
 
