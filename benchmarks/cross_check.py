@@ -428,7 +428,7 @@ def exact(*, quick: bool) -> Mapping[str, Measured]:
         found |= {
             f"exact {name} mean": Measured(
                 value=max(moving.mean_rms, steady.mean_rms),
-                beside=f"D + W_k {moving.mean_rms:.2f}, D {steady.mean_rms:.2f};"
+                beside=f"of a calibration; D + W_k {moving.mean_rms:.2f}, D {steady.mean_rms:.2f};"
                 f" largest {moving.mean_worst:.2f}, {steady.mean_worst:.2f};"
                 f" a live model {max(one.mean_rms for one in live):.2f}; {sizes}",
             ),
