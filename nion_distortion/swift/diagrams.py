@@ -1,0 +1,249 @@
+"""The live diagrams: one data item for each, drawn once a second, one in a tick of the window."""
+
+import gettext
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nion.swift import DocumentController
+from nion.swift.model import DisplayItem
+from nion.utils import Registry
+
+from nion_distortion.swift.items import LiveItem, shown_in
+from nion_distortion.swift.pictures import DRAWN, History, Picture
+
+if TYPE_CHECKING:
+    from nion_distortion.session import LiveReport
+
+__all__ = ["DIAGRAMS", "Diagrams", "register_colours"]
+
+_ = gettext.gettext
+
+TASK = "nion_distortion.diagrams"
+
+KEY = "nion_distortion_diagram_"
+"""Begins the key under which each item is found again."""
+
+PERIOD_S = 1.0
+"""Between two pictures of a diagram: four curves at 4 Hz stop the window."""
+
+UNSEEN = 10
+"""What no panel shows is drawn every so many periods: its thumbnail costs time too."""
+
+DIVERGING = "nion_distortion_diverging"
+"""Id of our colours with white in the middle; the host has none such."""
+
+LENGTHS = "ice"
+
+SLOW, FAST, FAINT_SLOW, FAINT_FAST = "#009E73", "#CC3377", "#7FD4BC", "#E9A3C4"
+RAW, CORRECTED = "#D55E00", "#0072B2"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How an item is displayed."""
+
+    title: str
+    """Until the first picture has come."""
+    colours: str = ""
+    curves: Sequence[tuple[str, str]] = ()
+    style: str = "linear"
+    legend: str = "top-right"
+
+
+DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "slow": _Kind(_("Distortion, slow axis (y)"), DIVERGING),
+        "fast": _Kind(_("Distortion, fast axis (x)"), DIVERGING),
+        "uncertainty": _Kind(_("Error left, std"), LENGTHS),
+        "loadings": _Kind(_("Loadings"), DIVERGING),
+        "residual": _Kind(
+            _("Off by"),
+            curves=((_("off by"), RAW), (_("corrected"), CORRECTED)),
+            legend="top-left",
+        ),
+        "drift": _Kind(
+            _("Drift of the sample"),
+            curves=((_("y (slow)"), SLOW), (_("x (fast)"), FAST)),
+            legend="top-left",
+        ),
+        "scree": _Kind(
+            _("Scree"), curves=((_("slow (y)"), SLOW), (_("fast (x)"), FAST)), style="log"
+        ),
+        "eigenmodes": _Kind(
+            _("Eigenmodes of the distortion"),
+            curves=(
+                (_("slow 1"), SLOW),
+                (_("slow 2"), FAINT_SLOW),
+                (_("fast 1"), FAST),
+                (_("fast 2"), FAINT_FAST),
+            ),
+            legend="bottom-left",
+        ),
+    }
+)
+"""The diagrams by name, and how each is displayed."""
+
+
+@dataclass(frozen=True)
+class _Colours:
+    """What the host's registry asks of a colour map."""
+
+    color_map_id: str
+    name: str
+    json_str: str
+
+
+def register_colours() -> Callable[[], None]:
+    """Tell the host our diverging colours: blue below zero, white, red above.
+
+    Returns
+    -------
+    callable
+        Takes them back.
+    """
+    blue, white, red = ((5, 48, 97), (67, 147, 195)), (247, 247, 247), ((214, 96, 77), (103, 0, 31))
+    name = _("Blue White Red")
+    described = {
+        "id": DIVERGING,
+        "name": name,
+        "points": [
+            {"x": number / 4, "rgb": colour} for number, colour in enumerate((*blue, white, *red))
+        ],
+    }
+    colours = _Colours(DIVERGING, name, json.dumps(described))
+    Registry.register_component(colours, {"color-map-description"})
+    return partial(Registry.unregister_component, colours)
+
+
+class Diagrams:
+    """The data items that show where the distortion comes from and how it goes.
+
+    Made and closed on the main thread; `show` may be called on any one thread.
+
+    Parameters
+    ----------
+    window : DocumentController
+        The window whose project holds the items.
+    clock_s : callable, optional
+        Seconds, from anywhere on.
+    """
+
+    def __init__(
+        self,
+        window: DocumentController.DocumentController,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._window, self._clock_s = window, clock_s
+        self._items = {name: _make_item(window, name) for name in DIAGRAMS}
+        self._history = History()
+        self._next_s = -np.inf
+        self._rounds = 0
+        self._waiting: dict[str, Picture] = {}
+        self._lock = Lock()
+        self._shown = frozenset(DIAGRAMS)
+        self._is_open = True
+
+    @property
+    def items(self) -> Mapping[str, LiveItem]:
+        """Each diagram's item."""
+        return MappingProxyType(self._items)
+
+    def show(self, live: "LiveReport") -> None:
+        """Take a report, and draw the diagrams when it is time again.
+
+        Parameters
+        ----------
+        live : LiveReport
+            The newest.
+        """
+        self._history.follow(live)
+        now_s = self._clock_s()
+        if not self._is_open or now_s < self._next_s:
+            return
+        self._next_s = now_s + PERIOD_S
+        wanted = DIAGRAMS if self._rounds % UNSEEN == 0 else self._shown
+        self._rounds += 1
+        drawn = {name: DRAWN[name](self._history, live) for name in DIAGRAMS if name in wanted}
+        with self._lock:
+            self._waiting.update(drawn)
+        self._window.add_task(TASK, self._tick)
+
+    def _tick(self) -> None:
+        """Hand over one picture; the others wait for the next ticks: together they would jerk."""
+        with self._lock:
+            name = next(iter(self._waiting), None)
+            picture = None if name is None else self._waiting.pop(name)
+            is_last = not self._waiting
+        if not self._is_open:
+            return
+        if name is not None and picture is not None:
+            _hand_over(self._items[name], picture)
+        if is_last:
+            shown = shown_in(self._window)
+            seen = [key for key, item in self._items.items() if item.display_item in shown]
+            self._shown = frozenset(seen)
+        else:
+            self._window.add_task(TASK, self._tick)
+
+    def close(self) -> None:
+        """End the live state of all items; their last pictures stay."""
+        if self._is_open:
+            self._is_open = False
+            self._window.clear_task(TASK)
+            for item in self._items.values():
+                item.close()
+
+
+def _make_item(window: DocumentController.DocumentController, name: str) -> LiveItem:
+    kind = DIAGRAMS[name]
+    initial = np.zeros((len(kind.curves), 2)) if kind.curves else None
+    return LiveItem(window, KEY + name, partial(_configure, kind), initial)
+
+
+def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
+    """Set up the display of a new item."""
+    channel = display_item.display_data_channels[0]
+    if channel.data_item is not None:
+        channel.data_item.title = kind.title
+    if not kind.curves:
+        channel.color_map_id = kind.colours
+        return
+    display_item.display_type = "line_plot"
+    while len(display_item.display_layers) < len(kind.curves):
+        display_item.add_display_layer_for_display_data_channel(channel)
+    for row, (label, colour) in enumerate(kind.curves):
+        display_item._set_display_layer_properties(  # noqa: SLF001
+            row, label=label, stroke_color=colour, fill_color=None, data_row=row
+        )
+    display_item.set_display_property("legend_position", kind.legend)
+    display_item.set_display_property("y_style", kind.style)
+
+
+def _hand_over(item: LiveItem, picture: Picture) -> None:
+    display_item = item.display_item
+    if display_item is None:  # deleted
+        return
+    if picture.xdata is not None:
+        _set_limits(display_item, picture.limits)
+    item.describe(picture.title, picture.caption, picture.xdata)
+
+
+def _set_limits(display_item: DisplayItem.DisplayItem, limits: tuple[float, float] | None) -> None:
+    if limits is None:
+        return
+    if display_item.display_type == "line_plot":
+        for name, value in zip(("y_min", "y_max"), limits, strict=True):
+            if display_item.get_display_property(name) != value:
+                display_item.set_display_property(name, value)
+        return
+    channel: Any = display_item.display_data_channels[0]
+    if channel.display_limits != limits:
+        channel.display_limits = limits

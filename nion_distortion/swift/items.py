@@ -1,0 +1,132 @@
+"""Live data items: found again by their keys, updated from any thread, deleted at will."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from nion.data import DataAndMetadata
+from nion.swift import DocumentController
+from nion.swift.model import DataItem, DisplayItem
+
+__all__ = ["LiveItem", "shown_in"]
+
+EMPTY_PX = 64
+"""Side of the picture that is shown until the first one has come."""
+
+Configure = Callable[[DisplayItem.DisplayItem], None]
+
+
+class LiveItem:
+    """A data item of the project that follows a live scan.
+
+    Made, described and closed on the main thread; `show` may be called on any. A user may delete
+    it at any time: then nothing happens any more, and the next start makes it anew.
+
+    Parameters
+    ----------
+    window : DocumentController
+        The window whose project holds the item.
+    key : str
+        Finds the same item again at the next start.
+    configure : callable, optional
+        Sets up the display of an item that is new.
+    initial : ndarray, optional
+        What a new item holds.
+    """
+
+    def __init__(
+        self,
+        window: DocumentController.DocumentController,
+        key: str,
+        configure: Configure | None = None,
+        initial: np.typing.NDArray[Any] | None = None,
+    ) -> None:
+        self._document = window.document_model
+        self._reference = self._document.get_data_item_reference(key)
+        if self._reference.data_item is None:
+            self._make(key, initial)
+            display_item = self.display_item
+            if configure is not None and display_item is not None:
+                configure(display_item)
+        self._is_live = True
+        self._reference.start()
+
+    def _make(self, key: str, initial: np.typing.NDArray[Any] | None) -> None:
+        empty = np.zeros((EMPTY_PX, EMPTY_PX), np.float32)
+        data_item = DataItem.new_data_item(empty if initial is None else initial)
+        data_item.category = "temporary"  # as the scan's own live items
+        self._document.append_data_item(data_item)
+        self._document.setup_channel(key, data_item)
+
+    @property
+    def data_item(self) -> DataItem.DataItem | None:
+        """The item, or None where the user has deleted it."""
+        return self._reference.data_item
+
+    @property
+    def display_item(self) -> DisplayItem.DisplayItem | None:
+        """What a panel shows of it; None as `data_item`."""
+        data_item = self.data_item
+        if data_item is None:
+            return None
+        return self._document.get_display_item_for_data_item(data_item)
+
+    def show(self, xdata: DataAndMetadata.DataAndMetadata) -> None:
+        """Show a picture in the next tick of the window; the newest wins.
+
+        Parameters
+        ----------
+        xdata : DataAndMetadata
+            The picture.
+        """
+        data_item = self.data_item
+        if self._is_live and data_item is not None:
+            # thread-safe; it is what the host uses for its own live items
+            self._document._queue_data_item_update(data_item, xdata)  # noqa: SLF001
+
+    def describe(
+        self, title: str, caption: str, xdata: DataAndMetadata.DataAndMetadata | None = None
+    ) -> None:
+        """Say what is seen; with a picture in one change: the host draws after each one.
+
+        Parameters
+        ----------
+        title, caption : str
+            In the head of the panel, and in the inspector.
+        xdata : DataAndMetadata, optional
+            The picture; None: it stays.
+        """
+        data_item = self.data_item
+        if data_item is None:
+            return
+        with data_item.data_item_changes():
+            if xdata is not None:
+                data_item.set_xdata(xdata, data_modified=xdata.timestamp)
+            if data_item.title != title:
+                data_item.title = title
+            if data_item.caption != caption:
+                data_item.caption = caption
+
+    def close(self) -> None:
+        """End the live state, which writes the last picture to the project; more than once."""
+        if self._is_live:
+            self._is_live = False
+            self._reference.stop()
+
+
+def shown_in(window: DocumentController.DocumentController) -> list[DisplayItem.DisplayItem]:
+    """Return what the panels of a window show.
+
+    Parameters
+    ----------
+    window : DocumentController
+        Any.
+
+    Returns
+    -------
+    list of DisplayItem
+        Empty while it has no workspace.
+    """
+    workspace = window.workspace
+    panels = [] if workspace is None else workspace.display_panels
+    return [panel.display_item for panel in panels if panel.display_item is not None]
