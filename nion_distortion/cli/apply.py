@@ -3,11 +3,16 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nion_distortion.calibrations import Calibration, CalibrationStore, Nearest
+from nion_distortion.calibrations import (
+    AppliedCalibration,
+    CalibrationStore,
+    applied_to,
+    matching,
+)
 from nion_distortion.cli.summary import (
     Run,
     make_folder,
@@ -28,8 +33,7 @@ from nion_distortion.files import (
     write_corrected,
     write_corrected_blocks,
 )
-from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.frame import Frame
 from nion_distortion.options import Options
 from nion_distortion.pipeline import FrameReport, process_frame
 
@@ -37,55 +41,11 @@ __all__ = ["apply_calibration"]
 
 AUTO = "auto"
 
-DECIDING = ("shape_px", "field_of_view_nm")
-"""Settings without which no pixel of the field has a place in the image."""
-
 STATIONARY = (
     "Only what belongs to the scan settings was taken out: what the sample does itself, and what "
     "the beam did in one frame only, is still in the picture. No lattice was looked for."
 )
 NO_TIME = "The file does not say when it was scanned: the age of the calibration does not count."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Applied:
-    """A calibration on the scan of a file."""
-
-    known: Calibration
-    model: DistortionModel
-    """For the settings that the file reports."""
-    comparison: Nearest
-
-    @property
-    def unchecked(self) -> list[str]:
-        """Settings that one side or both do not report."""
-        return [
-            *self.known.settings.unreported(self.model.settings),
-            *(name for name in self.comparison.differences if not self.comparison.is_told(name)),
-        ]
-
-    @property
-    def changes(self) -> list[str]:
-        """Settings that differ, each with both values."""
-        told = [name for name in self.comparison.differences if self.comparison.is_told(name)]
-        return [self.comparison.change(name) for name in told]
-
-    def record(self, report: FrameReport) -> dict[str, Any]:
-        """Collect what a corrected frame remembers of its calibration."""
-        summary, now = self.known.summary, report.corrected_pm
-        return {
-            "id": summary.calibration_id,
-            "sample": summary.sample,
-            "made_s": summary.time_s,
-            "frames": summary.frames,
-            "reference": summary.reference,
-            "predicted_error_pm": None if now is None else now.value,
-            "state": report.state,
-            "state_reason": report.state_reason,
-            "differs": self.changes,
-            "not_checked": self.unchecked,
-            "scale": scale_numbers(self.model),
-        }
 
 
 def apply_calibration(chosen: argparse.Namespace) -> None:
@@ -111,14 +71,15 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
     frames: Sequence[Frame] = (
         read_frames(chosen.file, chosen.fov_nm) if spectra is None else [spectra.survey()]
     )
-    applied = _applied(named or _found(store, frames[0].settings), frames[0].settings)
+    settings = frames[0].settings
+    applied = applied_to(settings, named or matching(store, settings))
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
     make_folder(folder)
     done = _corrected(frames, spectra, applied, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
     numbers = run_numbers(chosen.file, frames[0], done)
-    numbers["calibration"] = applied.record(done.last[1])
+    numbers["calibration"] = _record(applied, done.last[1])
     paragraphs = _paragraphs(applied, frames[0])
     page = write_report(
         folder,
@@ -130,32 +91,11 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
     sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, f"Report: {page}", ""]))
 
 
-def _found(store: CalibrationStore, settings: ScanSettings) -> Calibration:
-    known = store.find(settings)
-    if known is not None:
-        return known
-    nearest = store.nearest(settings)
-    why = f"{store.path} is empty" if nearest is None else str(nearest)
-    raise ValueError(f"no calibration holds for this scan, so nothing was corrected: {why}")
-
-
-def _applied(known: Calibration, settings: ScanSettings) -> _Applied:
-    differing = known.settings.differences(settings)
-    comparison = Nearest(known.summary, differing, settings)
-    refused = [comparison.change(name) for name in differing if name in DECIDING]
-    if refused:
-        raise ValueError(
-            f"calibration {known.calibration_id} cannot hold for this scan, so nothing was "
-            f"corrected: it differs in {', '.join(refused)}"
-        )
-    # what a calibration was named for in spite of a difference is said, and the frame keeps its own
-    return _Applied(
-        known=known, model=replace(known.model, settings=settings), comparison=comparison
-    )
-
-
 def _corrected(
-    frames: Sequence[Frame], spectra: SpectrumImage | None, applied: _Applied, folder: Path
+    frames: Sequence[Frame],
+    spectra: SpectrumImage | None,
+    applied: AppliedCalibration,
+    folder: Path,
 ) -> Run:
     done = Run()
     options = Options(sample="unknown")
@@ -163,7 +103,7 @@ def _corrected(
         report = process_frame(frame, model=applied.model, options=options)
         if report.corrected is None or report.field is None:
             continue
-        record = applied.record(report)
+        record = _record(applied, report)
         done.add(frame, replace(report, corrected=noted(report.corrected, record)))
         stem = Path(frame.provenance["file"]).stem
         if spectra is not None:
@@ -181,6 +121,10 @@ def _corrected(
     return done
 
 
+def _record(applied: AppliedCalibration, report: FrameReport) -> dict[str, Any]:
+    return applied.record(report) | {"scale": scale_numbers(applied.model)}
+
+
 def _blocks(
     spectra: SpectrumImage, field: DistortionField, record: dict[str, Any]
 ) -> Iterator[tuple[tuple[Any, ...], CorrectedFrame]]:
@@ -192,7 +136,7 @@ def _blocks(
         yield place, noted(replace(block, provenance=whole), record)
 
 
-def _paragraphs(applied: _Applied, frame: Frame) -> list[str]:
+def _paragraphs(applied: AppliedCalibration, frame: Frame) -> list[str]:
     """Say what the correction rests on, and what nobody has checked."""
     lines = [STATIONARY]
     if applied.changes:
