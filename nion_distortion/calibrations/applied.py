@@ -37,7 +37,7 @@ class AppliedCalibration:
 
     @property
     def unchecked(self) -> list[str]:
-        """Settings that one side or both do not report."""
+        """Names of the settings that one side or both do not report."""
         return [
             *self.known.settings.unreported(self.model.settings),
             *(name for name in self.comparison.differences if not self.comparison.is_told(name)),
@@ -45,7 +45,7 @@ class AppliedCalibration:
 
     @property
     def changes(self) -> list[str]:
-        """Settings that differ, each with both values."""
+        """The settings that differ, each with both values."""
         told = [name for name in self.comparison.differences if self.comparison.is_told(name)]
         return [self.comparison.change(name) for name in told]
 

@@ -10,6 +10,7 @@ from nion.swift.model import DocumentModel
 
 from nion_distortion.swift.live import Control, Parts
 from nion_distortion.swift.panel import PANEL_ID, DistortionPanel
+from nion_distortion.swift.processing import register_processing
 
 __all__ = ["Controls", "CorrectLiveScanMenuItem", "DistortionExtension"]
 
@@ -111,10 +112,12 @@ class DistortionExtension:
         self.controls = Controls()
         self._menu_items = [api.create_menu_item(CorrectLiveScanMenuItem(self.controls))]
         register_panel(self.controls)
+        self._processing = register_processing()
 
     def close(self) -> None:
         """Take panel and menu items back, which stops every correction."""
         self.controls.close()
+        self._processing.close()
         Workspace.WorkspaceManager().unregister_panel(PANEL_ID)
         for item in self._menu_items:
             item.close()
