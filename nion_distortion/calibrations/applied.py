@@ -37,7 +37,7 @@ class AppliedCalibration:
 
     @property
     def unchecked(self) -> list[str]:
-        """Names of the settings that one side or both do not report."""
+        """The settings that one side or both do not report."""
         return [
             *self.known.settings.unreported(self.model.settings),
             *(name for name in self.comparison.differences if not self.comparison.is_told(name)),

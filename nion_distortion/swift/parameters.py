@@ -142,12 +142,18 @@ class ChoiceHandler(Declarative.Handler):
 
     @property
     def index(self) -> int:
-        """Which one is chosen."""
+        """The number of the one that is chosen."""
         return [value for value, _label in self._all].index(str(self._value_model.value))
 
     @index.setter
     def index(self, index: int | None) -> None:
-        """Choose another one."""
+        """Choose another one.
+
+        Parameters
+        ----------
+        index : int or None
+            Its number; None chooses nothing.
+        """
         # a list that gets new items has none chosen for a moment, which is not the operator's word
         if not self._is_relabelled and index is not None:
             self._value_model.value = self._all[index][0]

@@ -69,6 +69,9 @@ REFERENCES: Choices = [
 
 RESAMPLING: Choices = [("spline", _("interpolated")), ("nearest", _("whole pixels' counts"))]
 
+SHOWN = 6
+"""Letters of a calibration's id in a list that is as narrow as the host's inspector."""
+
 DESCRIPTION: Mapping[str, Any] = {
     "title": _("Correct Distortion"),
     "sources": [{"name": "src", "label": _("Source"), "data_type": "xdata"}],
@@ -160,7 +163,7 @@ class InsertCorrectedCommand(Undo.UndoableCommand):
         self._window, self._sources = window, list(sources)
         self._proxies: list[Persistence.PersistentObjectProxy[DataItem.DataItem]] = []
         self._logs: list[Changes.UndeleteLog] = []
-        self._layouts = (self._layout(), self._layout())
+        self._layouts = (self._layout(), None)
         self.initialize()
 
     @property
@@ -304,4 +307,4 @@ def _stored_choices(open_store: OpenStore) -> Choices:
 def _calibration_label(summary: "CalibrationSummary") -> str:
     made = datetime.datetime.fromtimestamp(summary.time_s).astimezone()
     sample = summary.sample or _("unnamed")
-    return f"{sample}, {made:%Y-%m-%d %H:%M} ({summary.calibration_id})"
+    return f"{summary.calibration_id[:SHOWN]} {sample}, {made:%Y-%m-%d %H:%M}"
