@@ -15,6 +15,7 @@ from nion_distortion._plain import as_plain
 from nion_distortion._tags import tag
 from nion_distortion.calibrations import CalibrationStore, applied_to, matching
 from nion_distortion.correction import correct_frame
+from nion_distortion.diagnostics import scale_numbers
 from nion_distortion.files.nion_swift import nion_swift_recording
 from nion_distortion.files.settings import check_images, scan_settings, sides_nm
 from nion_distortion.frame import ALTERED, Frame, ScanSettings, UnusableFrameError
@@ -236,7 +237,9 @@ def by_calibration(
     for target, image in zip(_scans_of(done, scan), scan.scans, strict=True):
         whole = correct_frame(image, report.field, settings=scan.settings, resample=resample)
         target[...] = whole.image
-    record = _record(scan, report.corrected, [report]) | {"calibration": applied.record(report)}
+    used = applied.record(report)
+    record = _record(scan, report.corrected, [report])
+    record |= {"calibration": used, "scale": used["scale"]}
     return _result(scan, done, record)
 
 
@@ -296,7 +299,10 @@ def by_own_lattice(scan: StoredScan, options: Options) -> StoredResult:
     if corrected is None:
         raise UnusableFrameError(reason or "nothing could be measured")
     ordered = [reports[index] for index in sorted(reports)]
-    return _result(scan, done, _record(scan, corrected, ordered))
+    record = _record(scan, corrected, ordered) | {
+        "scale": None if model is None else scale_numbers(model)
+    }
+    return _result(scan, done, record)
 
 
 def _scans_of(done: npt.NDArray[np.float32], scan: StoredScan) -> Iterator[npt.NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nion_distortion.calibrations.records import Calibration, Nearest
 from nion_distortion.calibrations.store import CalibrationStore
+from nion_distortion.diagnostics import scale_numbers
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
 
@@ -74,6 +75,7 @@ class AppliedCalibration:
             "state_reason": report.state_reason,
             "differs": self.changes,
             "not_checked": self.unchecked,
+            "scale": scale_numbers(self.model),
         }
 
 

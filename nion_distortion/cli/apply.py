@@ -18,7 +18,6 @@ from nion_distortion.cli.summary import (
     make_folder,
     run_numbers,
     scale_lines,
-    scale_numbers,
     span,
     trust_lines,
     with_progress,
@@ -35,7 +34,7 @@ from nion_distortion.files import (
 )
 from nion_distortion.frame import Frame
 from nion_distortion.options import Options
-from nion_distortion.pipeline import FrameReport, process_frame
+from nion_distortion.pipeline import process_frame
 
 __all__ = ["apply_calibration"]
 
@@ -79,7 +78,7 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
     numbers = run_numbers(chosen.file, frames[0], done)
-    numbers["calibration"] = _record(applied, done.last[1])
+    numbers["calibration"] = applied.record(done.last[1])
     paragraphs = _paragraphs(applied, frames[0])
     page = write_report(
         folder,
@@ -103,7 +102,7 @@ def _corrected(
         report = process_frame(frame, model=applied.model, options=options)
         if report.corrected is None or report.field is None:
             continue
-        record = _record(applied, report)
+        record = applied.record(report)
         done.add(frame, replace(report, corrected=noted(report.corrected, record)))
         stem = Path(frame.provenance["file"]).stem
         if spectra is not None:
@@ -119,10 +118,6 @@ def _corrected(
             name = f"{stem}_corrected_{frame.index:04d}.hspy"
             write_corrected(folder / name, noted(report.corrected, record), overwrite=True)
     return done
-
-
-def _record(applied: AppliedCalibration, report: FrameReport) -> dict[str, Any]:
-    return applied.record(report) | {"scale": scale_numbers(applied.model)}
 
 
 def _blocks(

@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from nion_distortion.calibrations import Calibration, CalibrationStore
-from nion_distortion.cli.summary import Run, make_folder, scale_lines, scale_numbers
-from nion_distortion.diagnostics import flyback_advice
+from nion_distortion.cli.summary import Run, make_folder, scale_lines
+from nion_distortion.diagnostics import flyback_advice, scale_numbers
 from nion_distortion.figures import write_report
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame

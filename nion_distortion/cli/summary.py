@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nion_distortion import figures
-from nion_distortion.options import KnownCrystal
+from nion_distortion.diagnostics import scale_numbers
 from nion_distortion.principal_components import LiveComponents
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ __all__ = [
     "make_folder",
     "run_numbers",
     "scale_lines",
-    "scale_numbers",
     "span",
     "trust_lines",
     "with_progress",
@@ -180,44 +179,6 @@ def trust_lines(numbers: Mapping[str, Any]) -> list[str]:
         if numbers[name] is not None:
             lines.append(f"{title}: {numbers[name]['sentence']}.")
     return lines
-
-
-def scale_numbers(model: "DistortionModel") -> dict[str, float] | None:
-    """Collect scale errors and skew of the scan, where a known crystal gave them.
-
-    Parameters
-    ----------
-    model : DistortionModel
-        What is known of the scan.
-
-    Returns
-    -------
-    dict of str to float, optional
-        With their standard deviations, and the pixel's side before and after the correction;
-        None where no crystal was known.
-
-    Notes
-    -----
-    The errors are those of the whole scan's mean: coils, and what fly-back and bends stretch on
-    average. The corrected picture has the nominal pixel size on both axes; a pixel of the scan
-    itself is larger than that where its scale error is negative, by ``1 - error``.
-    """
-    if model.coils is None or not isinstance(model.reference, KnownCrystal):
-        return None
-    nominal_nm, coils = model.settings.pixel_size_nm, model.coils
-    (slow, fast), (slow_std, fast_std) = coils.scale, coils.scale_std
-    return {
-        "nominal_pixel_size_nm": nominal_nm,
-        "corrected_pixel_size_nm": nominal_nm,
-        "scanned_pixel_slow_nm": nominal_nm * (1.0 - float(slow)),
-        "scanned_pixel_fast_nm": nominal_nm * (1.0 - float(fast)),
-        "scale_error_slow_percent": 100.0 * float(slow),
-        "scale_error_slow_std_percent": 100.0 * float(slow_std),
-        "scale_error_fast_percent": 100.0 * float(fast),
-        "scale_error_fast_std_percent": 100.0 * float(fast_std),
-        "skew_deg": float(np.degrees(coils.skew_rad)),
-        "skew_std_deg": float(np.degrees(coils.skew_std_rad)),
-    }
 
 
 def scale_lines(model: "DistortionModel") -> list[str]:

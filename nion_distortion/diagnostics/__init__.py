@@ -10,6 +10,7 @@ from nion_distortion.diagnostics.numbers import (
     is_worth_it,
     off_by_pm,
     removed_pm,
+    scale_numbers,
 )
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "is_worth_it",
     "off_by_pm",
     "removed_pm",
+    "scale_numbers",
     "setup_hint",
 ]

@@ -300,6 +300,14 @@ def caption_of(record: Mapping[str, Any]) -> str:
     ]
     if any(frame["worth_it"] is False for frame in frames):
         said.append(_("Correcting is not worth it: its own error is larger than its gain."))
+    if record["scale"] is not None:
+        said.append(
+            _(
+                "Pixels of {corrected_pixel_size_nm:.5g} nm on both axes by a known crystal at the "
+                "same focus, as scanned {scanned_pixel_slow_nm:.5g} x {scanned_pixel_fast_nm:.5g} "
+                "nm."
+            ).format(**record["scale"])
+        )
     used = record.get("calibration")
     said += _own_lattice_words(record) if used is None else _calibration_words(used)
     return " ".join(said)

@@ -381,6 +381,11 @@ def test_own_lattice_takes_the_distortion_out(project: Project, reference: str) 
     ours = result.metadata["nion_distortion"]
     assert ours["correction"]["reference"] == {"free": "free"}.get(reference, "known crystal")
     assert "calibration" not in ours
+    scale = ours["scale"]
+    assert (scale is None) == (reference == "free")
+    if scale is not None:
+        assert f"as scanned {scale['scanned_pixel_slow_nm']:.5g} x " in result.caption
+        assert scale["corrected_pixel_size_nm"] == result.dimensional_calibrations[0].scale
     assert "real displacements longer than about two cells are removed" in result.caption
 
 
