@@ -17,7 +17,7 @@ from nion_distortion.live_calibration import CalibrationState, LiveCalibration
 from nion_distortion.session import LiveReport, Session
 from nion_distortion.swift.display import KEY
 from nion_distortion.swift.extension import Controls
-from nion_distortion.swift.live import Control
+from nion_distortion.swift.control import Control
 from simulator.microscope import Microscope
 from simulator.nion_device import SimulatedMicroscope, profile_parameters, scan_settings
 from simulator.scan import strong_flyback
@@ -94,7 +94,7 @@ class Window:
         return self.controls.of(self.window)
 
     def toggle(self) -> None:
-        if self.control.session is None:
+        if self.control.running is None:
             self.control.start(self.window)
         else:
             self.control.stop()

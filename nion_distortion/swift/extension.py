@@ -8,7 +8,8 @@ from weakref import WeakKeyDictionary
 from nion.swift import DocumentController, Panel, Workspace
 from nion.swift.model import DocumentModel
 
-from nion_distortion.swift.live import Control, Parts
+from nion_distortion.swift.control import Control
+from nion_distortion.swift.parts import Parts
 from nion_distortion.swift.panel import PANEL_ID, DistortionPanel
 from nion_distortion.swift.processing import register_processing
 
@@ -84,7 +85,7 @@ class CorrectLiveScanMenuItem:
         """
         document_window = window._document_controller  # noqa: SLF001  # the facade has no live items
         control = self._controls.of(document_window)
-        if control.session is not None:
+        if control.running is not None:
             control.stop()
         else:
             control.start(document_window)

@@ -1,601 +1,85 @@
-"""The live correction of a project: scan in, corrected items out, and what the operator chose."""
+"""What runs between start and stop: a session, and the items that show what comes out of it."""
 
-import gettext
-import importlib
-import logging
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-from os import PathLike
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Protocol
 
-from nion.instrumentation import HardwareSource, scan_base
 from nion.swift import DocumentController
-from nion.utils import Event, ReferenceCounting, Registry
+from nion.swift.model import DisplayItem
 
-from nion_distortion.session_log import SessionLog, methods_paragraph, read_log
 from nion_distortion.swift.choices import Choices
+from nion_distortion.swift.diagrams import Diagrams
 from nion_distortion.swift.display import CorrectedItem
-from nion_distortion.swift.feedback import DriftFeedback
-from nion_distortion.swift.source import FrameTap
+from nion_distortion.swift.overlay import Overlay
 
 if TYPE_CHECKING:
-    from nion_distortion.calibrations import CalibrationStore
-    from nion_distortion.frame import Frame
-    from nion_distortion.live_calibration import CalibrationState, LiveCalibration
     from nion_distortion.session import LiveReport, Session
 
-__all__ = ["Control", "Parts", "current_scan", "scan_sources"]
-
-_ = gettext.gettext
-_log = logging.getLogger(__name__)
+__all__ = ["LiveCorrection"]
 
 Window = DocumentController.DocumentController
 
-KEPT = "nion_distortion/choices"
-"""Under this name the host keeps what was chosen."""
 
-TASK = "nion_distortion.control"
-
-
-class Storage(Protocol):
-    """Where the host keeps words from one start to the next: its user interface."""
-
-    def get_persistent_string(self, key: str, default_value: str | None = None) -> str:
-        """Return what was kept.
-
-        Parameters
-        ----------
-        key : str
-            Its name.
-        default_value : str, optional
-            What else.
-
-        Returns
-        -------
-        str
-            The text.
-        """
-        ...
-
-    def set_persistent_string(self, key: str, value: str) -> None:
-        """Keep a text.
-
-        Parameters
-        ----------
-        key : str
-            Its name.
-        value : str
-            The text.
-        """
-        ...
+class _Shows(Protocol):
+    def show(self, live: "LiveReport") -> None: ...
+    def close(self) -> None: ...
 
 
-class Parts:
-    """Makes what a live correction consists of; heavy libraries are loaded when it is used."""
+class LiveCorrection:
+    """The live correction of a project while it runs.
 
-    def session(self, **arguments: Any) -> "Session":
-        """Make a session.
-
-        Parameters
-        ----------
-        **arguments : object
-            Of `Session`.
-
-        Returns
-        -------
-        Session
-            It runs.
-        """
-        session: Session = importlib.import_module("nion_distortion.session").Session(**arguments)
-        return session
-
-    def calibration(self, **arguments: Any) -> "LiveCalibration":
-        """Make a calibration.
-
-        Parameters
-        ----------
-        **arguments : object
-            Of `LiveCalibration`.
-
-        Returns
-        -------
-        LiveCalibration
-            It waits for frames.
-        """
-        module = importlib.import_module("nion_distortion.live_calibration")
-        calibration: LiveCalibration = module.LiveCalibration(**arguments)
-        return calibration
-
-    def store(self) -> "CalibrationStore":
-        """Open the user's calibrations.
-
-        Returns
-        -------
-        CalibrationStore
-            The store.
-        """
-        module = importlib.import_module("nion_distortion.calibrations")
-        store: CalibrationStore = module.CalibrationStore()
-        return store
-
-
-def scan_sources() -> list[scan_base.ScanHardwareSource]:
-    """Return the scans that there are.
-
-    Returns
-    -------
-    list of ScanHardwareSource
-        As the host lists them.
-    """
-    sources = HardwareSource.HardwareSourceManager().hardware_sources
-    return [one for one in sources if isinstance(one, scan_base.ScanHardwareSource)]
-
-
-def current_scan() -> scan_base.ScanHardwareSource | None:
-    """Return the scan that the operator looks at.
-
-    Returns
-    -------
-    ScanHardwareSource or None
-        The one that is running, or that of the STEM controller, or any; None without a scan.
-    """
-    scans = scan_sources()
-    controller: Any = Registry.get_component("stem_controller")
-    chosen = controller.scan_controller if controller else None
-    playing = [scan for scan in scans if scan.is_playing]
-    return next(iter([*playing, *([chosen] if chosen else []), *scans]), None)
-
-
-class Control:
-    """Choices, live correction and calibration of one project.
-
-    Everything but the work of the session and of the calibration happens on the main thread.
+    Made and closed on the main thread.
 
     Parameters
     ----------
-    storage : Storage
-        Keeps the choices.
-    parts : Parts, optional
-        Makes session, calibration and store.
-    now_s : callable, optional
-        POSIX time.
-
-    Attributes
-    ----------
-    changed_event : Event
-        Fired on the main thread when anything has changed that a panel shows.
+    window : DocumentController
+        The window whose project holds the items.
+    session : Session
+        What does the work; closed with it.
+    choices : Choices
+        What the operator wants to see.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        *,
-        parts: Parts | None = None,
-        now_s: Callable[[], float] = time.time,
-    ) -> None:
-        self.changed_event = Event.Event()
-        self._storage, self._parts, self.now_s = storage, parts or Parts(), now_s
-        self._choices = Choices.from_text(storage.get_persistent_string(KEPT, ""))
-        self._is_held = False
-        self._chained: WeakSet[Window] = WeakSet()
-        self._window: Window | None = None
-        self._tap: FrameTap | None = None
-        self._session: Session | None = None
-        self._item: CorrectedItem | None = None
-        self._feedback: DriftFeedback | None = None
-        self._log: SessionLog | None = None
-        self._end_log: Callable[[], None] | None = None
-        self._calibration: LiveCalibration | None = None
-        self._calibrating: CalibrationState | None = None
-        self._unsaved: tuple[CalibrationState, str] | None = None
-        self._not_saved = ""
-        self._last: LiveReport | None = None
-        self._message = self._refusal = ""
-        removed = HardwareSource.HardwareSourceManager().hardware_source_removed_event
-        self._listener: Any = removed.listen(
-            ReferenceCounting.weak_partial(Control._source_removed, self)
-        )
+    def __init__(self, window: Window, session: "Session", choices: Choices) -> None:
+        self._window, self.session = window, session
+        self.item = CorrectedItem(window)
+        self.diagrams = Diagrams(window)
+        self.overlay = Overlay(window, self._raw_item, is_on=choices.arrows > 0)
+        self._shown: tuple[_Shows, ...] = (self.item, self.diagrams, self.overlay)
+        for one in self._shown:
+            session.subscribe(one.show)
+        self.follow(choices)
 
-    # what a panel shows
-
-    @property
-    def choices(self) -> Choices:
-        """What the operator has chosen."""
-        return self._choices
-
-    @property
-    def window(self) -> Window | None:
-        """Where it runs; None while it does not."""
-        return self._window
-
-    @property
-    def scan(self) -> scan_base.ScanHardwareSource | None:
-        """The chosen scan, or where that is not there the one that the operator looks at."""
-        chosen = [one for one in scan_sources() if one.hardware_source_id == self._choices.scan_id]
-        return chosen[0] if chosen else current_scan()
-
-    @property
-    def session(self) -> "Session | None":
-        """What corrects; None while nothing does."""
-        return self._session
-
-    @property
-    def item(self) -> CorrectedItem | None:
-        """What shows the result; None while nothing is corrected."""
-        return self._item
-
-    @property
-    def last(self) -> "LiveReport | None":
-        """The newest report."""
-        return self._last
-
-    @property
-    def calibrating(self) -> "CalibrationState | None":
-        """How far the newest calibration has come; None where there was none."""
-        return self._calibrating
-
-    @property
-    def is_calibrating(self) -> bool:
-        """Whether a calibration runs."""
-        return self._calibration is not None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether the correction is frozen."""
-        return self._is_held
-
-    @property
-    def is_logging(self) -> bool:
-        """Whether each frame is written into a log."""
-        return self._log is not None
-
-    @property
-    def is_fed_back(self) -> bool:
-        """Whether the scan's centre follows the sample's drift."""
-        return self._feedback is not None
-
-    @property
-    def is_unsaved(self) -> bool:
-        """Whether a calibration was made that could not be saved."""
-        return bool(self._not_saved)
-
-    @property
-    def message(self) -> str:
-        """What went wrong last, one sentence, or nothing."""
-        not_logged = "" if self._log is None else self._log.problem
-        return self._not_saved or self._message or not_logged or self._refusal
-
-    # what the operator does
-
-    def choose(self, **changes: Any) -> None:
-        """Choose anew; what runs follows at the next frame.
+    def follow(self, choices: Choices) -> None:
+        """Show what the operator now wants to see.
 
         Parameters
         ----------
-        **changes : object
-            Fields of `Choices`. What cannot be is said in ``message`` and changes nothing.
+        choices : Choices
+            The new ones.
         """
-        try:
-            chosen = replace(self._choices, **changes)
-        except (TypeError, ValueError) as mistake:
-            self._say(str(mistake))
-            return
-        before, self._choices = self._choices, chosen
-        self._storage.set_persistent_string(KEPT, chosen.to_text())
-        self._message = ""
-        if (chosen.scan_id, chosen.channel) != (before.scan_id, before.channel):
-            self._feedback = None  # it was of another scan
-            self._listen()
-        self._pass_options_on()
-        self.changed_event.fire()
+        self.overlay.set(is_on=choices.arrows > 0, gain=choices.arrows or 1.0)
 
-    def choose_number(self, name: str, text: str | None, kind: Callable[[str], float]) -> None:
-        """Choose a number that was typed.
+    def refuse(self, reason: str) -> None:
+        """Say why a scan cannot be corrected; on any thread.
 
         Parameters
         ----------
-        name : str
-            Field of `Choices`.
-        text : str or None
-            What was typed.
-        kind : callable
-            Reads it: ``int`` or ``float``.
+        reason : str
+            One sentence.
         """
-        try:
-            value = kind((text or "").strip())
-        except ValueError:
-            self._say(_("{text!r} is not a number.").format(text=text))
-            return
-        self.choose(**{name: value})
-
-    def hold(self, is_held: bool) -> None:  # noqa: FBT001  # what a check box says
-        """Freeze the correction as it is, or let it follow the frames again.
-
-        Parameters
-        ----------
-        is_held : bool
-            Whether to freeze it.
-        """
-        self._is_held = is_held
-        self._pass_options_on()
-        self.changed_event.fire()
-
-    def feed_back(self, is_wanted: bool) -> None:  # noqa: FBT001  # what a check box says
-        """Let the scan's centre follow the sample's drift, or leave it where it is.
-
-        Parameters
-        ----------
-        is_wanted : bool
-            Whether to begin or to end it; it is never begun by itself.
-        """
-        scan = self.scan
-        self._feedback = DriftFeedback(scan) if is_wanted and scan is not None else None
-        self.changed_event.fire()
-
-    def log_to(self, path: str | PathLike[str]) -> None:
-        """Write a row for each frame into a CSV file from now on.
-
-        Parameters
-        ----------
-        path : path
-            A new file, or a log to go on with.
-        """
-        self.end_log()
-        try:
-            self._log = SessionLog(path)
-        except ValueError as reason:
-            self._say(str(reason))
-            return
-        self._follow_with_log()
-        self.changed_event.fire()
-
-    def end_log(self) -> None:
-        """Write no more; the file is complete at any time."""
-        if self._end_log is not None:
-            self._end_log()
-        if self._log is not None:
-            self._log.close()
-        self._log = self._end_log = None
-        self.changed_event.fire()
-
-    def describe(self) -> str:
-        """Describe what is in the log for a methods section.
-
-        Returns
-        -------
-        str
-            A paragraph; nothing where there is no log, and ``message`` says why.
-        """
-        if self._log is None:
-            self._say(_("Begin a log first: the paragraph has the numbers of what was logged."))
-            return ""
-        store = self.open_store()
-        try:
-            known = () if store is None else store.list()
-            return methods_paragraph(read_log(self._log.path), calibrations=known)
-        except ValueError as reason:
-            self._say(str(reason))
-            return ""
-
-    def start(self, window: Window) -> None:
-        """Correct live.
-
-        Parameters
-        ----------
-        window : DocumentController
-            Where the corrected image is shown.
-        """
-        if self._session is not None:
-            return
-        if self.scan is None:
-            self._say(_("There is no scan to correct: no scan device is registered."))
-            return
-        self._stop_with(window)
-        self._window, self._message = window, ""
-        self._item = CorrectedItem(window)
-        self._session = self._parts.session(
-            options=self._choices.live_options(is_held=self._is_held), store=self.open_store()
-        )
-        self._session.subscribe(self._item.show)
-        self._session.subscribe(partial(self._arrived, window))
-        self._follow_with_log()
-        self._listen()
-        self._item.show_in_window()
-        self.changed_event.fire()
-
-    def stop(self) -> None:
-        """End the live correction; the worker ends after the frame in hand."""
-        session, item, window = self._session, self._item, self._window
-        self._session = self._item = self._feedback = None
-        self._listen()
-        if session is not None:
-            session.close(timeout_s=0.0)  # the main thread must not wait for a frame
-        if item is not None:
-            item.close()
-        if window is not None and self._calibration is None:
-            window.clear_task(TASK)
-            self._window = None
-        self.changed_event.fire()
-
-    def calibrate(self, window: Window) -> None:
-        """Begin a calibration with the frames that come.
-
-        Parameters
-        ----------
-        window : DocumentController
-            The window whose main thread is told.
-        """
-        if self._calibration is not None:
-            return
-        try:
-            options = self._choices.calibration_options()
-        except ValueError as reason:
-            self._say(str(reason))
-            return
-        if self.scan is None:
-            self._say(_("There is no scan to calibrate: no scan device is registered."))
-            return
-        self._stop_with(window)
-        self._window, self._message, self._calibrating = window, "", None
-        store = self.open_store()
-        self._calibration = self._parts.calibration(
-            options=options,
-            frames=self._choices.frames,
-            stop_pm=self._choices.stop_pm or None,
-            known_flyback=None if store is None else store.known_flyback,
-            told=partial(self._told, window, self._choices.sample_name or self._choices.sample),
-        )
-        self._listen()
-        self.changed_event.fire()
-
-    def cancel_calibration(self) -> None:
-        """End the calibration; nothing is kept of it."""
-        if self._calibration is not None:
-            self._calibration.cancel()
-
-    def stop_all(self) -> None:
-        """End the live correction and the calibration, as when the window goes."""
-        calibration, self._calibration = self._calibration, None
-        if calibration is not None:
-            calibration.close(timeout_s=0.0)
-        self.stop()
+        self.item.refuse(reason)
 
     def close(self) -> None:
-        """Stop everything for good."""
-        self.stop_all()
-        self.end_log()
-        self._listener = None
+        """End session and live state; the worker ends after the frame in hand."""
+        self.session.close(timeout_s=0.0)  # the main thread must not wait for a frame
+        for one in self._shown:
+            one.close()
 
-    def open_store(self) -> "CalibrationStore | None":
-        """Open the calibrations; where they cannot be opened, ``message`` says why.
-
-        Returns
-        -------
-        CalibrationStore or None
-            None where they cannot be.
-        """
-        try:
-            return self._parts.store()
-        except ValueError as damaged:  # live correction goes on without
-            self._say(str(damaged))
+    def _raw_item(self) -> DisplayItem.DisplayItem | None:
+        """Find what shows the analysed channel as scanned."""
+        last = self.session.last
+        if last is None:
             return None
-
-    # how it does it
-
-    def _stop_with(self, window: Window) -> None:
-        """Stop before a window takes itself apart: later, its thumbnail lists fail."""
-        if window in self._chained:
-            return
-        self._chained.add(window)
-        before = window.on_close
-
-        def on_close() -> None:
-            if self._window is window:
-                self.stop_all()
-            if callable(before):
-                before()
-
-        window.on_close = on_close
-
-    def _follow_with_log(self) -> None:
-        if self._log is not None and self._session is not None:
-            self._end_log = self._session.subscribe(self._log.add)
-
-    def _listen(self) -> None:
-        """Listen to the chosen scan while there is anybody to hand its frames to."""
-        if self._tap is not None:
-            self._tap.close()
-            self._tap = None
-        receivers = [one.submit for one in (self._session, self._calibration) if one is not None]
-        scan = self.scan if receivers else None
-        if scan is None:
-            return
-        self._tap = FrameTap(
-            scan,
-            partial(_hand_on, tuple(receivers)),
-            refuse=self._refused,
-            channel=self._choices.channel,
-        )
-
-    def _pass_options_on(self) -> None:
-        if self._session is not None:
-            self._session.set_options(self._choices.live_options(is_held=self._is_held))
-
-    def _refused(self, reason: str) -> None:
-        """Pass on why a scan cannot be used; on the acquisition thread."""
-        window, item = self._window, self._item
-        if item is not None:
-            item.refuse(reason)
-        if window is not None and reason != self._refusal:
-            self._refusal = reason
-            window.add_task(TASK, self.changed_event.fire)
-
-    def _arrived(self, window: Window, report: "LiveReport") -> None:
-        """Take a report; on the session's thread."""
-        self._last, self._refusal = report, ""
-        window.add_task(TASK, self._show)
-
-    def _show(self) -> None:
-        """Follow the newest report; on the main thread."""
-        if self._feedback is not None and self._last is not None:
-            self._message = self._feedback.follow(self._last)
-            if self._message:
-                self._feedback = None
-        self.changed_event.fire()
-
-    def _told(self, window: Window, sample: str, state: "CalibrationState") -> None:
-        """Take a calibration's progress, and save what it learnt; on its own thread."""
-        self._calibrating = state
-        if state.model is not None:
-            self._unsaved = (state, sample)
-            self.save_calibration()
-        window.add_task(TASK + ".calibration", self._show_calibration)
-
-    def save_calibration(self) -> None:
-        """Save what a calibration has learnt; where that fails it may be tried again."""
-        unsaved = self._unsaved
-        if unsaved is None or unsaved[0].model is None or unsaved[0].first is None:
-            return
-        try:
-            self._parts.store().save(
-                unsaved[0].model,
-                time_s=self.now_s(),
-                sample=unsaved[1],
-                provenance=unsaved[0].first.provenance.get("metadata", {}),
-            )
-        except ValueError as reason:
-            _log.warning("The calibration could not be saved: %s", reason)
-            self._not_saved = str(reason)
-            return
-        self._unsaved, self._not_saved = None, ""
-        if self._session is not None:
-            self._session.look_up_again()
-
-    def _show_calibration(self) -> None:
-        state = self._calibrating
-        if state is not None and state.is_over and self._calibration is not None:
-            calibration, self._calibration = self._calibration, None
-            calibration.close(timeout_s=0.0)
-            self._listen()
-        self.changed_event.fire()
-
-    def _source_removed(self, source: HardwareSource.HardwareSource) -> None:
-        """Stop where the scan is gone; the host says so on the main thread."""
-        if self._tap is not None and self._tap.hardware_source is source:
-            self.cancel_calibration()
-            self.stop()
-            self._say(_("The scan device is gone, so the live correction has stopped."))
-
-    def _say(self, message: str) -> None:
-        self._message = message
-        self.changed_event.fire()
-
-
-def _hand_on(
-    receivers: "tuple[Callable[[tuple[Frame, ...]], object], ...]", scan: "tuple[Frame, ...]"
-) -> None:
-    for receiver in receivers:
-        receiver(scan)
+        source = last.scan[0].provenance.get("metadata", {}).get("hardware_source", {})
+        document = self._window.document_model
+        data_item = document.get_data_item_reference(source.get("reference_key", "")).data_item
+        return None if data_item is None else document.get_display_item_for_data_item(data_item)

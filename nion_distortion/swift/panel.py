@@ -10,9 +10,10 @@ from nion.utils import ReferenceCounting
 
 from nion_distortion.swift import words
 from nion_distortion.swift.choices import SAMPLES
-from nion_distortion.swift.live import Control, scan_sources
+from nion_distortion.swift.control import Control
 from nion_distortion.swift.manage import manage_calibrations
 from nion_distortion.swift.panel_layout import layout
+from nion_distortion.swift.source import scan_sources
 
 __all__ = ["PANEL_ID", "DistortionPanel"]
 
@@ -162,7 +163,7 @@ class _Handler(Declarative.Handler):
     @property
     def is_correcting(self) -> bool:
         """Whether live frames are corrected."""
-        return self._control.session is not None
+        return self._control.running is not None
 
     @property
     def correct_text(self) -> str:
@@ -222,8 +223,8 @@ class _Handler(Declarative.Handler):
     @property
     def counts(self) -> str:
         """What became of the frames."""
-        session = self._control.session
-        return words.counts(None if session is None else session.counts)
+        running = self._control.running
+        return words.counts(None if running is None else running.session.counts)
 
     @property
     def trouble(self) -> str:

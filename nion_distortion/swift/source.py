@@ -8,12 +8,12 @@ from typing import Any, cast
 import numpy as np
 from nion.data import DataAndMetadata
 from nion.instrumentation import HardwareSource, scan_base
-from nion.utils import ReferenceCounting
+from nion.utils import ReferenceCounting, Registry
 
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 from nion_distortion.nion_metadata import reported_settings, scanned_px
 
-__all__ = ["FrameTap", "scan_settings"]
+__all__ = ["FrameTap", "current_scan", "scan_settings", "scan_sources"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,33 @@ def scan_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> ScanSe
     if "field_of_view_nm" not in known:
         raise UnusableFrameError("the scan device reported no field of view")
     return ScanSettings(shape_px=shape, **known)
+
+
+def scan_sources() -> list[scan_base.ScanHardwareSource]:
+    """Return the scans that there are.
+
+    Returns
+    -------
+    list of ScanHardwareSource
+        As the host lists them.
+    """
+    sources = HardwareSource.HardwareSourceManager().hardware_sources
+    return [one for one in sources if isinstance(one, scan_base.ScanHardwareSource)]
+
+
+def current_scan() -> scan_base.ScanHardwareSource | None:
+    """Return the scan that the operator looks at.
+
+    Returns
+    -------
+    ScanHardwareSource or None
+        The one that is running, or that of the STEM controller, or any; None without a scan.
+    """
+    scans = scan_sources()
+    controller: Any = Registry.get_component("stem_controller")
+    chosen = controller.scan_controller if controller else None
+    playing = [scan for scan in scans if scan.is_playing]
+    return next(iter([*playing, *([chosen] if chosen else []), *scans]), None)
 
 
 class FrameTap:

@@ -22,8 +22,8 @@ from swift_windows import CRYSTAL_SCAN, PATIENCE_S, SAMPLE, Window, opened
 
 from nion_distortion.atoms import find_columns
 from nion_distortion.frame import ScanSettings
-from nion_distortion.swift import extension, live
-from nion_distortion.swift.live import current_scan
+from nion_distortion.swift import control, extension
+from nion_distortion.swift.source import current_scan
 from nion_distortion.swift.panel import PANEL_ID
 from simulator.microscope import Microscope
 from simulator.nion_device import profile_parameters
@@ -72,7 +72,7 @@ def test_second_time_the_menu_item_stops_and_the_item_is_no_longer_live(window: 
     window.frames(2)
     window.toggle()
     assert not window.item.is_live
-    assert window.control.session is None
+    assert window.control.running is None
     assert window.scan.data_channel_updated_event.listener_count == before
 
 
@@ -117,14 +117,14 @@ def test_refused_scan_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -
     window.scan.set_current_frame_parameters(parameters)
     refused = threading.Event()
     window.toggle()
-    assert window.control.item is not None
-    refuse = window.control.item.refuse
+    assert window.control.running is not None
+    refuse = window.control.running.item.refuse
 
     def told(reason: str) -> None:
         refuse(reason)
         refused.set()
 
-    monkeypatch.setattr(window.control.item, "refuse", told)
+    monkeypatch.setattr(window.control.running, "refuse", told)
     window.scan.start_playing(sync_timeout=PATIENCE_S)
     assert refused.wait(PATIENCE_S)
     window.window.periodic()
@@ -175,8 +175,8 @@ def test_running_scan_is_the_current_one(window: Window) -> None:
 
 
 def test_without_a_scan_the_user_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "current_scan", lambda: None)
-    monkeypatch.setattr(live, "scan_sources", list)
+    monkeypatch.setattr(control, "current_scan", lambda: None)
+    monkeypatch.setattr(control, "scan_sources", list)
     window.toggle()
     assert window.control.message == "There is no scan to correct: no scan device is registered."
     assert window.item is None

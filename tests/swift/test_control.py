@@ -10,7 +10,7 @@ from nion.instrumentation import HardwareSource
 from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, opened
 
 from nion_distortion.swift.choices import Choices
-from nion_distortion.swift.live import KEPT, Control
+from nion_distortion.swift.control import KEPT, Control
 from simulator.nion_device import profile_parameters
 
 pytestmark = pytest.mark.gui
@@ -79,8 +79,8 @@ def test_held_correction_learns_nothing_more(window: Window) -> None:
     window.frames(3)
     window.control.hold(is_held=True)
     window.tick_until(lambda: window.parts.process.options[-1].sample == "unknown")
-    session = window.control.session
-    assert session is not None
+    assert window.control.running is not None
+    session = window.control.running.session
     held = session.model
     assert held is not None
     window.frames(3)
@@ -206,7 +206,7 @@ def test_scan_that_goes_stops_everything_and_says_so(window: Window) -> None:
     window.frames(2)
     window.halt()
     HardwareSource.HardwareSourceManager().hardware_source_removed_event.fire(window.scan)
-    assert window.control.session is None
+    assert window.control.running is None
     assert "The scan device is gone" in window.control.message
 
 
