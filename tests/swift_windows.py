@@ -15,9 +15,9 @@ from nion.swift.test import TestContext
 from nion_distortion.calibrations import CalibrationStore
 from nion_distortion.live_calibration import CalibrationState, LiveCalibration
 from nion_distortion.session import LiveReport, Session
+from nion_distortion.swift.control import Control
 from nion_distortion.swift.display import KEY
 from nion_distortion.swift.extension import Controls
-from nion_distortion.swift.control import Control
 from simulator.microscope import Microscope
 from simulator.nion_device import SimulatedMicroscope, profile_parameters, scan_settings
 from simulator.scan import strong_flyback

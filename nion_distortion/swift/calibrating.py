@@ -70,9 +70,7 @@ class Calibrating:
         """Why the newest one could not be saved, one sentence; nothing where it was."""
         return self._problem
 
-    def begin(
-        self, window: Window, choices: Choices, store: "CalibrationStore | None"
-    ) -> None:
+    def begin(self, window: Window, choices: Choices, store: "CalibrationStore | None") -> None:
         """Begin a calibration with the frames that are submitted from now on.
 
         Parameters

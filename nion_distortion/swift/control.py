@@ -108,6 +108,23 @@ class Control:
         chosen = [one for one in scan_sources() if one.hardware_source_id == self._choices.scan_id]
         return chosen[0] if chosen else current_scan()
 
+    def channel_id(self, scan: scan_base.ScanHardwareSource) -> str:
+        """Return the host's id of the analysed channel.
+
+        Parameters
+        ----------
+        scan : ScanHardwareSource
+            The scan.
+
+        Returns
+        -------
+        str
+            That of the first channel where none has the chosen name.
+        """
+        states = [scan.get_channel_state(index) for index in range(scan.channel_count)]
+        named = [one for one in states if one.name == self._choices.channel]
+        return (named or states)[0].channel_id or "a"
+
     @property
     def running(self) -> LiveCorrection | None:
         """What corrects; None while nothing does."""

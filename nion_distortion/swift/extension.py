@@ -2,18 +2,29 @@
 
 import gettext
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from nion.swift import DocumentController, Panel, Workspace
 from nion.swift.model import DocumentModel
 
+from nion_distortion.swift import workspace
 from nion_distortion.swift.control import Control
-from nion_distortion.swift.parts import Parts
+from nion_distortion.swift.diagrams import register_colours
+from nion_distortion.swift.live import display_items
 from nion_distortion.swift.panel import PANEL_ID, DistortionPanel
+from nion_distortion.swift.parts import Parts
 from nion_distortion.swift.processing import register_processing
 
-__all__ = ["Controls", "CorrectLiveScanMenuItem", "DistortionExtension"]
+__all__ = [
+    "Controls",
+    "CorrectLiveScanMenuItem",
+    "DistortionExtension",
+    "register_panel",
+    "show_panel",
+    "show_workspace",
+]
 
 _ = gettext.gettext
 
@@ -114,12 +125,14 @@ class DistortionExtension:
         self._menu_items = [api.create_menu_item(CorrectLiveScanMenuItem(self.controls))]
         register_panel(self.controls)
         self._processing = register_processing()
+        self._unregister_colours = register_colours()
 
     def close(self) -> None:
         """Take panel and menu items back, which stops every correction."""
         self.controls.close()
         self._processing.close()
         Workspace.WorkspaceManager().unregister_panel(PANEL_ID)
+        self._unregister_colours()
         for item in self._menu_items:
             item.close()
 
@@ -135,7 +148,8 @@ def register_panel(controls: Controls) -> None:
 
     def _create(window: Window, _panel_id: str, _properties: object) -> Panel.Panel:
         """Make the panel of a window; its id and its properties are known."""
-        return DistortionPanel(window, controls.of(window), _show_workspace)
+        control = controls.of(window)
+        return DistortionPanel(window, control, partial(show_workspace, control=control))
 
     create_panel: Callable[..., Panel.Panel] = _create
     Workspace.WorkspaceManager().register_panel(
@@ -156,12 +170,26 @@ def show_panel(window: Window) -> None:
     window : DocumentController
         Its window.
     """
-    workspace = window.workspace_controller
-    if workspace is not None:
-        panel = workspace._find_dock_panel(PANEL_ID)  # noqa: SLF001  # there is no public way
+    controller = window.workspace_controller
+    if controller is not None:
+        panel = controller._find_dock_panel(PANEL_ID)  # noqa: SLF001  # there is no public way
         if panel is not None:
             panel.show()
 
 
-def _show_workspace(window: Window) -> None:
+def show_workspace(window: Window, control: Control) -> None:
+    """Show panel, scan, correction and diagrams side by side.
+
+    Parameters
+    ----------
+    window : DocumentController
+        The window.
+    control : Control
+        Of its project.
+    """
     show_panel(window)
+    scan = control.scan
+    if scan is not None:
+        channel_id = control.channel_id(scan)
+        items = display_items(window, control.running)
+        workspace.show_workspace(window, scan.hardware_source_id, channel_id, items)

@@ -13,7 +13,7 @@ from nion_distortion.swift.overlay import Overlay
 if TYPE_CHECKING:
     from nion_distortion.session import LiveReport, Session
 
-__all__ = ["LiveCorrection"]
+__all__ = ["LiveCorrection", "display_items"]
 
 Window = DocumentController.DocumentController
 
@@ -83,3 +83,32 @@ class LiveCorrection:
         document = self._window.document_model
         data_item = document.get_data_item_reference(source.get("reference_key", "")).data_item
         return None if data_item is None else document.get_display_item_for_data_item(data_item)
+
+
+def display_items(
+    window: Window, running: LiveCorrection | None
+) -> dict[str, DisplayItem.DisplayItem | None]:
+    """Return what the workspace shows; made where nothing has run yet.
+
+    Parameters
+    ----------
+    window : DocumentController
+        The window whose project holds the items.
+    running : LiveCorrection or None
+        What runs in the project.
+
+    Returns
+    -------
+    dict of str to DisplayItem
+        ``"corrected"``, and the diagrams by name; None for what the user has deleted meanwhile.
+    """
+    item = CorrectedItem(window) if running is None else running.item
+    diagrams = Diagrams(window) if running is None else running.diagrams
+    document, data_item = window.document_model, item.data_item
+    corrected = None if data_item is None else document.get_display_item_for_data_item(data_item)
+    shown = {"corrected": corrected}
+    shown |= {name: one.display_item for name, one in diagrams.items.items()}
+    if running is None:
+        item.close()
+        diagrams.close()
+    return shown

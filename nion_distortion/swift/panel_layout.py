@@ -1,7 +1,6 @@
 """Which widgets the panel has, and where."""
 
 import gettext
-from typing import Any
 
 from nion.ui import Declarative
 
@@ -14,7 +13,7 @@ _ = gettext.gettext
 
 Description = Declarative.UIDescription
 
-WIDTH, HEIGHT = 300, 560
+WIDTH, HEIGHT, LINE, COMBO = 280, 560, 15, 190
 
 
 def layout() -> Description:
@@ -39,9 +38,18 @@ def layout() -> Description:
     return u.create_scroll_area(content, min_width=WIDTH + 30, min_height=HEIGHT)
 
 
-def _label(u: Declarative.DeclarativeUI, name: str, **more: Any) -> Description:
-    """Describe a text that takes as many lines as it needs."""
-    return u.create_label(text=f"@binding({name})", word_wrap=True, width=WIDTH, **more)
+def _label(
+    u: Declarative.DeclarativeUI, name: str, lines: int, *, color: str | None = None
+) -> Description:
+    """Describe a text with room for its longest form: the host cuts one that grows."""
+    return u.create_label(
+        text=f"@binding({name})",
+        word_wrap=True,
+        width=WIDTH,
+        min_height=lines * LINE,
+        text_alignment_vertical="top",
+        color=color,
+    )
 
 
 def _field(
@@ -71,6 +79,7 @@ def _sample_rows(u: Declarative.DeclarativeUI) -> Description:
     sample = u.create_combo_box(
         items=words.sample_names(SAMPLES),
         current_index="@binding(sample_index)",
+        width=COMBO,
         tool_tip=_("A reference's lattice counts as undistorted; an unknown sample's is data"),
     )
     cell = [
@@ -87,6 +96,7 @@ def _sample_rows(u: Declarative.DeclarativeUI) -> Description:
     apply = u.create_combo_box(
         items=[_("this frame's own lattice"), _("the stored calibration")],
         current_index="@binding(applied_index)",
+        width=COMBO,
         enabled="@binding(is_reference)",
         tool_tip=_("What corrects the picture of a reference crystal"),
     )
@@ -138,12 +148,12 @@ def _numbers(u: Declarative.DeclarativeUI) -> Description:
     return u.create_column(
         off_by,
         corrected,
-        _label(u, "meaning"),
-        _label(u, "applied"),
+        _label(u, "meaning", 3),
+        _label(u, "applied", 3),
         u.create_label(text=_("Calibration in use")),
-        _label(u, "in_use"),
+        _label(u, "in_use", 5),
         u.create_label(text="@binding(counts)"),
-        _label(u, "trouble", color="#C00000"),
+        _label(u, "trouble", 4, color="#C00000"),
         spacing=4,
     )
 
@@ -193,13 +203,13 @@ def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
     )
     return u.create_group(
         u.create_column(
-            _label(u, "hint"),
-            _label(u, "advice"),
+            _label(u, "hint", 3),
+            _label(u, "advice", 3),
             wanted,
             named,
             buttons,
             u.create_progress_bar(value="@binding(calibration_percent)", minimum=0, maximum=100),
-            _label(u, "calibration_words"),
+            _label(u, "calibration_words", 3),
             spacing=4,
         ),
         title=_("Calibrate"),

@@ -44,9 +44,9 @@ def sample_names(samples: tuple[str, ...]) -> list[str]:
         In the same order, for a list to choose from.
     """
     own = {
-        "unknown": _("unknown: apply the stored calibration"),
+        "unknown": _("unknown"),
         "free": _("a crystal, cell unknown"),
-        "similarity": _("a crystal, cell as in the middle"),
+        "similarity": _("a crystal, similarity"),
         "cell": _("a crystal with the cell below"),
     }
     return [own.get(one, one) for one in samples]

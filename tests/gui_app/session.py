@@ -57,7 +57,7 @@ class Session:
             if live is None or live.calibration is None
             else live.calibration.calibration_id,
             "fov_nm": None if live is None else live.scan[0].settings.field_of_view_nm,
-            "items": sorted(item.title for item in self.window.document_model.data_items),
+            "items": len(self.window.document_model.data_items),
         }
 
     async def picture(self, name: str) -> None:
@@ -92,6 +92,19 @@ def of_field(session: Session, fov_nm: float) -> Callable[[], bool]:
     )
 
 
+def maximise() -> None:
+    """Let the window fill the screen; without a window manager nobody else would."""
+    found = subprocess.run(
+        ["xdotool", "search", "--onlyvisible", "--name", "Nion Swift"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for number in found.stdout.split():
+        place = ["windowmove", number, "0", "0", "windowsize", number, "1920", "1080"]
+        subprocess.run(["xdotool", *place], check=False)
+
+
 def scan_source() -> Any:
     """Return the simulated scan."""
     (scan,) = HardwareSource.HardwareSourceManager().hardware_sources
@@ -103,24 +116,8 @@ async def script(_application: Any, window: Any) -> None:
     ours = [one for one in PlugInManager.extensions if one.extension_id == EXTENSION_ID]
     session = Session(window, ours[0].controls.of(window))
     control, scan = session.control, scan_source()
-    subprocess.run(
-        [
-            "xdotool",
-            "search",
-            "--name",
-            "Nion Swift",
-            "windowsize",
-            "%@",
-            "1920",
-            "1040",
-            "windowmove",
-            "%@",
-            "0",
-            "0",
-        ],
-        check=False,
-    )
-    extension.show_panel(window)
+    maximise()
+    extension.show_workspace(window, control)
     await session.picture("opened")
     scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
     scan.start_playing()

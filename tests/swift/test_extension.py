@@ -23,8 +23,8 @@ from swift_windows import CRYSTAL_SCAN, PATIENCE_S, SAMPLE, Window, opened
 from nion_distortion.atoms import find_columns
 from nion_distortion.frame import ScanSettings
 from nion_distortion.swift import control, extension
-from nion_distortion.swift.source import current_scan
 from nion_distortion.swift.panel import PANEL_ID
+from nion_distortion.swift.source import current_scan
 from simulator.microscope import Microscope
 from simulator.nion_device import profile_parameters
 
