@@ -3,14 +3,13 @@
 import datetime
 import functools
 import gettext
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from nion.swift import Application, DocumentController, Undo
 from nion.swift.model import (
     Changes,
     DataItem,
-    DisplayItem,
     DocumentModel,
     Notification,
     Persistence,
@@ -72,20 +71,12 @@ RESAMPLING: Choices = [("spline", _("interpolated")), ("nearest", _("whole pixel
 SHOWN = 6
 """Letters of a calibration's id in a list that is as narrow as the host's inspector."""
 
-DESCRIPTION: Mapping[str, Any] = {
-    "title": _("Correct Distortion"),
-    "sources": [{"name": "src", "label": _("Source"), "data_type": "xdata"}],
-    "parameters": [
-        {"name": name, "label": label, "type": "string", "value": value, "value_default": value}
-        for name, label, value in (
-            ("applied", _("What to apply"), MATCHING),
-            ("reference", _("Its own lattice is that of a"), "free"),
-            ("resample", _("Intensities"), "spline"),
-        )
-    ],
-}
-"""What the host needs to make the computation. It runs again when data or a parameter changes,
-not when the operator looks at another part of the item."""
+PARAMETERS: Sequence[tuple[str, str, Choices]] = [
+    ("applied", _("What to apply"), APPLIED),
+    ("reference", _("Its own lattice is that of a"), REFERENCES),
+    ("resample", _("Intensities"), RESAMPLING),
+]
+"""Of the computation: name, label and what it can be, the default first."""
 
 
 class CorrectDistortionAction(Window.Action):
@@ -183,22 +174,18 @@ class InsertCorrectedCommand(Undo.UndoableCommand):
 
     def _perform(self) -> None:
         for source in self._sources:
-            result = self._corrected(source)
-            if result is not None:
-                self._proxies.append(result.create_proxy())
+            self._proxies.append(self._corrected(source).create_proxy())
 
-    def _corrected(self, source: DataItem.DataItem) -> DataItem.DataItem | None:
+    def _corrected(self, source: DataItem.DataItem) -> DataItem.DataItem:
         document = self._window.document_model
-        shown = document.get_best_display_item_for_data_item(source)
-        if shown is None:
-            return None
-        result = document.get_processing_new(COMPUTATION_ID, shown, source)
-        if result is not None:
-            result.title = _("{title} (corrected)").format(title=source.title)
-            result_shown = cast(
-                "DisplayItem.DisplayItem", document.get_display_item_for_data_item(result)
-            )
-            self._window.show_display_item(result_shown)
+        result = DataItem.new_data_item()
+        result.title = _("{title} (corrected)").format(title=source.title)
+        result.category = source.category
+        document.append_data_item(result)
+        document.set_data_item_computation(result, _computation_of(document, source))
+        shown = document.get_display_item_for_data_item(result)
+        if shown is not None:
+            self._window.show_display_item(shown)
         return result
 
     def _layout(self) -> Any:
@@ -234,6 +221,19 @@ class InsertCorrectedCommand(Undo.UndoableCommand):
         return True  # the computation changes the project after this step
 
 
+def _computation_of(
+    document: DocumentModel.DocumentModel, source: DataItem.DataItem
+) -> Symbolic.Computation:
+    computation = document.create_computation()
+    computation.label, computation.processing_id = _("Correct Distortion"), COMPUTATION_ID
+    # the item and not one of its displays: a change of contrast is no reason to run again
+    computation.create_input_item("src", Symbolic.make_item(source), label=_("Source"))
+    for name, label, choices in PARAMETERS:
+        default, kind = choices[0][0], Symbolic.ComputationVariableType.STRING
+        computation.create_variable(name, kind, default, default, label=label)
+    return computation
+
+
 class Processing:
     """What was told to the host; it is taken back by ``close``.
 
@@ -244,20 +244,16 @@ class Processing:
     """
 
     def __init__(self, open_store: OpenStore) -> None:
-        processor = Symbolic.ComputationProcessor.from_dict(dict(DESCRIPTION))
-        DocumentModel.DocumentModel.register_processors({COMPUTATION_ID: processor})
         Symbolic.register_computation_type(
             COMPUTATION_ID, functools.partial(CorrectDistortion, open_store=open_store)
         )
         Window.register_action(CorrectDistortionAction())
+        more = {"applied": functools.partial(_stored_choices, open_store)}
         self._parameters = ParameterFactory(
             COMPUTATION_ID,
             {
-                "applied": ParameterChoices(
-                    APPLIED, functools.partial(_stored_choices, open_store)
-                ),
-                "reference": ParameterChoices(REFERENCES),
-                "resample": ParameterChoices(RESAMPLING),
+                name: ParameterChoices(choices, more.get(name))
+                for name, _label, choices in PARAMETERS
             },
         )
         Registry.register_component(self._parameters, {PARAMETER_COMPONENT})
@@ -271,7 +267,6 @@ class Processing:
             self._application.unregister_menu_handler(_add_to_menu)
         Registry.unregister_component(self._parameters, {PARAMETER_COMPONENT})
         cast("dict[str, Window.Action]", Window.actions).pop(ACTION_ID, None)
-        DocumentModel.DocumentModel.unregister_processors([COMPUTATION_ID])
 
 
 def register_processing(*, open_store: OpenStore = open_default_store) -> Processing:

@@ -344,9 +344,15 @@ def test_item_that_does_not_say_how_it_was_scanned_needs_a_named_calibration(
 
 def test_item_without_a_pixel_size_is_refused(project: Project, calibration_id: str) -> None:
     bare = DataAndMetadata.new_data_and_metadata(pixels(80, 96))
-    (result,) = project.correct(project.add(bare), applied=calibration_id)
+    source = project.add(bare)
+    (result,) = project.correct(source, applied=calibration_id)
     said = project.computation(result).error_text
     assert said == "HAADF has no pixel size: calibrate its axes in nm."
+    axis = Calibration.Calibration(0.0, SETTINGS.pixel_size_nm, "nm")
+    source.set_dimensional_calibrations([axis, axis])
+    project.compute()
+    assert project.computation(result).error_text is None
+    assert result.dimensional_calibrations == [axis, axis]
 
 
 def scanned(*, frames: int = 1) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
