@@ -46,6 +46,7 @@ class Report(fakes.Report):
 
     columns: Any = None
     samples: Any = None
+    worth_it: bool | None = True
 
 
 def report(index: int = 0, level: float = 0.5, **changes: Any) -> LiveReport:

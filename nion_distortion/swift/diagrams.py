@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from nion.swift import DocumentController
 from nion.swift.model import DisplayItem
 from nion.utils import Registry
 
-from nion_distortion.swift.items import LiveItem, shown_in
+from nion_distortion.swift.items import InTurn, LiveItem, shown_in
 from nion_distortion.swift.pictures import DRAWN, History, Picture
 
 if TYPE_CHECKING:
@@ -146,9 +145,8 @@ class Diagrams:
         self._history = History()
         self._next_s = -np.inf
         self._rounds = 0
-        self._waiting: dict[str, Picture] = {}
-        self._lock = Lock()
         self._shown = frozenset(DIAGRAMS)
+        self._turn = InTurn[Picture](window, TASK, self._hand_over)
         self._is_open = True
 
     @property
@@ -172,32 +170,30 @@ class Diagrams:
         wanted = DIAGRAMS if self._rounds % UNSEEN == 0 else self._shown
         self._rounds += 1
         drawn = {name: DRAWN[name](self._history, live) for name in DIAGRAMS if name in wanted}
-        with self._lock:
-            self._waiting.update(drawn)
-        self._window.add_task(TASK, self._tick)
+        self._turn.add(drawn)
+        self._window.add_task(TASK + ".shown", self._look)
 
-    def _tick(self) -> None:
-        """Hand over one picture; the others wait for the next ticks: together they would jerk."""
-        with self._lock:
-            name = next(iter(self._waiting), None)
-            picture = None if name is None else self._waiting.pop(name)
-            is_last = not self._waiting
-        if not self._is_open:
+    def _look(self) -> None:
+        """See what is shown, for the next round; on the main thread."""
+        shown = shown_in(self._window)
+        seen = [name for name, item in self._items.items() if item.display_item in shown]
+        self._shown = frozenset(seen)
+
+    def _hand_over(self, name: str, picture: Picture) -> None:
+        item = self._items[name]
+        display_item = item.display_item
+        if display_item is None:  # deleted
             return
-        if name is not None and picture is not None:
-            _hand_over(self._items[name], picture)
-        if is_last:
-            shown = shown_in(self._window)
-            seen = [key for key, item in self._items.items() if item.display_item in shown]
-            self._shown = frozenset(seen)
-        else:
-            self._window.add_task(TASK, self._tick)
+        if picture.xdata is not None:
+            _set_limits(display_item, picture.limits)
+        item.describe(picture.title, picture.caption, picture.xdata)
 
     def close(self) -> None:
         """End the live state of all items; their last pictures stay."""
         if self._is_open:
             self._is_open = False
-            self._window.clear_task(TASK)
+            self._turn.close()
+            self._window.clear_task(TASK + ".shown")
             for item in self._items.values():
                 item.close()
 
@@ -225,15 +221,6 @@ def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
         )
     display_item.set_display_property("legend_position", kind.legend)
     display_item.set_display_property("y_style", kind.style)
-
-
-def _hand_over(item: LiveItem, picture: Picture) -> None:
-    display_item = item.display_item
-    if display_item is None:  # deleted
-        return
-    if picture.xdata is not None:
-        _set_limits(display_item, picture.limits)
-    item.describe(picture.title, picture.caption, picture.xdata)
 
 
 def _set_limits(display_item: DisplayItem.DisplayItem, limits: tuple[float, float] | None) -> None:

@@ -1,31 +1,40 @@
 """Results -> data items: calibrated in nm, with everything recorded that made them."""
 
 import copy
-import dataclasses
 import datetime
 import gettext
-from collections.abc import Mapping
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nion.data import Calibration, DataAndMetadata
 from nion.swift import DocumentController
-from nion.swift.model import DataItem
+from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion._plain import as_plain
 from nion_distortion.frame import ScanSettings
+from nion_distortion.swift.items import InTurn, LiveItem
 
 if TYPE_CHECKING:
+    from nion_distortion.averaging import DriftAlignedAverage
     from nion_distortion.correction import CorrectedFrame
+    from nion_distortion.pipeline import FrameReport
     from nion_distortion.session import LiveReport
 
-__all__ = ["CorrectedItem", "corrected_xdata"]
+__all__ = ["AverageItems", "CorrectedItem", "corrected_xdata"]
 
 _ = gettext.gettext
 
 KEY = "nion_distortion_corrected"
-"""Finds the same data item again at the next start."""
+"""Finds the same data item again at the next start; other channels' end in their names."""
+
+AVERAGE = "nion_distortion_average"
+"""Begins the keys of the average and of its scatter."""
 
 METADATA = "nion_distortion"
 """Our own block of metadata."""
@@ -38,12 +47,15 @@ WAITING = (
     "preparing for it takes up to a minute."
 )
 
-EMPTY_PX = 64
-"""Side of the picture that is shown until the first frame has come."""
+PERIOD_S = 1.0
+"""Between two pictures of an average."""
+
+KNOWN_CRYSTAL = "known crystal"
+"""The reference that measures the scale of the scan."""
 
 
 def corrected_xdata(
-    corrected: "CorrectedFrame", *, report: "LiveReport"
+    corrected: "CorrectedFrame", *, report: "LiveReport", **also: Any
 ) -> DataAndMetadata.DataAndMetadata:
     """Return a corrected frame as the host's kind of image.
 
@@ -53,6 +65,8 @@ def corrected_xdata(
         The analysed channel of the report, or another one.
     report : LiveReport
         What it belongs to.
+    **also : object
+        What else is recorded.
 
     Returns
     -------
@@ -61,9 +75,9 @@ def corrected_xdata(
         own key: left where it was, the host would take the item for the scan's own live view.
     """
     metadata = dict(copy.deepcopy(corrected.provenance.get("metadata", {})))
-    metadata[METADATA] = _record(corrected, report) | {
-        "hardware_source": metadata.pop("hardware_source", {})
-    }
+    metadata[METADATA] = (
+        _record(corrected, report) | also | {"hardware_source": metadata.pop("hardware_source", {})}
+    )
     return DataAndMetadata.new_data_and_metadata(
         corrected.image,
         Calibration.Calibration(units=str(corrected.provenance.get("intensity_units", ""))),
@@ -115,6 +129,8 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         "frame_index": corrected.index,
         "settings": _settings_record(corrected.settings),
         "nominal_pixel_size_nm": corrected.settings.pixel_size_nm,
+        "pixel_size_nm": corrected.pixel_size_nm,
+        "scale": _scale(live),
         "correction": corrected.provenance.get("correction", {}),
         "frames_in_model": live.accepted,
         "unusable": live.reason,
@@ -125,6 +141,7 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         record["effective_counts"] = report.effective_counts
         record["off_by_pm"] = report.off_by_pm
         record["corrected_pm"] = report.corrected_pm
+        record["state"], record["state_reason"] = report.state, report.state_reason
         record["drift_ambiguous"] = report.drift_ambiguous
     plain: dict[str, Any] = as_plain(record)
     return plain
@@ -139,86 +156,174 @@ def _component_shares(live: "LiveReport") -> dict[str, Any]:
 
 
 def _settings_record(settings: ScanSettings) -> dict[str, Any]:
-    values = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
     return values | {"extra": dict(settings.extra)}
+
+
+def _scale(live: "LiveReport") -> str:
+    """Say whether anything has measured the scale, which only a crystal of known size does."""
+    field = None if live.report is None else live.report.field
+    is_known = field is not None and field.reference == KNOWN_CRYSTAL
+    return KNOWN_CRYSTAL if is_known else "nominal"
+
+
+# words
 
 
 def _sentence(reason: str) -> str:
     return reason[:1].upper() + reason[1:].rstrip(".") + "." if reason else ""
 
 
-class CorrectedItem:
-    """The data item that shows the corrected live scan; found again by its key.
+def _how(live: "LiveReport") -> str:
+    """Say by what the picture was corrected."""
+    report = live.report
+    if report is None or report.field is None:
+        return ""
+    if report.field.kind == "frame":
+        return _("the sample is taken as the reference")
+    if live.calibration is not None and not live.accepted:
+        known = live.calibration.calibration_id[:6]
+        return _("by the stored calibration {id}").format(id=known)
+    return _("by what earlier frames have shown")
 
-    Made, started, stopped and described on the main thread; `show` may be called on any.
+
+def _caption(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
+    """Say why there is nothing new, how good the picture is, and whether its scale is known."""
+    report = live.report
+    said = [_sentence(live.reason or "")]
+    if report is not None and corrected is not None:
+        said += [_residual(report), _state(report), _pixel(live, corrected)]
+    return " ".join(filter(None, said))
+
+
+def _residual(report: "FrameReport") -> str:
+    off_by, left = report.off_by_pm, report.corrected_pm
+    if off_by is None or left is None:
+        return ""
+    std = "" if off_by.std is None else _(" ± {std:.1f}").format(std=off_by.std)
+    said = _("Off by {off:.1f}{std} pm, corrected: {left:.1f} pm expected (rms).").format(
+        off=off_by.value, std=std, left=left.value
+    )
+    if report.worth_it is False:
+        said += " " + _("Correcting is not worth it: its error exceeds its gain.")
+    return said
+
+
+def _state(report: "FrameReport") -> str:
+    return _sentence(f"{report.state}: {report.state_reason}" if report.state_reason else "")
+
+
+def _pixel(live: "LiveReport", corrected: "CorrectedFrame") -> str:
+    size_pm = 1e3 * corrected.pixel_size_nm
+    if _scale(live) == KNOWN_CRYSTAL:
+        return _("A pixel is {pm:.2f} pm, by the known crystal.").format(pm=size_pm)
+    return _("A pixel is nominally {pm:.2f} pm; nothing has measured the scale.").format(pm=size_pm)
+
+
+# items
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What an item is to show."""
+
+    title: str
+    caption: str
+    xdata: DataAndMetadata.DataAndMetadata | None = None
+    """None: the last picture stays."""
+
+
+class CorrectedItem:
+    """The data items that show the corrected live scan, one for each channel.
+
+    Made, shown in the window and closed on the main thread; `show` and `refuse` may be called on
+    any. An item of another channel is made when the channel comes for the first time.
 
     Parameters
     ----------
     window : DocumentController
-        The window whose project holds the item.
+        The window whose project holds the items.
     """
 
     def __init__(self, window: DocumentController.DocumentController) -> None:
-        self._window, self._document = window, window.document_model
-        self._reference = self._document.get_data_item_reference(KEY)
-        self._state: tuple[str, str, bool] = ("", "", False)
-        if self._reference.data_item is None:
-            self._make()
-        self._is_live = True
-        self._reference.start()
-        self._describe("HAADF", _(WAITING), updated=True)
+        self._window = window
+        self._items = {KEY: LiveItem(window, KEY)}
+        self._channels = {KEY: "HAADF"}
+        self._hows = {KEY: _("nothing is corrected yet")}
+        self._turn = InTurn[_Shown](window, KEY, self._hand_over)
+        self._items[KEY].describe(self._title(KEY, is_updated=True), _(WAITING))
 
     @property
     def data_item(self) -> DataItem.DataItem | None:
-        """The item, or None where the user has deleted it."""
-        return self._reference.data_item
+        """The item of the analysed channel, or None where the user has deleted it."""
+        return self._items[KEY].data_item
+
+    @property
+    def display_items(self) -> Mapping[str, DisplayItem.DisplayItem | None]:
+        """What panels show, by channel; the analysed one first."""
+        return MappingProxyType(
+            {self._channels[key]: item.display_item for key, item in self._items.items()}
+        )
 
     def show(self, report: "LiveReport") -> None:
-        """Show a report's picture; without one the last picture stays, and the item says why.
+        """Show a report's pictures; without one the last picture stays, and the item says why.
 
         Parameters
         ----------
         report : LiveReport
             The newest.
         """
-        data_item = self._reference.data_item
-        if not self._is_live or data_item is None:
-            return
-        corrected = None if report.report is None else report.report.corrected
-        if corrected is not None:
-            xdata = corrected_xdata(corrected, report=report)
-            # thread-safe, the newest wins, applied in the next tick of the window; it is what
-            # the host uses for its own live items
-            self._document._queue_data_item_update(data_item, xdata)  # noqa: SLF001
-        reason = _sentence(report.reason or "")
-        self._say(report.scan[0].channel, reason, updated=corrected is not None)
+        done = report.report
+        pictures = {} if done is None or done.corrected is None else {KEY: done.corrected}
+        for other in report.others:
+            pictures[f"{KEY}_{other.channel}"] = other
+            self._channels[f"{KEY}_{other.channel}"] = other.channel
+        self._channels[KEY] = report.scan[0].channel or self._channels[KEY]
+        changes = {}
+        for key in list(self._channels):
+            corrected = pictures.get(key)
+            if corrected is not None:
+                self._hows[key] = _how(report)
+            changes[key] = _Shown(
+                title=self._title(key, is_updated=corrected is not None),
+                caption=_caption(report, corrected),
+                xdata=None if corrected is None else corrected_xdata(corrected, report=report),
+            )
+        self._turn.add(changes)
 
     def refuse(self, reason: str) -> None:
-        """Say why a scan cannot be corrected; the last picture stays.
+        """Say why a scan cannot be corrected; the last pictures stay.
 
         Parameters
         ----------
         reason : str
             One sentence.
         """
-        self._say("", _sentence(reason), updated=False)
+        caption = _sentence(reason)
+        self._turn.add(
+            {
+                key: _Shown(title=self._title(key, is_updated=False), caption=caption)
+                for key in list(self._channels)
+            }
+        )
 
-    def _say(self, channel: str, reason: str, *, updated: bool) -> None:
-        """Describe the item on the main thread, where something has changed."""
-        state = (channel or self._state[0], reason, updated)
-        if self._is_live and state != self._state:
-            self._state = state
-            describe = partial(self._describe, state[0], reason, updated=updated)
-            self._window.add_task(KEY, describe)
+    def _title(self, key: str, *, is_updated: bool) -> str:
+        how = self._hows.get(key, "")
+        title = _("Corrected {channel} ({how})").format(channel=self._channels[key], how=how)
+        return title if is_updated else title + _(": not updated")
+
+    def _hand_over(self, key: str, shown: _Shown) -> None:
+        if key not in self._items:
+            self._items[key] = LiveItem(self._window, key)
+        self._items[key].describe(shown.title, shown.caption, shown.xdata)
 
     def show_in_window(self) -> None:
         """Bring the item into view: where it is, in a panel for results, or in an empty one."""
-        workspace, data_item = self._window.workspace, self._reference.data_item
-        if workspace is None or data_item is None:
+        workspace, display_item = self._window.workspace, self._items[KEY].display_item
+        if workspace is None or display_item is None:
             return
         panels = workspace.display_panels
-        display_item = self._document.get_display_item_for_data_item(data_item)
-        if display_item is None or any(panel.display_item is display_item for panel in panels):
+        if any(panel.display_item is display_item for panel in panels):
             return
         self._window.show_display_item(display_item)
         empty = [
@@ -230,24 +335,116 @@ class CorrectedItem:
             empty[0].set_display_panel_display_item(display_item)
 
     def close(self) -> None:
-        """End the live state, which writes the last picture to the project."""
-        if self._is_live:
-            self._is_live = False
-            self._window.clear_task(KEY)
-            self._describe(self._state[0] or "HAADF", "", updated=True)
-            self._reference.stop()
+        """End the live state, which writes the last pictures to the project."""
+        self._turn.close()
+        for item in self._items.values():
+            item.close()
 
-    def _make(self) -> None:
-        data_item = DataItem.new_data_item(np.zeros((EMPTY_PX, EMPTY_PX), np.float32))
-        data_item.category = "temporary"  # as the scan's own live items
-        self._document.append_data_item(data_item)
-        self._document.setup_channel(KEY, data_item)
 
-    def _describe(self, channel: str, reason: str, *, updated: bool) -> None:
-        data_item = self._reference.data_item
-        if data_item is None:
-            return
-        title = _("Corrected {channel} (the sample is taken as the reference)")
-        stands_still = "" if updated else _(": not updated")
-        data_item.title = title.format(channel=channel) + stands_still
-        data_item.caption = reason
+class AverageItems:
+    """The average of the last corrected frames, aligned by the drift, and each pixel's scatter.
+
+    Made and closed on the main thread; `show` may be called on any one thread.
+
+    Parameters
+    ----------
+    window : DocumentController
+        The window whose project holds the items.
+    frames : int, default: 20
+        How many are averaged at most.
+    clock_s : callable, optional
+        Seconds, from anywhere on.
+    """
+
+    def __init__(
+        self,
+        window: DocumentController.DocumentController,
+        frames: int = 20,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._frames, self._clock_s = frames, clock_s
+        self._average: DriftAlignedAverage | None = None
+        self._items = {key: LiveItem(window, AVERAGE + key) for key in ("", "_std")}
+        self._turn = InTurn[_Shown](window, AVERAGE, self._hand_over)
+        self._next_s = -np.inf
+        self._turn.add(_waiting())
+
+    @property
+    def display_items(self) -> Mapping[str, DisplayItem.DisplayItem | None]:
+        """What panels show: ``"average"`` and ``"scatter"``."""
+        names = zip(("average", "scatter"), self._items.values(), strict=True)
+        return MappingProxyType({name: item.display_item for name, item in names})
+
+    def show(self, report: "LiveReport") -> None:
+        """Take a frame into the average; one whose place on the sample is unknown is left out.
+
+        Parameters
+        ----------
+        report : LiveReport
+            The newest.
+        """
+        done = report.report
+        is_measured = report.reason is None and done is not None and done.drift_nm is not None
+        if is_measured and done is not None and done.corrected is not None:
+            average = self._average or _empty_average(self._frames)
+            self._average = average.added(
+                done.corrected, report.drift_nm[-1], restarted=len(report.drift_nm) == 1
+            )
+            draw = partial(_pictures, self._average, report, done.corrected)
+        else:
+            draw = partial(_left_out, report)
+        now_s = self._clock_s()
+        if now_s >= self._next_s:
+            self._next_s = now_s + PERIOD_S
+            self._turn.add(draw())
+
+    def _hand_over(self, key: str, shown: _Shown) -> None:
+        self._items[key].describe(shown.title, shown.caption, shown.xdata)
+
+    def close(self) -> None:
+        """End the live state, which writes the last pictures to the project."""
+        self._turn.close()
+        for item in self._items.values():
+            item.close()
+
+
+def _empty_average(frames: int) -> "DriftAlignedAverage":
+    """Load what is heavy only here, on the session's thread, where it has been loaded already."""
+    module = importlib.import_module("nion_distortion.averaging")
+    average: DriftAlignedAverage = module.DriftAlignedAverage(capacity=frames)
+    return average
+
+
+def _pictures(
+    average: "DriftAlignedAverage", report: "LiveReport", newest: "CorrectedFrame"
+) -> dict[str, _Shown]:
+    count, frames = average.count, average.frames
+    mean = replace(newest, image=average.image, valid=count > 0)
+    std = replace(newest, image=average.std, valid=count > 1)
+    title = _("Average of {frames} corrected {channel} frames")
+    aligned = _("Aligned by the measured drift, on the place of the newest frame. ")
+    return {
+        "": _Shown(
+            title=title.format(frames=frames, channel=newest.channel),
+            caption=aligned + _pixel(report, newest),
+            xdata=corrected_xdata(mean, report=report, averaged_frames=frames),
+        ),
+        "_std": _Shown(
+            title=_("Standard deviation of each pixel, {frames} frames").format(frames=frames),
+            caption=_("Of a single frame's value; zero where fewer than two frames saw the pixel."),
+            xdata=corrected_xdata(std, report=report, scatter_of_frames=frames),
+        ),
+    }
+
+
+def _waiting() -> dict[str, _Shown]:
+    caption = _("Waiting for the first frame that is measured.")
+    titles = {"": _("Average of corrected frames"), "_std": _("Standard deviation of each pixel")}
+    return {key: _Shown(title=title, caption=caption) for key, title in titles.items()}
+
+
+def _left_out(report: "LiveReport") -> dict[str, _Shown]:
+    reason = report.reason or _("the sample's drift was not measured")
+    caption = _("The newest frame is not in it: {reason}.").format(reason=reason.rstrip("."))
+    return {key: replace(one, caption=caption) for key, one in _waiting().items()}

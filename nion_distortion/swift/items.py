@@ -1,26 +1,29 @@
-"""Live data items: found again by their keys, updated from any thread, deleted at will."""
+"""Live data items: found again by their keys, changed one in a tick, deleted at will."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from nion.data import DataAndMetadata
 from nion.swift import DocumentController
 from nion.swift.model import DataItem, DisplayItem
 
-__all__ = ["LiveItem", "shown_in"]
+__all__ = ["InTurn", "LiveItem", "shown_in"]
 
 EMPTY_PX = 64
 """Side of the picture that is shown until the first one has come."""
 
 Configure = Callable[[DisplayItem.DisplayItem], None]
 
+Change = TypeVar("Change")
+
 
 class LiveItem:
     """A data item of the project that follows a live scan.
 
-    Made, described and closed on the main thread; `show` may be called on any. A user may delete
-    it at any time: then nothing happens any more, and the next start makes it anew.
+    Used on the main thread only. A user may delete it at any time: then nothing happens any more,
+    and the next start makes it anew.
 
     Parameters
     ----------
@@ -71,19 +74,6 @@ class LiveItem:
             return None
         return self._document.get_display_item_for_data_item(data_item)
 
-    def show(self, xdata: DataAndMetadata.DataAndMetadata) -> None:
-        """Show a picture in the next tick of the window; the newest wins.
-
-        Parameters
-        ----------
-        xdata : DataAndMetadata
-            The picture.
-        """
-        data_item = self.data_item
-        if self._is_live and data_item is not None:
-            # thread-safe; it is what the host uses for its own live items
-            self._document._queue_data_item_update(data_item, xdata)  # noqa: SLF001
-
     def describe(
         self, title: str, caption: str, xdata: DataAndMetadata.DataAndMetadata | None = None
     ) -> None:
@@ -97,7 +87,7 @@ class LiveItem:
             The picture; None: it stays.
         """
         data_item = self.data_item
-        if data_item is None:
+        if data_item is None or not self._is_live:
             return
         with data_item.data_item_changes():
             if xdata is not None:
@@ -112,6 +102,63 @@ class LiveItem:
         if self._is_live:
             self._is_live = False
             self._reference.stop()
+
+
+class InTurn(Generic[Change]):
+    """Hands changes over on the main thread, one in a tick of the window: together they would jerk.
+
+    Made and closed on the main thread; `add` may be called on any.
+
+    Parameters
+    ----------
+    window : DocumentController
+        Whose ticks.
+    task : str
+        Name of the task, one for each of these.
+    hand_over : callable
+        Called with name and change; only the newest change of a name is handed over.
+    """
+
+    def __init__(
+        self,
+        window: DocumentController.DocumentController,
+        task: str,
+        hand_over: Callable[[str, Change], object],
+    ) -> None:
+        self._window, self._task, self._hand_over = window, task, hand_over
+        self._waiting: dict[str, Change] = {}
+        self._lock = Lock()
+        self._is_open = True
+
+    def add(self, changes: Mapping[str, Change]) -> None:
+        """Hand these over in the next ticks.
+
+        Parameters
+        ----------
+        changes : Mapping of str to object
+            By name.
+        """
+        with self._lock:
+            self._waiting.update(changes)
+        if self._is_open:
+            self._window.add_task(self._task, self._tick)
+
+    def _tick(self) -> None:
+        with self._lock:
+            name = next(iter(self._waiting), None)
+            change = None if name is None else self._waiting.pop(name)
+            is_more = bool(self._waiting)
+        if not self._is_open:
+            return
+        if is_more:
+            self._window.add_task(self._task, self._tick)
+        if name is not None and change is not None:
+            self._hand_over(name, change)
+
+    def close(self) -> None:
+        """Hand nothing over any more."""
+        self._is_open = False
+        self._window.clear_task(self._task)
 
 
 def shown_in(window: DocumentController.DocumentController) -> list[DisplayItem.DisplayItem]:

@@ -207,11 +207,9 @@ def _whose(live: "LiveReport", field: "DistortionField") -> str:
     """Say of what a field is; the frame's number, which changes, is in the metadata."""
     if field.kind == "frame":
         return _("of the newest frame, from its own lattice")
-    corrected = None if live.report is None else live.report.corrected
-    record = {} if corrected is None else corrected.provenance.get("correction", {})
-    used = record.get("calibration")
-    if used:
-        return _("of the stored calibration {id}").format(id=used["id"])
+    if live.calibration is not None and not live.accepted:
+        known = live.calibration.calibration_id[:6]
+        return _("of the stored calibration {id}").format(id=known)
     return _("of the stationary distortion that earlier frames showed")
 
 

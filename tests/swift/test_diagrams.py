@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import diagram_windows as windows
@@ -78,13 +79,15 @@ def test_both_axes_have_one_scale(shown: Shown) -> None:
 
 
 def test_stored_calibration_is_named(shown: Shown) -> None:
-    live = windows.report(kind="stationary")
-    used = {"correction": {"calibration": {"id": "ab12"}}}
-    assert live.report is not None
-    assert live.report.corrected is not None
-    corrected = replace(live.report.corrected, provenance=used)
-    shown.report(kind="stationary", seen={"corrected": corrected})
-    assert shown.item("fast").caption.endswith("of the stored calibration ab12")
+    shown.report(kind="stationary", calibration=SimpleNamespace(calibration_id="ab12cd34ef"))
+    assert shown.item("fast").caption.endswith("of the stored calibration ab12cd")
+
+
+def test_distortion_learnt_in_this_session_is_not_called_a_calibration(shown: Shown) -> None:
+    shown.report(kind="stationary")
+    assert shown.item("fast").caption.endswith(
+        "of the stationary distortion that earlier frames showed"
+    )
 
 
 def test_uncertainty_is_that_of_both_axes_together(shown: Shown) -> None:

@@ -1,8 +1,12 @@
 """Results as the host's data: calibrated, recorded, never taken for the scan's own image."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import diagram_windows as windows
 import numpy as np
 import pytest
 import session_fakes as fakes
@@ -10,7 +14,7 @@ import session_fakes as fakes
 from nion_distortion.correction import correct_frame
 from nion_distortion.frame import Frame
 from nion_distortion.session import LiveReport
-from nion_distortion.swift.display import corrected_xdata
+from nion_distortion.swift.display import AverageItems, CorrectedItem, corrected_xdata
 
 
 def shown(frame: Frame) -> Any:
@@ -75,3 +79,220 @@ def test_hosts_block_is_moved_so_that_the_item_is_not_taken_for_the_scans_own() 
 
 def test_time_is_the_frames_own() -> None:
     assert shown(frame()).timestamp.isoformat() == "2001-09-09T01:46:40"
+
+
+def test_scale_is_nominal_unless_a_known_crystal_has_measured_it() -> None:
+    assert shown(frame()).metadata["nion_distortion"]["scale"] == "nominal"
+    live = of_known_crystal()
+    assert live.report is not None
+    xdata = corrected_xdata(live.report.corrected, report=live)
+    ours = xdata.metadata["nion_distortion"]
+    assert ours["scale"] == "known crystal"
+    assert ours["pixel_size_nm"] == xdata.dimensional_calibrations[0].scale
+
+
+def of_known_crystal() -> LiveReport:
+    live = windows.report()
+    assert live.report is not None
+    assert live.report.field is not None
+    field = replace(live.report.field, reference="known crystal")
+    return replace(live, report=replace(live.report, field=field))
+
+
+# items in a window
+
+
+@pytest.fixture
+def window() -> Iterator[Any]:
+    with windows.document_window() as opened:
+        yield opened
+
+
+@pytest.fixture
+def item(window: Any) -> Iterator[CorrectedItem]:
+    made = CorrectedItem(window)
+    yield made
+    made.close()
+
+
+def show(window: Any, item: Any, live: LiveReport) -> Any:
+    item.show(live)
+    windows.ticks(window)
+    return live
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize(
+    ("changes", "how"),
+    [
+        ({}, "the sample is taken as the reference"),
+        (
+            {"kind": "stationary", "calibration": SimpleNamespace(calibration_id="ab12cd34")},
+            "by the stored calibration ab12cd",
+        ),
+        ({"kind": "stationary", "accepted": 3}, "by what earlier frames have shown"),
+    ],
+)
+def test_title_says_by_what_the_picture_was_corrected(
+    window: Any, item: CorrectedItem, changes: dict[str, Any], how: str
+) -> None:
+    show(window, item, windows.report(**changes))
+    assert item.data_item is not None
+    assert item.data_item.title == f"Corrected HAADF ({how})"
+
+
+@pytest.mark.gui
+def test_caption_says_how_good_the_picture_is(window: Any, item: CorrectedItem) -> None:
+    show(window, item, windows.report(seen={"state_reason": "no frame was compared yet"}))
+    assert item.data_item is not None
+    assert item.data_item.caption == (
+        "Off by 100.0 ± 1.0 pm, corrected: 2.0 pm expected (rms). Valid: no frame was compared "
+        "yet. A pixel is nominally 46.88 pm; nothing has measured the scale."
+    )
+
+
+@pytest.mark.gui
+def test_caption_names_the_known_crystal(window: Any, item: CorrectedItem) -> None:
+    show(window, item, of_known_crystal())
+    assert item.data_item is not None
+    assert item.data_item.caption.endswith("A pixel is 46.88 pm, by the known crystal.")
+
+
+@pytest.mark.gui
+def test_correction_that_does_more_harm_than_good_is_called_so(
+    window: Any, item: CorrectedItem
+) -> None:
+    show(window, item, windows.report(seen={"worth_it": False}))
+    assert item.data_item is not None
+    assert "Correcting is not worth it" in item.data_item.caption
+
+
+@pytest.mark.gui
+def test_frame_without_a_result_keeps_the_picture_and_what_corrected_it(
+    window: Any, item: CorrectedItem
+) -> None:
+    show(window, item, windows.report())
+    assert item.data_item is not None
+    before = item.data_item.data_modified
+    show(window, item, windows.report(1, report=None, reason="it failed"))
+    assert item.data_item.caption == "It failed."
+    assert item.data_item.title == (
+        "Corrected HAADF (the sample is taken as the reference): not updated"
+    )
+    assert item.data_item.data_modified == before
+
+
+def with_channel(live: LiveReport, *channels: str) -> LiveReport:
+    assert live.report is not None
+    others = [replace(live.report.corrected, channel=channel) for channel in channels]
+    return replace(live, others=tuple(others))
+
+
+@pytest.mark.gui
+def test_other_channels_have_items_of_their_own(window: Any, item: CorrectedItem) -> None:
+    show(window, item, with_channel(windows.report(), "MAADF", "BF"))
+    assert list(item.display_items) == ["HAADF", "MAADF", "BF"]
+    titles = [one.displayed_title for one in item.display_items.values() if one is not None]
+    assert titles[1] == "Corrected MAADF (the sample is taken as the reference)"
+    count = len(window.document_model.data_items)
+    show(window, item, with_channel(windows.report(1), "MAADF", "BF"))
+    assert len(window.document_model.data_items) == count
+
+
+@pytest.mark.gui
+def test_channel_that_was_switched_off_is_not_updated(window: Any, item: CorrectedItem) -> None:
+    show(window, item, with_channel(windows.report(), "MAADF"))
+    show(window, item, windows.report(1))
+    shown_item = item.display_items["MAADF"]
+    assert shown_item is not None
+    assert shown_item.displayed_title.endswith(": not updated")
+    first = item.display_items["HAADF"]
+    assert first is not None
+    assert not first.displayed_title.endswith(": not updated")
+
+
+@pytest.mark.gui
+def test_deleted_channel_stays_away(window: Any, item: CorrectedItem) -> None:
+    show(window, item, with_channel(windows.report(), "MAADF"))
+    deleted = item.display_items["MAADF"]
+    assert deleted is not None
+    window.document_model.remove_data_item(deleted.data_item)
+    show(window, item, with_channel(windows.report(1), "MAADF"))
+    assert item.display_items["MAADF"] is None
+
+
+@pytest.mark.gui
+def test_all_channels_end_their_live_state(window: Any, item: CorrectedItem) -> None:
+    show(window, item, with_channel(windows.report(), "MAADF"))
+    item.close()
+    assert not any(one.is_live for one in window.document_model.data_items)
+
+
+class Averaged:
+    """Average items whose clock is far enough at each report."""
+
+    def __init__(self, window: Any, frames: int) -> None:
+        self.window, self.now_s = window, 0.0
+        self.items = AverageItems(window, frames, clock_s=lambda: self.now_s)
+
+    def show(self, index: int, level: float, **changes: Any) -> None:
+        live = windows.report(index, 0.0, drift_nm=np.zeros((index + 1, 2)), **changes)
+        if live.report is not None:
+            image = np.full((64, 64), level, np.float32)
+            corrected = replace(live.report.corrected, image=image)
+            live = replace(live, report=replace(live.report, corrected=corrected))
+        self.now_s += 1.0
+        show(self.window, self.items, live)
+
+    def item(self, name: str) -> Any:
+        display_item = self.items.display_items[name]
+        assert display_item is not None
+        return display_item.data_item
+
+
+@pytest.fixture
+def averaged(window: Any) -> Iterator[Averaged]:
+    made = Averaged(window, 3)
+    yield made
+    made.items.close()
+
+
+@pytest.mark.gui
+def test_average_is_that_of_the_last_frames_with_the_scatter_of_each_pixel(
+    averaged: Averaged,
+) -> None:
+    for index, level in enumerate((9.0, 1.0, 2.0, 6.0)):
+        averaged.show(index, level)
+    np.testing.assert_allclose(averaged.item("average").data, 3.0, rtol=1e-5)
+    np.testing.assert_allclose(averaged.item("scatter").data, np.std([1, 2, 6], ddof=1), rtol=1e-5)
+    assert averaged.item("average").title == "Average of 3 corrected HAADF frames"
+    assert averaged.item("average").metadata["nion_distortion"]["averaged_frames"] == 3
+    assert averaged.item("average").dimensional_calibrations[0].units == "nm"
+    assert averaged.item("scatter").title == "Standard deviation of each pixel, 3 frames"
+
+
+@pytest.mark.gui
+def test_frame_that_was_not_measured_is_left_out_of_the_average(averaged: Averaged) -> None:
+    averaged.show(0, 1.0)
+    averaged.show(1, 5.0, reason="There are too few columns.")
+    assert averaged.item("average").caption == (
+        "The newest frame is not in it: There are too few columns."
+    )
+    averaged.show(2, 3.0)
+    np.testing.assert_allclose(averaged.item("average").data, 2.0, rtol=1e-5)
+
+
+@pytest.mark.gui
+def test_without_a_drift_there_is_no_average(averaged: Averaged) -> None:
+    averaged.show(0, 1.0, seen={"drift_nm": None})
+    assert averaged.item("average").title == "Average of corrected frames"
+    assert "the sample's drift was not measured" in averaged.item("average").caption
+
+
+@pytest.mark.gui
+def test_average_is_drawn_once_a_second(averaged: Averaged) -> None:
+    averaged.show(0, 1.0)
+    averaged.now_s -= 0.5
+    averaged.items.show(windows.report(1, drift_nm=np.zeros((2, 2))))
+    windows.ticks(averaged.window)
+    assert averaged.item("average").title == "Average of 1 corrected HAADF frames"
