@@ -85,6 +85,7 @@ def test_scale_is_nominal_unless_a_known_crystal_has_measured_it() -> None:
     assert shown(frame()).metadata["nion_distortion"]["scale"] == "nominal"
     live = of_known_crystal()
     assert live.report is not None
+    assert live.report.corrected is not None
     xdata = corrected_xdata(live.report.corrected, report=live)
     ours = xdata.metadata["nion_distortion"]
     assert ours["scale"] == "known crystal"
@@ -155,7 +156,7 @@ def test_caption_says_how_good_the_picture_is(window: Any, item: CorrectedItem) 
 def test_caption_names_the_known_crystal(window: Any, item: CorrectedItem) -> None:
     show(window, item, of_known_crystal())
     assert item.data_item is not None
-    assert item.data_item.caption.endswith("A pixel is 46.88 pm, by the known crystal.")
+    assert str(item.data_item.caption).endswith("A pixel is 46.88 pm, by the known crystal.")
 
 
 @pytest.mark.gui
@@ -164,7 +165,7 @@ def test_correction_that_does_more_harm_than_good_is_called_so(
 ) -> None:
     show(window, item, windows.report(seen={"worth_it": False}))
     assert item.data_item is not None
-    assert "Correcting is not worth it" in item.data_item.caption
+    assert "Correcting is not worth it" in str(item.data_item.caption)
 
 
 @pytest.mark.gui
@@ -184,6 +185,7 @@ def test_frame_without_a_result_keeps_the_picture_and_what_corrected_it(
 
 def with_channel(live: LiveReport, *channels: str) -> LiveReport:
     assert live.report is not None
+    assert live.report.corrected is not None
     others = [replace(live.report.corrected, channel=channel) for channel in channels]
     return replace(live, others=tuple(others))
 
@@ -237,7 +239,7 @@ class Averaged:
 
     def show(self, index: int, level: float, **changes: Any) -> None:
         live = windows.report(index, 0.0, drift_nm=np.zeros((index + 1, 2)), **changes)
-        if live.report is not None:
+        if live.report is not None and live.report.corrected is not None:
             image = np.full((64, 64), level, np.float32)
             corrected = replace(live.report.corrected, image=image)
             live = replace(live, report=replace(live.report, corrected=corrected))
