@@ -75,7 +75,7 @@ LAGS_NM = (-0.3, -0.15, -0.05, 0.0, 0.05, 0.1, 0.2, 0.3)
 SIDES_PX = (256, 384, 512, 768, 1024)
 CELLS_PX = tuple(f"{STO_NM / VIEW_NM * side:.1f}" for side in SIDES_PX)
 SAMPLED_COUNTS = (2, 10, 50)
-BEST = "best, within 5 %"
+BEST = "best, within 10 %"
 
 RIVALS = (
     "nothing",
@@ -115,8 +115,8 @@ SECTIONS: tuple[Section, ...] = (
         note="Real-like scan: fly-back, steps, a walk of 10 pm, line jitter of 5 pm, drift; frames"
         " learnt one by one as live, amplitudes found again after the fifth. Stationary field, and"
         " the corrected picture of the newest frame, which keeps its line jitter; rms per axis."
-        " Steps along x rise within four pixels: a live model has too few functions for them and"
-        " leaves 2 pm, `calibrate` has more.",
+        " Steps along x rise within four pixels: a live model has too few functions for them,"
+        " leaves more than 2 pm and does not claim them; `calibrate` has more.",
         head=(
             "frames",
             "left, pm (slow/fast)",

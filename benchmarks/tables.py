@@ -35,7 +35,7 @@ SETTINGS = settings_of(512)
 SEEDS = 4
 REFITTED_AFTER = 5
 STEP_PX = 2
-AS_GOOD = 1.05
+AS_GOOD = 1.1
 """Four frames do not tell rms errors apart that differ by less."""
 
 COUNTS = 50.0
