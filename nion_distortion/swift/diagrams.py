@@ -14,6 +14,7 @@ from nion.swift import DocumentController
 from nion.swift.model import DisplayItem
 from nion.utils import Registry
 
+from nion_distortion.swift.colour_scale import show_scale, take_scale_away
 from nion_distortion.swift.items import InTurn, LiveItem, shown_in
 from nion_distortion.swift.pictures import DRAWN, History, Picture
 
@@ -40,6 +41,11 @@ DIVERGING = "nion_distortion_diverging"
 
 LENGTHS = "ice"
 
+SCALED = frozenset({"slow", "fast", "uncertainty"})
+"""Maps with a scale beside them; the loading maps have one each."""
+
+LINE = 2
+
 SLOW, FAST, FAINT_SLOW, FAINT_FAST = "#009E73", "#CC3377", "#7FD4BC", "#E9A3C4"
 RAW, CORRECTED = "#D55E00", "#0072B2"
 
@@ -53,7 +59,6 @@ class _Kind:
     colours: str = ""
     curves: Sequence[tuple[str, str]] = ()
     style: str = "linear"
-    legend: str = "top-right"
 
 
 DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
@@ -65,12 +70,10 @@ DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
         "residual": _Kind(
             _("Off by"),
             curves=((_("off by"), RAW), (_("corrected"), CORRECTED)),
-            legend="top-left",
         ),
         "drift": _Kind(
             _("Drift of the sample"),
             curves=((_("y (slow)"), SLOW), (_("x (fast)"), FAST)),
-            legend="top-left",
         ),
         "scree": _Kind(
             _("Scree"), curves=((_("slow (y)"), SLOW), (_("fast (x)"), FAST)), style="log"
@@ -83,7 +86,6 @@ DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
                 (_("fast 1"), FAST),
                 (_("fast 2"), FAINT_FAST),
             ),
-            legend="bottom-left",
         ),
     }
 )
@@ -186,6 +188,8 @@ class Diagrams:
             return
         if picture.xdata is not None:
             _set_limits(display_item, picture.limits)
+            if name in SCALED and picture.limits is not None:
+                show_scale(display_item, picture.limits)
         item.describe(picture.title, picture.caption, picture.xdata)
 
     def close(self) -> None:
@@ -195,6 +199,8 @@ class Diagrams:
             self._turn.close()
             self._window.clear_task(TASK + ".shown")
             for item in self._items.values():
+                if item.display_item is not None:
+                    take_scale_away(item.display_item)
                 item.close()
 
 
@@ -217,9 +223,14 @@ def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
         display_item.add_display_layer_for_display_data_channel(channel)
     for row, (label, colour) in enumerate(kind.curves):
         display_item._set_display_layer_properties(  # noqa: SLF001
-            row, label=label, stroke_color=colour, fill_color=None, data_row=row
+            row,
+            label=label,
+            stroke_color=colour,
+            stroke_width=LINE,
+            fill_color=None,
+            data_row=row,
         )
-    display_item.set_display_property("legend_position", kind.legend)
+    display_item.set_display_property("legend_position", "outer-right")
     display_item.set_display_property("y_style", kind.style)
 
 

@@ -131,6 +131,7 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         "nominal_pixel_size_nm": corrected.settings.pixel_size_nm,
         "pixel_size_nm": corrected.pixel_size_nm,
         "scale": _scale(live),
+        "scale_numbers": _scale_numbers(live),
         "correction": corrected.provenance.get("correction", {}),
         "frames_in_model": live.accepted,
         "unusable": live.reason,
@@ -165,6 +166,16 @@ def _scale(live: "LiveReport") -> str:
     field = None if live.report is None else live.report.field
     is_known = field is not None and field.reference == KNOWN_CRYSTAL
     return KNOWN_CRYSTAL if is_known else "nominal"
+
+
+def _scale_numbers(live: "LiveReport") -> dict[str, float] | None:
+    """Return what a known crystal has measured; loads what the session's thread has loaded."""
+    model = None if live.report is None else live.report.model
+    if model is None or _scale(live) != KNOWN_CRYSTAL:
+        return None
+    module = importlib.import_module("nion_distortion.diagnostics.numbers")
+    numbers: dict[str, float] | None = module.scale_numbers(model)
+    return numbers
 
 
 # words
@@ -216,8 +227,25 @@ def _state(report: "FrameReport") -> str:
 def _pixel(live: "LiveReport", corrected: "CorrectedFrame") -> str:
     size_pm = 1e3 * corrected.pixel_size_nm
     if _scale(live) == KNOWN_CRYSTAL:
-        return _("A pixel is {pm:.2f} pm, by the known crystal.").format(pm=size_pm)
+        said = _("A pixel is {pm:.2f} pm, by the known crystal").format(pm=size_pm)
+        return said + _as_scanned(_scale_numbers(live)) + "."
     return _("A pixel is nominally {pm:.2f} pm; nothing has measured the scale.").format(pm=size_pm)
+
+
+def _as_scanned(numbers: dict[str, float] | None) -> str:
+    """Say how large a pixel of the scan was; nothing where that was not measured."""
+    if numbers is None:
+        return ""
+    nominal_pm = 1e3 * numbers["nominal_pixel_size_nm"]
+    said = [
+        _("{axis} {pm:.3f} ± {std:.3f}").format(
+            axis=axis,
+            pm=1e3 * numbers[f"scanned_pixel_{name}_nm"],
+            std=nominal_pm * numbers[f"scale_error_{name}_std_percent"] / 100,
+        )
+        for axis, name in (("y", "slow"), ("x", "fast"))
+    ]
+    return _(" (as scanned: {sizes} pm)").format(sizes=", ".join(said))
 
 
 # items

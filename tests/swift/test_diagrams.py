@@ -10,14 +10,25 @@ import diagram_windows as windows
 import numpy as np
 import pytest
 import session_fakes as fakes
-from nion.swift.model import ColorMaps
+from nion.swift import ImageCanvasItem
+from nion.swift.model import ColorMaps, Graphics
+from nion.ui import DrawingContext
+from nion.utils import Geometry
 
 from nion_distortion.swift import diagrams
+from nion_distortion.swift.colour_scale import GRAPHIC_ID, ScaleGraphic
 from nion_distortion.swift.diagrams import DIAGRAMS, DIVERGING, Diagrams, register_colours
 from nion_distortion.swift.items import shown_in
 from nion_distortion.swift.pictures import DRAWN, History
 
 pytestmark = pytest.mark.gui
+
+
+@pytest.fixture(autouse=True)
+def colours() -> Iterator[None]:
+    withdraw = register_colours()
+    yield
+    withdraw()
 
 
 @pytest.fixture
@@ -266,12 +277,56 @@ def test_new_items_say_what_will_be_seen(shown: Shown) -> None:
 
 
 def test_colours_are_blue_white_red() -> None:
-    withdraw = register_colours()
     blue, white, red = ColorMaps.get_color_map_data_by_id(DIVERGING)[[0, 127, 255]]
-    withdraw()
     assert blue[0] > blue[2]
     assert min(white) > 240
     assert red[2] > red[0]
+
+
+def scales(shown: Shown, name: str) -> list[Any]:
+    display_item = shown.diagrams.items[name].display_item
+    assert display_item is not None
+    return list(display_item.graphics)
+
+
+def painted(graphic: Any) -> Any:
+    context, settings = DrawingContext.DrawingContext(), None
+    bounds = Geometry.IntRect(Geometry.IntPoint(), Geometry.IntSize(200, 200))
+    mapping = ImageCanvasItem.ImageCanvasItemMapping((64, 64), bounds, [])
+    graphic.draw(context, settings, mapping, is_selected=False, is_focused=False)
+    return context
+
+
+def test_maps_have_a_scale_with_the_numbers_at_its_ends(shown: Shown) -> None:
+    shown.report(level=2.0)
+    shown.report(1, level=2.0)
+    (scale,) = scales(shown, "fast")
+    low, high = scale.limits
+    context = painted(scale)
+    texts = [command[1] for command in context.commands if command[0] == "fillText"]
+    assert texts == [f"{high:g}", "pm", "0", f"{low:g}"]
+    (bar,) = context.images.values()
+    assert [f"{bar[end, 0]:08X}" for end in (0, -1)] == ["FF67001F", "FF053061"]
+    assert scale.test() == (None, False)
+    assert scale.write_to_dict()["type"] == "point-graphic"
+    assert scales(shown, "loadings") == scales(shown, "drift") == []
+
+
+def test_closed_diagrams_leave_no_scale_behind(shown: Shown) -> None:
+    shown.report()
+    shown.diagrams.close()
+    assert scales(shown, "fast") == []
+
+
+def test_scale_that_an_earlier_run_left_is_replaced(shown: Shown) -> None:
+    left_over = Graphics.PointGraphic()
+    left_over.graphic_id = GRAPHIC_ID
+    display_item = shown.diagrams.items["fast"].display_item
+    assert display_item is not None
+    display_item.add_graphic(left_over)
+    shown.report()
+    (scale,) = scales(shown, "fast")
+    assert isinstance(scale, ScaleGraphic)
 
 
 def test_curves_have_a_legend_and_a_colour_each(shown: Shown) -> None:

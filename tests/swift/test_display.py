@@ -160,6 +160,29 @@ def test_caption_names_the_known_crystal(window: Any, item: CorrectedItem) -> No
 
 
 @pytest.mark.gui
+def test_caption_says_how_large_a_pixel_of_the_scan_was(
+    window: Any, item: CorrectedItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = {
+        "nominal_pixel_size_nm": 0.05,
+        "scanned_pixel_slow_nm": 0.051,
+        "scanned_pixel_fast_nm": 0.049,
+        "scale_error_slow_std_percent": 0.1,
+        "scale_error_fast_std_percent": 0.2,
+    }
+    monkeypatch.setattr("nion_distortion.diagnostics.numbers.scale_numbers", lambda _: measured)
+    live = of_known_crystal()
+    assert live.report is not None
+    live = replace(live, report=replace(live.report, model=SimpleNamespace()))
+    show(window, item, live)
+    assert item.data_item is not None
+    assert str(item.data_item.caption).endswith(
+        "by the known crystal (as scanned: y 51.000 ± 0.050, x 49.000 ± 0.100 pm)."
+    )
+    assert item.data_item.metadata["nion_distortion"]["scale_numbers"] == measured
+
+
+@pytest.mark.gui
 def test_correction_that_does_more_harm_than_good_is_called_so(
     window: Any, item: CorrectedItem
 ) -> None:

@@ -1,0 +1,116 @@
+"""A scale of colours beside a map: the host has none."""
+
+import gettext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nion.swift.model import ColorMaps, DisplayItem, Graphics
+from nion.utils import Geometry
+
+__all__ = ["ScaleGraphic", "show_scale", "take_scale_away"]
+
+_ = gettext.gettext
+
+GRAPHIC_ID = "nion_distortion.scale"
+"""By this the graphic is known, also as the plain point that a project keeps of it."""
+
+GAP_PX, WIDTH_PX, TEXT_PX, LINE_PX = 6, 10, 4, 13
+FONT, TEXT = "normal 11px sans-serif", "#FFFFFF"
+
+
+class ScaleGraphic(Graphics.PointGraphic):
+    """The colours of a map with the numbers at their ends; kept as a plain point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # a change of a kept property is what makes the host paint anew
+        self.define_property("epoch", 0, changed=self._property_changed, hidden=True)
+        self.graphic_id = GRAPHIC_ID
+        self.is_position_locked = True
+        self.position = Geometry.FloatPoint(0.0, 1.0)
+        self.limits, self.colours = (0.0, 1.0), ""
+
+    def draw_limits(self, limits: tuple[float, float], colours: str) -> None:
+        """Draw these from now on; on the main thread.
+
+        Parameters
+        ----------
+        limits : tuple of float
+            Values at the ends, in pm.
+        colours : str
+            Id of the host's colour map.
+        """
+        if (limits, colours) != (self.limits, self.colours):
+            self.limits, self.colours = limits, colours
+            epoch = self._get_persistent_property_value("epoch")
+            self._set_persistent_property_value("epoch", epoch + 1)
+
+    def test(self, *_args: Any, **_kwargs: Any) -> tuple[str | None, bool]:
+        """Answer that it is nowhere, so that clicks go through.
+
+        Parameters
+        ----------
+        *_args, **_kwargs : object
+            Where was clicked.
+
+        Returns
+        -------
+        tuple
+            Which part was hit, and whether it may be moved: none.
+        """
+        return None, False
+
+    def _draw(self, ctx: Any, _settings: Any, mapping: Any, *_state: Any) -> None:
+        top = mapping.map_point_image_norm_to_widget(Geometry.FloatPoint(0.0, 1.0))
+        bottom = mapping.map_point_image_norm_to_widget(Geometry.FloatPoint(1.0, 1.0))
+        left, height = top.x + GAP_PX, bottom.y - top.y
+        low, high = self.limits
+        texts = [(f"{high:g}", top.y, "top"), (_("pm"), top.y + LINE_PX, "top")]
+        texts += [(f"{(low + high) / 2:g}", (top.y + bottom.y) / 2, "middle")]
+        texts += [(f"{low:g}", bottom.y, "bottom")]
+        with ctx.saver():
+            ctx.draw_image(_colours(self.colours), left, top.y, WIDTH_PX, height)
+            ctx.font, ctx.fill_style, ctx.text_align = FONT, TEXT, "left"
+            for text, y, baseline in texts:
+                ctx.text_baseline = baseline
+                ctx.fill_text(text, left + WIDTH_PX + TEXT_PX, y)
+
+
+def _colours(colours: str) -> npt.NDArray[np.uint32]:
+    """Return a column of pixels, the highest value first."""
+    table = ColorMaps.get_color_map_data_by_id(colours)[::-1]  # blue, green, red: as in memory
+    opaque = np.full((len(table), 1, 4), 255, np.uint8)
+    opaque[:, 0, :3] = table
+    packed: npt.NDArray[np.uint32] = opaque.view("<u4")[..., 0]
+    return packed
+
+
+def show_scale(display_item: DisplayItem.DisplayItem, limits: tuple[float, float]) -> None:
+    """Show the colours of a map with the numbers at their ends.
+
+    Parameters
+    ----------
+    display_item : DisplayItem
+        Of the map.
+    limits : tuple of float
+        Values at the ends, in pm.
+    """
+    mine = [one for one in display_item.graphics if isinstance(one, ScaleGraphic)]
+    if not mine:
+        take_scale_away(display_item)  # the plain point that an earlier run has left
+        mine = [ScaleGraphic()]
+        display_item.add_graphic(mine[0])
+    mine[0].draw_limits(limits, display_item.display_data_channels[0].color_map_id or "grayscale")
+
+
+def take_scale_away(display_item: DisplayItem.DisplayItem) -> None:
+    """Leave nothing behind that an unplugged program would show as a point.
+
+    Parameters
+    ----------
+    display_item : DisplayItem
+        Of the map.
+    """
+    for graphic in [one for one in display_item.graphics if one.graphic_id == GRAPHIC_ID]:
+        display_item.remove_graphic(graphic).close()
