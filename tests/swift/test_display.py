@@ -173,7 +173,8 @@ def test_caption_says_how_large_a_pixel_of_the_scan_was(
     monkeypatch.setattr("nion_distortion.diagnostics.numbers.scale_numbers", lambda _: measured)
     live = of_known_crystal()
     assert live.report is not None
-    live = replace(live, report=replace(live.report, model=SimpleNamespace()))
+    model: Any = SimpleNamespace()
+    live = replace(live, report=replace(live.report, model=model))
     show(window, item, live)
     assert item.data_item is not None
     assert str(item.data_item.caption).endswith(
