@@ -43,7 +43,7 @@ and so many pixels in all that the extra memory stays under 64 MiB."""
 U = np.uint64
 """An index that cannot be negative: the compiler need not look."""
 
-FILTERED_PX, RESAMPLED_PX = 2**18, 2**15
+FILTERED_PX, RESAMPLED_PX = 2**17, 2**15
 """Least pixels of a chunk: below, waiting for a second thread costs more than it saves."""
 
 
@@ -179,7 +179,7 @@ def correct_frame(
     return CorrectedFrame(
         image=corrected,
         valid=valid,
-        std_px=_in_quadrature(field.std_px, field.unremoved_std_px),
+        std_px=field.whole_std_px,
         displacement_px=field.displacement_px,
         pixel_size_nm=known.pixel_size_nm,
         settings=known,
@@ -319,21 +319,6 @@ def _plane(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return plane
 
 
-def _in_quadrature(
-    one: npt.NDArray[np.float32], two: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    total = np.empty_like(one)
-
-    def rows(start: int, stop: int) -> None:
-        for axis in range(len(one)):
-            part = axis, slice(start, stop)
-            _quadrature_rows(one[part], two[part], total[part])
-
-    for_chunks(rows, one.shape[1], smallest=FILTERED_PX // one.shape[2])
-    total.flags.writeable = False
-    return total
-
-
 def _nearest(
     image: npt.NDArray[np.float32], field: DistortionField, valid: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
@@ -394,16 +379,6 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     padded[1:-2, 0], padded[1:-2, -2:] = padded[1:-2, 2], padded[1:-2, -4:-6:-1]
     padded[0], padded[-2:] = padded[2], padded[-4:-6:-1]
     return padded
-
-
-@numba.njit(cache=True, nogil=True)
-def _quadrature_rows(
-    one: npt.NDArray[np.float32], two: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-) -> None:  # pragma: no cover
-    """Equivalent to ``np.hypot(one, two)``; rows of contiguous arrays, so that it is vectorised."""
-    for i in range(len(out)):
-        for j in range(out.shape[1]):
-            out[i, j] = np.sqrt(one[i, j] * one[i, j] + two[i, j] * two[i, j])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,6 +1,6 @@
 """Sites -> distortion samples, and the field on the pixel grid of the corrected image."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
-from nion_distortion._validation import as_array, check_length, frozen, reduce_frozen
+from nion_distortion._validation import as_array, check_length, frozen, owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
 from nion_distortion.lattice import IndexedColumns
 
@@ -32,7 +32,7 @@ FEW, FAR_PX = 16, 1.0
 """A row takes two steps where more than one in so many of its pixels have further to go, up to the
 latter."""
 
-POINTS_AT_ONCE = 1024
+POINTS_AT_ONCE, PIXELS_AT_ONCE = 1024, 2**16
 
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances less than this much per pixel, the scan turns back."""
@@ -176,6 +176,8 @@ class DistortionField:
     settings: ScanSettings
     reference: str
     frame_id: str = ""
+    whole_std_px: npt.NDArray[np.float32] = field(init=False, repr=False)
+    """Both in quadrature: standard deviation of the place that a corrected image's pixel shows."""
 
     def __post_init__(self) -> None:
         shape = self.settings.shape_px
@@ -183,6 +185,8 @@ class DistortionField:
             array = as_array(name, getattr(self, name), (2, *shape), np.float32)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "valid", as_array("valid", self.valid, shape, np.bool_))
+        whole = _in_quadrature(self.std_px, self.unremoved_std_px)
+        object.__setattr__(self, "whole_std_px", whole)
         if self.kind not in get_args(FieldKind):
             raise ValueError(f'kind must be "stationary" or "frame", not {self.kind!r}')
         if self.kind == "frame" and not self.frame_id:
@@ -222,6 +226,20 @@ class DistortionField:
             valid=_resize(self.valid.astype(np.float32), shape_px) > 0.99,
             settings=replace(self.settings, shape_px=shape_px),
         )
+
+
+def _in_quadrature(
+    one: npt.NDArray[np.float32], two: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    total = np.empty(one.shape, np.float32)
+
+    def rows(start: int, stop: int) -> None:
+        for axis in range(len(one)):
+            part = axis, slice(start, stop)
+            _quadrature_rows(one[part], two[part], total[part])
+
+    for_chunks(rows, one.shape[1], smallest=PIXELS_AT_ONCE // one.shape[2])
+    return owned(total)
 
 
 def _resize(image: npt.NDArray[Any], shape_px: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -354,6 +372,14 @@ def _refuse_folds(
     last = np.ceil(pixels[1].max(axis=1)).clip(0).astype(int)
     for row, start, stop in zip(rows, first, last, strict=True):  # rare, and of different lengths
         valid[row, start : stop + 1] = False
+
+
+@numba.njit(cache=True, nogil=True)
+def _quadrature_rows(one, two, out):  # type: ignore[no-untyped-def]
+    """Equivalent to ``np.hypot(one, two)``; rows of contiguous arrays, so that it is vectorised."""
+    for i in range(len(out)):
+        for j in range(out.shape[1]):
+            out[i, j] = np.sqrt(one[i, j] * one[i, j] + two[i, j] * two[i, j])
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -40,7 +40,7 @@ FREE = Free()
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
 
-PIXELS_AT_ONCE, NODES_AT_ONCE = 2**17, 128
+PIXELS_AT_ONCE, NODES_AT_ONCE = 2**16, 128
 
 BLOCKS = 4
 """Of the covariance along each side, where only those up to its diagonal are multiplied."""
@@ -132,10 +132,11 @@ def estimate_field(
         spread = nodes.spread_of_shape(subject.shape)
         variance = variance + spread.variance
         off_by += spread.rms_variance
+    std, unremoved_std = nodes.spread(np.sqrt(variance), np.sqrt(unremoved))
     field = DistortionField(
         displacement_px=owned(displacement),
-        std_px=nodes.spread(np.sqrt(variance)),
-        unremoved_std_px=nodes.spread(np.sqrt(unremoved)),
+        std_px=std,
+        unremoved_std_px=unremoved_std,
         valid=owned(valid),
         kind=subject.kind,
         settings=settings,
@@ -251,12 +252,15 @@ class _Nodes(NamedTuple):
         places = (self.seen_px - self.displacement_px - middle) / middle.max()
         return np.concatenate([np.ones((len(places), 1)), places], axis=1)
 
-    def spread(self, values: Array) -> npt.NDArray[np.float32]:
-        """Interpolate values (2, nodes) to all pixels."""
-        if np.ptp(values, axis=1).max() == 0.0:
-            return np.broadcast_to(values[:, :1, None].astype(np.float32), (2, *self.shape_px))
+    def spread(self, *values: Array) -> list[Single]:
+        """Interpolate values, (2, nodes) each, to all pixels."""
         to_y = _spline_matrix(self.y, self.shape_px[0])
         to_x = _spline_matrix(self.x, self.shape_px[1])
+        return [self._spread(one, to_y, to_x) for one in values]
+
+    def _spread(self, values: Array, to_y: Single, to_x: Single) -> Single:
+        if np.ptp(values, axis=1).max() == 0.0:
+            return np.broadcast_to(values[:, :1, None].astype(np.float32), (2, *self.shape_px))
         grid = values.reshape(2, len(self.y), len(self.x)).astype(np.float32)
         along_y, result = np.matmul(to_y, grid), np.empty((2, *self.shape_px), np.float32)
 

@@ -177,19 +177,20 @@ def _of_core(
     columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
     more, cross = weights[order, 1, 1] - columns.weights, weights[order, 0, 1]
     parts = [columns.weighted(one) for one in (more, cross) if one.any()]
-    (gram, vector), *others = _grams(basis, [columns, *parts])
-    blocks = np.stack([gram, gram])
-    if more.any():
-        blocks[1] += others.pop(0)[0]
+    size = basis.size + len(crystal)
+    blocks, apart = np.empty((2, size, size)), np.empty((size, size))
+    wanted = [blocks[0]] + [blocks[1]] * bool(more.any()) + [apart] * bool(cross.any())
+    vector = _fill_grams(basis, [columns, *parts], wanted)
+    blocks[1] = blocks[0] + blocks[1] if more.any() else blocks[0]
     return Information(
         blocks=owned(blocks),
         vector=owned(vector),
-        cross=owned(others.pop()[0]) if others else None,
+        cross=owned(apart) if cross.any() else None,
     )
 
 
-def _grams(basis: Basis, parts: list[_Columns]) -> list[tuple[Array, Array]]:
-    """``design weights design^T`` and ``pull design^T`` for each of several sets of columns."""
+def _fill_grams(basis: Basis, parts: list[_Columns], grams: list[Array]) -> Array:
+    """``design weights design^T`` for each set of columns; the result is the first's ``pull``'s."""
     sweeps = [_Sweep.of(basis, columns) for columns in parts]
     tasks = [(sweep, k) for sweep in sweeps for k in range(len(sweep.ends) - 1)]
 
@@ -198,19 +199,19 @@ def _grams(basis: Basis, parts: list[_Columns]) -> list[tuple[Array, Array]]:
 
     sums = chain.from_iterable(for_chunks(some, len(tasks)))
     own = [list(islice(sums, len(sweep.ends) - 1)) for sweep in sweeps]
-    return for_chunks(lambda k, _: _gram(basis, sweeps[k], own[k]), len(sweeps))
+    vectors = for_chunks(lambda k, _: _fill_gram(basis, sweeps[k], own[k], grams[k]), len(sweeps))
+    first: Array = vectors[0]
+    return first
 
 
-def _gram(basis: Basis, sweep: _Sweep, sums: list[_Sums]) -> tuple[Array, Array]:
-    """Put the sums over all stretches together."""
+def _fill_gram(basis: Basis, sweep: _Sweep, sums: list[_Sums], gram: Array) -> Array:
+    """Put the sums over all stretches together; the result is ``pull design^T``."""
     table, high, few = (np.sum(one, axis=0) for one in zip(*sums, strict=True))
     walk, stretches = basis.walk_modes, sweep.stretches
     with_walk = sweep.at_nodes.reshape(len(sweep.at_nodes), -1)
     with_walk = with_walk @ stretches.at_nodes(SERIES, walk + 1)[1:].T
     along_time = stretches.at_nodes(SQUARE_SERIES, 2 * walk + 1) @ sweep.squares.ravel()
-    gram = np.empty((basis.size + len(sweep.columns.crystal),) * 2)
-    vector = _assemble(basis, (_whole_table(table, high), along_time, few, with_walk), gram)
-    return gram, vector
+    return _assemble(basis, (_whole_table(table, high), along_time, few, with_walk), gram)
 
 
 def _sums(basis: Basis, sweep: _Sweep, group: int) -> _Sums:

@@ -333,9 +333,10 @@ def scaled(given: Information, factors: Array) -> Information:
     Information
         About the weights before that.
     """
-    cross = given.cross
+    cross, blocks = given.cross, given.blocks * factors[:, None]
+    blocks *= factors[..., None]
     return Information(
-        blocks=owned(given.blocks * (factors[:, :, None] * factors[:, None, :])),
+        blocks=owned(blocks),
         vector=owned(given.vector * factors),
         cross=None if cross is None else owned(cross * np.outer(*factors)),
     )
