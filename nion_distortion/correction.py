@@ -43,7 +43,7 @@ and so many pixels in all that the extra memory stays under 64 MiB."""
 U = np.uint64
 """An index that cannot be negative: the compiler need not look."""
 
-FILTERED_PX, RESAMPLED_PX = 2**17, 2**15
+FILTERED_PX, RESAMPLED_PX = 2**18, 2**15
 """Least pixels of a chunk: below, waiting for a second thread costs more than it saves."""
 
 

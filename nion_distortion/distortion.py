@@ -32,7 +32,7 @@ FEW, FAR_PX = 16, 1.0
 """A row takes two steps where more than one in so many of its pixels have further to go, up to the
 latter."""
 
-POINTS_AT_ONCE, PIXELS_AT_ONCE = 1024, 2**16
+POINTS_AT_ONCE, PIXELS_AT_ONCE = 2048, 2**16
 
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances less than this much per pixel, the scan turns back."""

@@ -31,7 +31,7 @@ LINE_CORRELATION = 0.78
 FRAME_DECAYS = (0.01, 0.03, 0.1)
 """Decay of the first lines after the slow coil's return, in frame heights."""
 
-PIXELS_AT_ONCE = 2**17
+PIXELS_AT_ONCE = 2**19
 
 SEEN_HEIGHT = 0.77
 """Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;

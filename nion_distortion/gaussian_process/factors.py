@@ -17,7 +17,7 @@ __all__ = ["divide", "factorise", "invert"]
 Array = npt.NDArray[np.float64]
 _Routine = Callable[..., None]
 
-SMALLEST = 64
+SMALLEST = 128
 """Triangles of at most so many rows are inverted by LAPACK itself, which is slow on larger ones."""
 
 BYTES = np.dtype(np.float64).itemsize

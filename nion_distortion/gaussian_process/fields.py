@@ -173,14 +173,12 @@ def _design(basis: Basis, nodes: "_Nodes") -> Single:
     affine = nodes.affine
     weighted = affine * nodes.weights[:, None]
     design = np.empty((basis.size, len(affine)), np.float32)
-
-    def fill(start: int, stop: int) -> Array:
-        some = basis.design(nodes.seen_px[start:stop])
-        design[:, start:stop] = some
-        product: Array = some @ weighted[start:stop]
-        return product
-
-    products = np.sum(for_chunks(fill, len(affine), smallest=NODES_AT_ONCE), axis=0)
+    products = np.zeros((basis.size, 3))
+    for start in range(0, len(affine), NODES_AT_ONCE):  # what stays in the cache
+        some = slice(start, start + NODES_AT_ONCE)
+        functions = basis.design(nodes.seen_px[some])
+        design[:, some] = functions
+        products += functions @ weighted[some]
     part = np.linalg.solve(weighted.T @ affine, products.T)
     design -= part.T.astype(np.float32) @ affine.T.astype(np.float32)
     return design

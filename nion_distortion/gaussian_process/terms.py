@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._chunks import for_chunks
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.gauge import Freedom, fitted
 from nion_distortion.gaussian_process.weights import Posterior
@@ -30,7 +29,7 @@ GROUPS: Mapping[Term, tuple[str, ...]] = MappingProxyType(
 )
 """The groups of functions that make up each term."""
 
-NODES, PLACES_AT_ONCE = (16, 128), 256
+NODES, PLACES_AT_ONCE = (16, 128), 512
 """Places (y, x) over which a term is averaged: a fly-back falls within a few pixels along x."""
 
 
@@ -73,15 +72,13 @@ def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, floa
     }
     parts = {term: one for term, one in parts.items() if one.start < one.stop <= mean.shape[1]}
 
-    def _vectors(start: int, stop: int) -> list[Array]:
-        design = basis.design(places[start:stop])
-        return [(mean[:, part] @ design[part]).T for part in parts.values()]
-
-    found = zip(*for_chunks(_vectors, len(places), smallest=PLACES_AT_ONCE), strict=True)
-    return {
-        term: _rms_without_gauge(places, np.concatenate(one), freedom)
-        for term, one in zip(parts, found, strict=True)
-    }
+    vectors = {term: np.empty((len(places), 2)) for term in parts}
+    for start in range(0, len(places), PLACES_AT_ONCE):
+        some = slice(start, start + PLACES_AT_ONCE)
+        design = basis.design(places[some])
+        for term, part in parts.items():
+            vectors[term][some] = (mean[:, part] @ design[part]).T
+    return {term: _rms_without_gauge(places, one, freedom) for term, one in vectors.items()}
 
 
 def _grid(shape_px: tuple[int, int]) -> Array:

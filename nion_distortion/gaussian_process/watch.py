@@ -8,7 +8,6 @@ import numpy.typing as npt
 from scipy.linalg import eigh, solve_triangular
 from scipy.special import chdtri
 
-from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.gaussian_process.weights import Information, Posterior
 
@@ -130,20 +129,16 @@ class Watch:
 
     def _whitened(self, frame: Information, expected: Posterior) -> Array:
         mean = expected.mean
-        cross = np.zeros_like(mean)
+        rest = frame.vector - np.matmul(frame.blocks, mean[..., None])[..., 0]
         if frame.cross is not None:
-            cross = np.stack([frame.cross @ mean[1], frame.cross.T @ mean[0]])
-
-        def of_axis(axis: int, _: int) -> Array:
-            block, along = frame.blocks[axis], self.directions[axis]
-            rest = frame.vector[axis] - block @ mean[axis] - cross[axis]
-            gained = block @ along
+            rest -= np.stack([frame.cross @ mean[1], frame.cross.T @ mean[0]])
+        white = np.empty((2, self.directions.shape[2]))
+        for axis, along in enumerate(self.directions):
+            gained = frame.blocks[axis] @ along
             covariance = along.T @ gained + gained.T @ (expected.covariance[axis] @ gained)
             factor = np.linalg.cholesky(covariance)
-            white: Array = solve_triangular(factor, along.T @ rest, lower=True)
-            return white
-
-        return np.stack(for_chunks(of_axis, 2))
+            white[axis] = solve_triangular(factor, along.T @ rest[axis], lower=True)
+        return white
 
     @property
     def typical(self) -> float:
