@@ -24,6 +24,8 @@ SIGN_CONVENTION = (
 )
 """Written into every result."""
 
+BLOCK_ROWS = 96
+
 POLE = np.sqrt(3.0) - 2.0
 """Pole of the cubic B-spline's prefilter."""
 
@@ -43,7 +45,7 @@ and so many pixels in all that the extra memory stays under 64 MiB."""
 U = np.uint64
 """An index that cannot be negative: the compiler need not look."""
 
-FILTERED_PX, RESAMPLED_PX = 2**18, 2**15
+FILTERED_PX, RESAMPLED_PX = 2**17, 2**15
 """Least pixels of a chunk: below, waiting for a second thread costs more than it saves."""
 
 
@@ -363,22 +365,37 @@ def _spline_coefficients(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     ny, nx = image.shape
     padded = np.empty((ny + 3, nx + 3), dtype=np.float32)
     inner = padded[1:-2, 1:-2]
-    for_chunks(
-        lambda start, stop: _prefilter_rows(image[start:stop], inner[start:stop]),
-        ny,
-        smallest=FILTERED_PX // nx,
-    )
+
+    def rows(start: int, stop: int) -> None:
+        _prefilter(image, inner, start, stop)
+
+    for_chunks(rows, ny, smallest=max(FILTERED_PX // nx, 4))
     if not np.isfinite(inner[:, 0]).all():  # the filter carries it there from anywhere in a row
         raise ValueError(
             "frame has pixels that are not finite, which a spline would spread over their rows; "
             "replace them"
         )
-    for_chunks(
-        lambda start, stop: _prefilter_columns(inner[:, start:stop]), nx, smallest=FILTERED_PX // ny
-    )
     padded[1:-2, 0], padded[1:-2, -2:] = padded[1:-2, 2], padded[1:-2, -4:-6:-1]
     padded[0], padded[-2:] = padded[2], padded[-4:-6:-1]
     return padded
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefilter(
+    image: npt.NDArray[np.float32], out: npt.NDArray[np.float32], start: int, stop: int
+) -> None:  # pragma: no cover
+    """Fill some rows of coefficients, in blocks that stay in the cache.
+
+    Rows beyond a block's ends are filtered with it: from there on their own start is forgotten.
+    """
+    ny, nx = image.shape
+    for first in range(start, stop, BLOCK_ROWS):
+        last = min(first + BLOCK_ROWS, stop)
+        top, bottom = max(first - HORIZON, 0), min(last + HORIZON, ny)
+        block = np.empty((bottom - top, nx), np.float32)
+        _prefilter_rows(image[top:bottom], block)
+        _prefilter_columns(block)
+        out[first:last] = block[first - top : last - top]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -444,7 +461,7 @@ def _after_last(before: np.float32, last: np.float32) -> np.float32:  # pragma: 
 
 @numba.njit(cache=True, nogil=True)
 def _prefilter_columns(out: npt.NDArray[np.float32]) -> None:  # pragma: no cover
-    """Filter along the columns in place; see `_prefilter_rows`."""
+    """Filter along the columns in place, mirrored at both ends; see `_prefilter_rows`."""
     ny, nx = out.shape
     pole = np.float32(POLE)
     for j in range(nx):
