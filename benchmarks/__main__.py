@@ -37,6 +37,8 @@ CASES = {
     "interpolation": "speed",
     "ticks": "live",
     "memory": "live",
+    "swift": "swift",
+    "soak": "swift",
     "start": "start",
     "demo": "start",
     "flyback": "accuracy",

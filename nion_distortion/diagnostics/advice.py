@@ -80,7 +80,7 @@ def _weighed(
     seen: LineFlyback, start_pm: float, std_pm: float, settings: ScanSettings
 ) -> FlybackAdvice:
     known = (
-        f"at this fly-back time the first columns are off by {start_pm:.0f} pm +- {std_pm:.1g} pm"
+        f"at this fly-back time the first columns are off by {start_pm:.1f} pm +- {std_pm:.1f} pm"
     )
     dwell_us, flyback_us = settings.dwell_time_us, _flyback_us(settings)
     if dwell_us is None:
@@ -95,7 +95,8 @@ def _weighed(
     more_std_us = float(np.hypot(more_us / tau_us * tau_std_us, tau_us * std_pm / start_pm))
     if flyback_us is None:
         return FlybackAdvice(
-            sentence=f"{known}; {more_us:.0f} us more would leave < {GOOD_ENOUGH_PM:.0f} pm, but "
+            sentence=f"{known}; {more_us:.0f} us +- {more_std_us:.0f} us more would leave "
+            f"< {GOOD_ENOUGH_PM:.0f} pm, but "
             "the scan's fly-back time is not known",
             line_start_pm=start_pm,
             line_start_std_pm=std_pm,
@@ -104,8 +105,9 @@ def _weighed(
         )
     percent = 100.0 / (settings.shape_px[1] * dwell_us + flyback_us)
     wanted = (
-        f"{flyback_us + more_us:.0f} us would leave < {GOOD_ENOUGH_PM:.0f} pm and cost "
-        f"{percent * more_us:.0f} % of frame time"
+        f"{flyback_us + more_us:.0f} us +- {more_std_us:.0f} us would leave "
+        f"< {GOOD_ENOUGH_PM:.0f} pm and cost {percent * more_us:.0f} % +- "
+        f"{percent * more_std_us:.0f} % of frame time"
     )
     return FlybackAdvice(
         sentence=f"{known}; {wanted if more_us else 'that is good enough'}",

@@ -152,7 +152,7 @@ def _numbers(u: Declarative.DeclarativeUI) -> Description:
         _label(u, "applied", 3),
         u.create_label(text=_("Calibration in use")),
         _label(u, "in_use", 5),
-        u.create_label(text="@binding(counts)"),
+        _label(u, "counts", 2),
         _label(u, "trouble", 4, color="#C00000"),
         spacing=4,
     )
@@ -204,7 +204,7 @@ def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
     return u.create_group(
         u.create_column(
             _label(u, "hint", 3),
-            _label(u, "advice", 3),
+            _label(u, "advice", 4),
             wanted,
             named,
             buttons,

@@ -116,6 +116,7 @@ async def script(_application: Any, window: Any) -> None:
     ours = [one for one in PlugInManager.extensions if one.extension_id == EXTENSION_ID]
     session = Session(window, ours[0].controls.of(window))
     control, scan = session.control, scan_source()
+    await asyncio.sleep(1.5)  # the host's window appears in the first ticks
     maximise()
     extension.show_workspace(window, control)
     await session.picture("opened")

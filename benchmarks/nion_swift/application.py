@@ -5,9 +5,9 @@
 window's event loop. What the script raises goes into the file NION_DISTORTION_TROUBLE.
 """
 
-import importlib.util
 import os
 import pathlib
+import runpy
 import traceback
 from typing import Any
 
@@ -19,6 +19,7 @@ class ScriptedApplication(Application.Application):
     """The host's application, and a script in its first window."""
 
     def start(self, **arguments: Any) -> bool:
+        """Open the project's window, and begin the script in it."""
         started = bool(super().start(**arguments))
         window = self.document_controllers[0]
         window.event_loop.create_task(self._run(window))
@@ -26,22 +27,12 @@ class ScriptedApplication(Application.Application):
 
     async def _run(self, window: Any) -> None:
         try:
-            await _script()(self, window)
+            await runpy.run_path(os.environ["NION_DISTORTION_SCRIPT"])["script"](self, window)
         except BaseException:
             pathlib.Path(os.environ["NION_DISTORTION_TROUBLE"]).write_text(traceback.format_exc())
             raise
         finally:
             window.queue_request_close()  # a window cannot be closed from inside its own loop
-
-
-def _script() -> Any:
-    path = os.environ["NION_DISTORTION_SCRIPT"]
-    specification = importlib.util.spec_from_file_location("script", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.script
 
 
 def main(_arguments: Any, bootstrap_arguments: Any) -> Application.Application:

@@ -22,7 +22,8 @@ def prepare(home: pathlib.Path, name: str) -> None:
     profile = Profile.Profile(storage_system=storage, cache_dir_path=data / "Cache")
     profile.read_profile()
     reference = profile.create_project(home / "Documents", name)
-    assert reference is not None
+    if reference is None:
+        raise RuntimeError(f"no project could be made in {home}")
     reference.last_used = datetime.datetime.now()  # as the host keeps it
     profile.last_project_reference = reference.uuid
     profile.script_items_updated = True
