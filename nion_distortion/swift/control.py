@@ -17,7 +17,7 @@ from nion_distortion.session_log import SessionLog, methods_paragraph, read_log
 from nion_distortion.swift.calibrating import Calibrating
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.feedback import DriftFeedback
-from nion_distortion.swift.live import LiveCorrection
+from nion_distortion.swift.live import LiveCorrection, View
 from nion_distortion.swift.parts import Parts, Storage
 from nion_distortion.swift.source import FrameTap, current_scan, scan_sources
 
@@ -70,6 +70,7 @@ class Control:
         self._storage, self._parts, self.now_s = storage, parts or Parts(), now_s
         self._choices = Choices.from_text(storage.get_persistent_string(KEPT, ""))
         self._is_held = False
+        self._view: View = "corrected"
         self._chained: WeakSet[Window] = WeakSet()
         self._window: Window | None = None
         self._tap: FrameTap | None = None
@@ -151,6 +152,11 @@ class Control:
         return self._is_held
 
     @property
+    def view(self) -> View:
+        """What the corrected item shows."""
+        return self._view
+
+    @property
     def is_logging(self) -> bool:
         """Whether each frame is written into a log."""
         return self._log is not None
@@ -227,6 +233,24 @@ class Control:
         self._is_held = is_held
         self._pass_options_on()
         self.changed_event.fire()
+
+    def look(self, view: View) -> None:
+        """Show the correction, the scan in its place, or one after the other.
+
+        Parameters
+        ----------
+        view : {"corrected", "raw", "blink"}
+            What to show.
+        """
+        self._view = view
+        if self._running is not None:
+            self._running.look(view)
+        self.changed_event.fire()
+
+    def record(self) -> None:
+        """Keep the newest scan and its correction in the project."""
+        if self._running is None or not self._running.record():
+            self._say(_("There is nothing to record: no frame has been corrected yet."))
 
     def feed_back(self, is_wanted: bool) -> None:  # noqa: FBT001  # what a check box says
         """Let the scan's centre follow the sample's drift, or leave it where it is.
@@ -313,6 +337,7 @@ class Control:
         """End the live correction; the worker ends after the frame in hand."""
         running, window = self._running, self._window
         self._running = self._feedback = None
+        self._view = "corrected"
         self._listen()
         if running is not None:
             running.close()

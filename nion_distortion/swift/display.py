@@ -17,7 +17,7 @@ from nion.swift import DocumentController
 from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion._plain import as_plain
-from nion_distortion.frame import ScanSettings
+from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.swift.items import InTurn, LiveItem
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nion_distortion.pipeline import FrameReport
     from nion_distortion.session import LiveReport
 
-__all__ = ["AverageItems", "CorrectedItem", "corrected_xdata"]
+__all__ = ["AverageItems", "CorrectedItem", "corrected_xdata", "scanned_xdata"]
 
 _ = gettext.gettext
 
@@ -81,9 +81,39 @@ def corrected_xdata(
     return DataAndMetadata.new_data_and_metadata(
         corrected.image,
         Calibration.Calibration(units=str(corrected.provenance.get("intensity_units", ""))),
-        _calibrations(corrected, metadata),
+        _calibrations(corrected.settings, corrected.pixel_size_nm, metadata),
         metadata,
         _timestamp(corrected.time_s),
+    )
+
+
+def scanned_xdata(frame: Frame) -> DataAndMetadata.DataAndMetadata:
+    """Return a frame as it was scanned as the host's kind of image.
+
+    Parameters
+    ----------
+    frame : Frame
+        One channel of a scan.
+
+    Returns
+    -------
+    DataAndMetadata
+        In nm, with the scan's metadata, the ``hardware_source`` block under our own key.
+    """
+    metadata = dict(copy.deepcopy(frame.provenance.get("metadata", {})))
+    metadata[METADATA] = {
+        "format": FORMAT,
+        "frame_id": frame.frame_id,
+        "channel": frame.channel,
+        "correction": {},
+        "hardware_source": metadata.pop("hardware_source", {}),
+    }
+    return DataAndMetadata.new_data_and_metadata(
+        frame.image,
+        Calibration.Calibration(units=str(frame.provenance.get("intensity_units", ""))),
+        _calibrations(frame.settings, frame.settings.pixel_size_nm, metadata),
+        metadata,
+        _timestamp(frame.time_s),
     )
 
 
@@ -95,7 +125,7 @@ def _timestamp(time_s: float | None) -> datetime.datetime | None:
 
 
 def _calibrations(
-    corrected: "CorrectedFrame", metadata: Mapping[str, Any]
+    settings: ScanSettings, scale_nm: float, metadata: Mapping[str, Any]
 ) -> list[Calibration.Calibration]:
     """Return the axes in nm around the scan's centre, from what the device reported."""
     reported = metadata.get("scan", {}).get("scan_device_properties", {})
@@ -103,16 +133,15 @@ def _calibrations(
         reported.get("center_y_nm", 0.0),
         reported.get("center_x_nm", 0.0),
     ]
-    shape, nominal_nm = corrected.settings.shape_px, corrected.settings.pixel_size_nm
-    middle_px = [length / 2 for length in shape]
-    if corrected.settings.subscan_px is not None:
-        *context, top, left = corrected.settings.subscan_px
+    nominal_nm = settings.pixel_size_nm
+    middle_px = [length / 2 for length in settings.shape_px]
+    if settings.subscan_px is not None:
+        *context, top, left = settings.subscan_px
         context_nm = reported["fov_nm"] / max(context)
         first_px = (top, left)
         middle_px = [
             (context[axis] / 2 - first_px[axis]) * context_nm / nominal_nm for axis in range(2)
         ]
-    scale_nm = corrected.pixel_size_nm
     return [
         Calibration.Calibration(-center - middle * scale_nm, scale_nm, "nm")
         for center, middle in zip(center_nm, middle_px, strict=True)
@@ -280,6 +309,8 @@ class CorrectedItem:
         self._hows = {KEY: _("nothing is corrected yet")}
         self._turn = InTurn[_Shown](window, KEY, self._hand_over)
         self._items[KEY].describe(self._title(KEY, is_updated=True), _(WAITING))
+        self._last: LiveReport | None = None
+        self._shows_raw = False
 
     @property
     def data_item(self) -> DataItem.DataItem | None:
@@ -301,7 +332,7 @@ class CorrectedItem:
         report : LiveReport
             The newest.
         """
-        done = report.report
+        self._last, done = report, report.report
         pictures = {} if done is None or done.corrected is None else {KEY: done.corrected}
         for other in report.others:
             pictures[f"{KEY}_{other.channel}"] = other
@@ -317,7 +348,26 @@ class CorrectedItem:
                 caption=_caption(report, corrected),
                 xdata=None if corrected is None else corrected_xdata(corrected, report=report),
             )
+        if self._shows_raw:
+            changes[KEY] = self._as_scanned(report)
         self._turn.add(changes)
+
+    def show_raw(self, *, is_wanted: bool) -> None:
+        """Show the analysed channel as it was scanned, in the place of its correction, or back.
+
+        Parameters
+        ----------
+        is_wanted : bool
+            Whether to show it; on the main thread.
+        """
+        self._shows_raw = is_wanted
+        if self._last is not None:
+            self.show(self._last)
+
+    def _as_scanned(self, report: "LiveReport") -> _Shown:
+        frame = report.scan[0]
+        title = _("{channel} AS SCANNED (not corrected)").format(channel=self._channels[KEY])
+        return _Shown(title=title, caption="", xdata=scanned_xdata(frame))
 
     def refuse(self, reason: str) -> None:
         """Say why a scan cannot be corrected; the last pictures stay.

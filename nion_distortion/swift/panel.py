@@ -11,6 +11,7 @@ from nion.utils import ReferenceCounting
 from nion_distortion.swift import words
 from nion_distortion.swift.choices import SAMPLES
 from nion_distortion.swift.control import Control
+from nion_distortion.swift.live import View
 from nion_distortion.swift.manage import manage_calibrations
 from nion_distortion.swift.panel_layout import layout
 from nion_distortion.swift.source import scan_sources
@@ -24,7 +25,13 @@ PANEL_ID = "nion-distortion-panel"
 Window = DocumentController.DocumentController
 CHANNELS = ("HAADF", "MAADF", "BF", "ABF")
 
+VIEWS: tuple[View, ...] = ("corrected", "raw", "blink")
+
+ARROWS = 10.0
+"""How much longer the overlay's arrows are than the displacements, at first."""
+
 SHOWN = (
+    "view_index", "is_overlaid", "arrows", "averaged",
     "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
     "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
     "is_fed_back", "is_logging", "log_text", "is_idle", "is_calibrating", "can_calibrate",
@@ -188,6 +195,39 @@ class _Handler(Declarative.Handler):
         self._control.feed_back(is_wanted)
 
     @property
+    def view_index(self) -> int:
+        return VIEWS.index(self._control.view)
+
+    @view_index.setter
+    def view_index(self, index: int | None) -> None:
+        if index is not None and VIEWS[index] != self._control.view:
+            self._control.look(VIEWS[index])
+
+    @property
+    def is_overlaid(self) -> bool:
+        return self._control.choices.arrows > 0
+
+    @is_overlaid.setter
+    def is_overlaid(self, is_wanted: bool) -> None:
+        self._control.choose(arrows=ARROWS if is_wanted else 0.0)
+
+    @property
+    def arrows(self) -> str:
+        return f"{self._control.choices.arrows:g}"
+
+    @arrows.setter
+    def arrows(self, text: str | None) -> None:
+        self._control.choose_number("arrows", text, float)
+
+    @property
+    def averaged(self) -> str:
+        return str(self._control.choices.averaged)
+
+    @averaged.setter
+    def averaged(self, text: str | None) -> None:
+        self._control.choose_number("averaged", text, int)
+
+    @property
     def is_logging(self) -> bool:
         return self._control.is_logging
 
@@ -329,6 +369,10 @@ class _Handler(Declarative.Handler):
         """Try once more to save the calibration."""
         self._control.save_calibration()
         self._changed()
+
+    def record_clicked(self, _widget: Any) -> None:
+        """Keep scan and correction."""
+        self._control.record()
 
     def log_clicked(self, _widget: Any) -> None:
         """Begin a log, or end it."""

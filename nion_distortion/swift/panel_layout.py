@@ -31,6 +31,7 @@ def layout() -> Description:
         _live_rows(u),
         _numbers(u),
         _calibrate_rows(u),
+        _view_rows(u),
         _record_row(u),
     )
     content = u.create_column(*parts, u.create_stretch(), spacing=8, margin=8)
@@ -132,6 +133,30 @@ def _live_rows(u: Declarative.DeclarativeUI) -> Description:
     )
 
 
+def _view_rows(u: Declarative.DeclarativeUI) -> Description:
+    view = u.create_combo_box(
+        items=[_("corrected"), _("as scanned"), _("one after the other")],
+        current_index="@binding(view_index)",
+        enabled="@binding(is_correcting)",
+        tool_tip=_("What the corrected picture shows: compare it with the scan in one place"),
+    )
+    overlay = u.create_check_box(
+        text=_("Columns and arrows on the scan,"),
+        checked="@binding(is_overlaid)",
+        tool_tip=_("Found columns, their sites, and the displacements between them"),
+    )
+    gain = _field(u, _("longer by"), "arrows", 36, _("Arrows are longer than displacements by"))
+    average = _field(
+        u, _("Average the last"), "averaged", 36, _("Aligned by the measured drift; 0: none")
+    )
+    return u.create_column(
+        u.create_row(u.create_label(text=_("Show")), view, u.create_stretch(), spacing=6),
+        u.create_row(overlay, *gain, u.create_stretch(), spacing=4),
+        u.create_row(*average, u.create_label(text=_("frames")), u.create_stretch(), spacing=4),
+        spacing=4,
+    )
+
+
 def _numbers(u: Declarative.DeclarativeUI) -> Description:
     off_by = u.create_row(
         u.create_label(text=_("Off by now:")),
@@ -220,6 +245,12 @@ def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
 def _record_row(u: Declarative.DeclarativeUI) -> Description:
     return u.create_column(
         u.create_row(
+            u.create_push_button(
+                text=_("Record"),
+                on_clicked="record_clicked",
+                enabled="@binding(is_correcting)",
+                tool_tip=_("Keep the newest scan and its correction, every channel"),
+            ),
             u.create_push_button(
                 text="@binding(log_text)",
                 on_clicked="log_clicked",

@@ -111,34 +111,54 @@ def scan_source() -> Any:
     return scan
 
 
-async def script(_application: Any, window: Any) -> None:
-    """Work as an operator does."""
+async def opened(window: Any) -> Session:
+    """Open the workspace; return what looks at it."""
     ours = [one for one in PlugInManager.extensions if one.extension_id == EXTENSION_ID]
     session = Session(window, ours[0].controls.of(window))
-    control, scan = session.control, scan_source()
     await asyncio.sleep(1.5)  # the host's window appears in the first ticks
     maximise()
-    extension.show_workspace(window, control)
+    await asyncio.sleep(1.5)
+    extension.show_workspace(window, session.control)
     await session.picture("opened")
+    return session
+
+
+async def calibrated(session: Session, scan: Any) -> None:
+    """Scan a crystal, calibrate on it, and correct it by its own lattice."""
+    control = session.control
     scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
     scan.start_playing()
-    control.start(window)
+    control.start(session.window)
     await session.until("uncalibrated", lambda: control.last is not None)
     control.choose(sample="SrTiO3 [001]", frames=6, sample_name="simulated STO")
-    control.calibrate(window)
+    control.calibrate(session.window)
     await session.until("calibrated", lambda: not control.is_calibrating)
     control.choose(applied="own lattice")
     await session.until("own lattice", corrected_once(session, "frame"))
     await session.picture("reference")
+
+
+async def corrected(session: Session, scan: Any) -> None:
+    """Change the sample, and then the settings there and back."""
+    control = session.control
     scan.scan_device.specimen = make_specimen("pto_sto", rotation_rad=0.07)
-    control.choose(sample="unknown")
+    control.choose(sample="unknown", arrows=10)
     await session.until("other sample", corrected_once(session, "stationary"))
     await session.picture("sample")
+    control.record()
+    session.seen["recorded"] = session.state()
     scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 12.0))
     await session.until("other settings", of_field(session, 12.0))
     scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
     await session.until("first settings", of_field(session, 8.0))
-    control.stop()
+
+
+async def script(_application: Any, window: Any) -> None:
+    """Work as an operator does."""
+    scan, session = scan_source(), await opened(window)
+    await calibrated(session, scan)
+    await corrected(session, scan)
+    session.control.stop()
     scan.abort_playing(sync_timeout=10.0)
     session.seen["stopped"] = session.state()
     session.write()

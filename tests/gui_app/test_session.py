@@ -65,7 +65,12 @@ def test_other_settings_have_no_calibration_and_the_first_ones_have_it_again(
 
 
 def test_data_items_are_made_once(session: dict[str, Any]) -> None:
-    assert session["stopped"]["items"] == session["own lattice"]["items"]
+    assert session["other sample"]["items"] == session["own lattice"]["items"]
+    assert session["stopped"]["items"] == session["recorded"]["items"]
+
+
+def test_record_keeps_scan_and_correction(session: dict[str, Any]) -> None:
+    assert session["recorded"]["items"] == session["other sample"]["items"] + 2
 
 
 @pytest.mark.parametrize("name", ["opened", "reference", "sample"])

@@ -272,3 +272,60 @@ def test_log_goes_on_when_the_correction_is_started_again(
     window.halt()
     window.toggle()
     assert len(path.read_text().splitlines()) >= 4
+
+
+def titles(window: Window) -> list[str]:
+    return [item.title for item in window.window.document_model.data_items]
+
+
+def test_record_keeps_scan_and_correction_together_and_can_be_undone(window: Window) -> None:
+    window.control.record()
+    assert "nothing to record" in window.control.message
+    window.toggle()
+    window.frames(3)
+    window.halt()
+    window.tick_until(lambda: window.control.last is not None)
+    window.control.record()
+    kept = [item for item in window.window.document_model.data_items if "HAADF, " in item.title]
+    assert [item.title.rsplit(", ")[-1] for item in kept] == ["as scanned", "corrected"]
+    raw, corrected = (item.metadata["nion_distortion"] for item in kept)
+    assert raw["frame_id"] == corrected["frame_id"]
+    assert (raw["correction"], bool(corrected["correction"])) == ({}, True)
+    assert [item.dimensional_calibrations[0].units for item in kept] == ["nm", "nm"]
+    assert not any(item.is_live for item in kept)
+    window.window.handle_undo()
+    window.window.handle_undo()
+    assert not [title for title in titles(window) if "HAADF, " in title]
+
+
+def test_scan_can_be_looked_at_in_the_place_of_its_correction(window: Window) -> None:
+    window.toggle()
+    window.frames(3)
+    window.halt()
+    window.tick_until(lambda: window.item.data_shape == (96, 96))
+    window.control.look("raw")
+    window.window.periodic()
+    assert "AS SCANNED" in window.item.title
+    assert window.control.last is not None
+    np.testing.assert_array_equal(window.item.data, window.control.last.scan[0].image)
+    window.control.look("corrected")
+    window.window.periodic()
+    assert window.item.title.startswith("Corrected HAADF")
+    window.control.look("blink")
+    window.window.periodic()
+    assert "AS SCANNED" in window.item.title
+    window.toggle()
+    assert window.control.view == "corrected"
+
+
+def test_average_and_overlay_are_switched_while_it_runs(window: Window) -> None:
+    window.toggle()
+    window.frames(2)
+    assert not any(title.startswith("Average of") for title in titles(window))
+    window.control.choose(averaged=4, arrows=20)
+    window.tick_until(lambda: any("Average of" in title for title in titles(window)))
+    window.control.choose(averaged=0, arrows=0)
+    running = window.control.running
+    assert running is not None
+    assert running.overlay.graphic is None
+    window.frames(2)
