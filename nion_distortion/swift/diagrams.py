@@ -206,7 +206,7 @@ class Diagrams:
 
 def _make_item(window: DocumentController.DocumentController, name: str) -> LiveItem:
     kind = DIAGRAMS[name]
-    initial = np.zeros((len(kind.curves), 2)) if kind.curves else None
+    initial = np.full((len(kind.curves), 2), np.nan) if kind.curves else None
     return LiveItem(window, KEY + name, partial(_configure, kind), initial)
 
 

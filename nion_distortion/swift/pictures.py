@@ -357,7 +357,7 @@ def _residual(history: History, live: "LiveReport") -> Picture:
 def _residual_caption(report: "FrameReport") -> str:
     off_by = report.off_by_pm
     std = None if off_by is None else off_by.std
-    sure = "" if std is None else _(" ± {std:.1f} pm").format(std=std)
+    sure = "" if std is None else _(" ± {std:.2g} pm").format(std=std)
     return (
         _("rms length over the picture; off by")
         + sure

@@ -274,6 +274,7 @@ def test_closed_diagrams_show_nothing_more(shown: Shown) -> None:
 
 def test_new_items_say_what_will_be_seen(shown: Shown) -> None:
     assert [shown.item(name).title for name in DIAGRAMS] == [one.title for one in DIAGRAMS.values()]
+    assert np.isnan(shown.item("drift").data).all()
 
 
 def test_colours_are_blue_white_red() -> None:

@@ -12,6 +12,7 @@ import pytest
 import session_fakes as fakes
 
 from nion_distortion.correction import correct_frame
+from nion_distortion.diagnostics import Estimate
 from nion_distortion.frame import Frame
 from nion_distortion.session import LiveReport
 from nion_distortion.swift.display import AverageItems, CorrectedItem, corrected_xdata
@@ -150,6 +151,14 @@ def test_caption_says_how_good_the_picture_is(window: Any, item: CorrectedItem) 
         "Off by 100.0 ± 1.0 pm, corrected: 2.0 pm expected (rms). Valid: no frame was compared "
         "yet. A pixel is nominally 46.88 pm; nothing has measured the scale."
     )
+
+
+@pytest.mark.gui
+def test_small_uncertainty_is_not_called_zero(window: Any, item: CorrectedItem) -> None:
+    off_by = Estimate(value=44.8, std=0.0213, p95=90.0)
+    show(window, item, windows.report(seen={"off_by_pm": off_by}))
+    assert item.data_item is not None
+    assert str(item.data_item.caption).startswith("Off by 44.8 ± 0.02 pm, corrected: 2.0 pm")
 
 
 @pytest.mark.gui
