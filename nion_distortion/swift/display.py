@@ -221,9 +221,12 @@ def _how(live: "LiveReport") -> str:
         return ""
     if report.field.kind == "frame":
         return _("the sample is taken as the reference")
-    if live.calibration is not None and not live.accepted:
+    if live.calibration is not None:
         known = live.calibration.calibration_id[:6]
-        return _("by the stored calibration {id}").format(id=known)
+        if not live.accepted:
+            return _("by the stored calibration {id}").format(id=known)
+        words = _("by the stored calibration {id} and {frames} later frames")
+        return words.format(id=known, frames=live.accepted)
     return _("by what earlier frames have shown")
 
 

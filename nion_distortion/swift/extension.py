@@ -3,6 +3,7 @@
 import gettext
 from collections.abc import Callable
 from functools import partial
+from os import environ
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 _ = gettext.gettext
+
+SEEN = "nion_distortion/seen"
+"""Under this name the host keeps that the panel has been shown once."""
 
 Project = DocumentModel.DocumentModel
 Window = DocumentController.DocumentController
@@ -149,6 +153,7 @@ def register_panel(controls: Controls) -> None:
     def _create(window: Window, _panel_id: str, _properties: object) -> Panel.Panel:
         """Make the panel of a window; its id and its properties are known."""
         control = controls.of(window)
+        _come_into_view(window, control)
         return DistortionPanel(window, control, partial(show_workspace, control=control))
 
     create_panel: Callable[..., Panel.Panel] = _create
@@ -160,6 +165,15 @@ def register_panel(controls: Controls) -> None:
         "left",
         {},
     )
+
+
+def _come_into_view(window: Window, control: Control) -> None:
+    """Show what is new in a window that is just being made: in one of its first ticks."""
+    if environ.get("NION_DISTORTION_WORKSPACE") == "1":
+        window.queue_task(partial(show_workspace, window, control))
+    elif not window.ui.get_persistent_string(SEEN, ""):
+        window.queue_task(partial(show_panel, window))
+    window.ui.set_persistent_string(SEEN, "1")
 
 
 def show_panel(window: Window) -> None:
