@@ -26,7 +26,7 @@ from nion_distortion.distortion import scan_places_of_pixels
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process import Drift, first_model, refit_amplitudes
 from nion_distortion.gaussian_process.drift import follow_drift
-from nion_distortion.gaussian_process.fields import FieldEstimate
+from nion_distortion.gaussian_process.fields import FieldEstimate, _Nodes
 from nion_distortion.gaussian_process.fitting import (
     fit_frame,
     frame_evidence,
@@ -370,6 +370,18 @@ def test_std_is_that_of_fields_drawn_from_the_posterior(kind: str) -> None:
         for part in (claimed(estimate.field.std_px)[:, seen], brute[:, seen])
     ]
     assert rms[0] == pytest.approx(rms[1], rel=0.03)
+
+
+def test_a_standard_deviation_that_rises_steeply_is_nowhere_zero() -> None:
+    """A spline through a few such nodes swings below all of them."""
+    shape = (144, 160)
+    nodes = _Nodes.of(np.zeros((2, *shape), np.float32), np.ones(shape, dtype=bool))
+    values = np.full((2, len(nodes.y) * len(nodes.x)), 0.02)
+    values.reshape(2, len(nodes.y), len(nodes.x))[:, :, :2] = 1.0
+    (spread,) = nodes.spread(values)
+    assert spread.min() == pytest.approx(0.02)
+    at_nodes = spread[:, nodes.y[:, None], nodes.x]
+    np.testing.assert_allclose(at_nodes.reshape(2, -1), values, rtol=1e-4)
 
 
 def test_unremoved_std_is_that_of_walks_drawn_from_their_prior() -> None:

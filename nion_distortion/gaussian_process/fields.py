@@ -251,7 +251,7 @@ class _Nodes(NamedTuple):
         return np.concatenate([np.ones((len(places), 1)), places], axis=1)
 
     def spread(self, *values: Array) -> list[Single]:
-        """Interpolate values, (2, nodes) each, to all pixels."""
+        """Interpolate values, (2, nodes) each, to all pixels, which know no more than the best node."""
         to_y = _spline_matrix(self.y, self.shape_px[0])
         to_x = _spline_matrix(self.x, self.shape_px[1])
         return [self._spread(one, to_y, to_x) for one in values]
@@ -260,12 +260,13 @@ class _Nodes(NamedTuple):
         if np.ptp(values, axis=1).max() == 0.0:
             return np.broadcast_to(values[:, :1, None].astype(np.float32), (2, *self.shape_px))
         grid = values.reshape(2, len(self.y), len(self.x)).astype(np.float32)
+        least = grid.min(axis=(1, 2))[:, None, None]  # beside a steep rise splines swing below it
         along_y, result = np.matmul(to_y, grid), np.empty((2, *self.shape_px), np.float32)
 
         def _part(start: int, stop: int) -> None:
             rows = result[:, start:stop]
             np.matmul(along_y[:, start:stop], to_x.T, out=rows)
-            np.maximum(rows, 0.0, out=rows)
+            np.maximum(rows, least, out=rows)
 
         for_chunks(_part, self.shape_px[0], smallest=PIXELS_AT_ONCE // self.shape_px[1])
         return owned(result)
