@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.coils import CoilErrors
@@ -21,6 +22,7 @@ from nion_distortion.gaussian_process.fitting import (
     precision_of,
     stationary_posterior,
     stationary_variances,
+    walk_precision,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, suited
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
@@ -28,7 +30,7 @@ from nion_distortion.gaussian_process.model import DistortionModel, Flagged, fir
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
 from nion_distortion.gaussian_process.watch import Watch
-from nion_distortion.gaussian_process.weights import Information, Posterior
+from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
 from nion_distortion.lattice import Lattice
 
 __all__ = ["CalibrationFrame", "calibrated"]
@@ -123,17 +125,20 @@ def calibrated(
     the first passes. Before and after, each frame is compared with what all others say, and left
     out where it disagrees.
     """
-    state = _started(model, frames)
-    state, flagged = _without_strangers(state, frames)  # before they could teach anything
+    state, chi2 = _started(model, frames)
+    state, flagged = _without_strangers(state, frames, chi2)  # before they could teach anything
     state, fits = _settled(_with_shapes(state, frames), frames, told, learning=True)
-    state, more = _without_strangers(state, frames)
+    state, more = _without_strangers(state, frames, _disagreements(state))
     if more:
         state, fits = _settled(state, frames, told, learning=False)
     return _finished(model, state, frames, fits, (*flagged, *more))
 
 
-def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> _State:
-    """Fit all frames with what one of them teaches alone: one that is like most others."""
+def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> tuple[_State, Array]:
+    """Fit all frames with what one of them teaches alone: one that is like most others.
+
+    The second result says how far each of them disagrees with all others.
+    """
     for number in (len(frames) // 2, len(frames) - 1, 0):
         samples, lattice = frames[number]
         one = first_model(samples, lattice, model.basis.terms)
@@ -147,20 +152,22 @@ def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> _Sta
             distortion_px=one.distortion_px,
         )
         state, _ = _one_pass(state, frames)
-        if np.median(_disagreements(state)) < CONTRADICTS:
+        chi2 = _disagreements(state)
+        if np.median(chi2) < CONTRADICTS:
             break
-    return state
+    return state, chi2
 
 
 def _without_strangers(
-    state: _State, frames: Sequence[CalibrationFrame]
+    state: _State, frames: Sequence[CalibrationFrame], chi2: Array
 ) -> tuple[_State, tuple[Flagged, ...]]:
     """Leave out the frame that disagrees most with all others, until none does."""
     flagged: list[Flagged] = []
-    while (worst := _worst(state, frames)) is not None:
+    while (worst := _worst(state, frames, chi2)) is not None:
         flagged.append(worst)
         used = tuple(n for n in state.used if n != worst.index)
         state = _with_parts(state, used, state.parts)
+        chi2 = _disagreements(state)
     return state, tuple(flagged)
 
 
@@ -176,10 +183,11 @@ def _settled(
         told(number + 1)
         before = state.distortion_px
         if learning and number < LEARNING_PASSES:
-            state = _with_amplitudes(state, frames)
+            state = _learning_pass(state, frames)
+            continue
         state, fits = _one_pass(state, frames)
         moved = np.abs(state.distortion_px - before).max()
-        if moved < STANDS_STILL_PX and number >= LEARNING_PASSES:
+        if moved < STANDS_STILL_PX:
             break
     return state, fits
 
@@ -220,28 +228,32 @@ def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
     return replace(state, basis=basis, hyperparameters=hyperparameters, parts=())
 
 
-def _with_amplitudes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
-    """Learn the amplitudes of D against those of W_k from many frames."""
-    some = [frames[state.used[n]].samples for n in _spread(len(state.used), LEARNT_FROM)]
-    given = [
-        frame_evidence(one, state.basis, state.hyperparameters, state.distortion_px) for one in some
-    ]
-    pixel_size_nm = some[0].settings.pixel_size_nm
-    learnt = state.hyperparameters
+def _learning_pass(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
+    """Learn the amplitudes of D against those of W_k from many frames, then D from all of them."""
+    basis, learnt, moving = state.basis, state.hyperparameters, state.distortion_px
+    some = {state.used[n] for n in _spread(len(state.used), LEARNT_FROM)}
+    given = {n: frame_evidence(frames[n].samples, basis, learnt, moving) for n in sorted(some)}
+    pixel_size_nm = frames[0].samples.settings.pixel_size_nm
     for improve in (learn_amplitudes, weigh_calm):
-        learnt = improve(given, state.basis, learnt, pixel_size_nm)
-    return replace(state, hyperparameters=learnt)
+        learnt = improve(list(given.values()), basis, learnt, pixel_size_nm)
+    precision = walk_precision(basis, learnt)
+    parts = tuple(
+        marginal(given[n].information, basis.stationary_size, precision)
+        if n in given
+        else fit_frame(one.samples, basis, learnt, known=state.known, moving_px=moving).known
+        for n, one in enumerate(frames)
+    )
+    return _with_parts(replace(state, hyperparameters=learnt), state.used, parts)
 
 
 def _spread(count: int, most: int) -> list[int]:
     return sorted({int(n) for n in np.linspace(0, count - 1, min(count, most))})
 
 
-def _worst(state: _State, frames: Sequence[CalibrationFrame]) -> Flagged | None:
+def _worst(state: _State, frames: Sequence[CalibrationFrame], chi2: Array) -> Flagged | None:
     """Find the frame that disagrees most with all others, if one does."""
     if len(state.used) < FEWEST_TO_TEST:
         return None
-    chi2 = _disagreements(state)
     place = int(np.argmax(chi2))
     if chi2[place] < max(DISAGREES, UNLIKE * float(np.median(chi2))):
         return None
@@ -257,8 +269,12 @@ def _worst(state: _State, frames: Sequence[CalibrationFrame]) -> Flagged | None:
 
 def _disagreements(state: _State) -> Array:
     """Compare each used frame with what all others say."""
-    known = state.known
-    return np.array([_disagreement(state, _less(known, state.parts[n]), n) for n in state.used])
+    known, used = state.known, state.used
+
+    def _some(start: int, stop: int) -> list[float]:
+        return [_disagreement(state, _less(known, state.parts[n]), n) for n in used[start:stop]]
+
+    return np.concatenate(for_chunks(_some, len(used)))
 
 
 def _name(number: int, count: int) -> str:

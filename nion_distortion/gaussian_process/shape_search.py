@@ -33,7 +33,8 @@ Array = npt.NDArray[np.float64]
 MOST_SITES = 600
 """Columns that are looked at: one evaluation takes 0.05 s; with 2400 it would be 2.5 s."""
 
-MOST_EVALUATIONS = 25
+MOST_EVALUATIONS, NATS = 25, 0.01
+"""Of the search, and the gain of a step that ends it."""
 
 DECAY_LOG_STD = 0.3
 """Of the prior about the decay that the evidence on all columns chose among trials."""
@@ -98,7 +99,12 @@ def learn_shapes(
     numbers = torch.tensor(start, requires_grad=True)
     centre = torch.tensor(np.r_[mean, mean, np.log(basis.decay)])
     spread = torch.tensor(np.r_[std, std, DECAY_LOG_STD])
-    search = torch.optim.LBFGS([numbers], max_iter=MOST_EVALUATIONS, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        [numbers],
+        max_iter=MOST_EVALUATIONS,
+        tolerance_change=NATS,
+        line_search_fn="strong_wolfe",
+    )
 
     def _surprise() -> torch.Tensor:
         search.zero_grad()
