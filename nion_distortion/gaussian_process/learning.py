@@ -45,14 +45,17 @@ WIDEST_LOGS, LARGEST_LOGS = 5.0, 3.0
 """Bounds of the search below and above, in spreads of the priors: an error may be absent, but no
 scan has a smooth one of a nanometre, to which frames that contradict each other would lead."""
 
+PERHAPS_ABSENT = ("jitter", "walk", "frame", "fast")
+"""Errors that some scans do not have at all, in the order in which they are weighed."""
+
 CALM = 0.5
-"""Prior probability that the lines do not jitter at all."""
+"""Prior probability that a scan lacks each of them."""
 
 CERTAIN = 8.0
-"""Nats by which jitter must be better than none for the latter not to be weighed at all."""
+"""Nats by which an error must be better than none for the latter not to be weighed at all."""
 
-JITTERS = np.linspace(-2.4, 1.2, 7)
-"""Jitters to weigh, in logarithms about the most probable one."""
+TRIALS = np.linspace(-2.4, 1.2, 7)
+"""Amplitudes to weigh, in logarithms about the most probable one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -275,7 +278,7 @@ def weigh_calm(
     hyperparameters: Hyperparameters,
     pixel_size_nm: float,
 ) -> Hyperparameters:
-    """Expect the jitter that is as probable as it is, where perhaps there is none.
+    """Expect errors that are as probable as they are, where perhaps there are none.
 
     Parameters
     ----------
@@ -284,26 +287,30 @@ def weigh_calm(
     basis : Basis
         The functions.
     hyperparameters : Hyperparameters
-        The most probable ones if there is jitter.
+        The most probable ones if there is each of the errors.
     pixel_size_nm : float
         Side of a pixel.
 
     Returns
     -------
     Hyperparameters
-        The square of the jitter is its expectation over a calm beam and one that shakes.
+        The square of each amplitude is its expectation over a scan with the error and one without.
 
     Notes
     -----
     One frame hardly tells no jitter from 0.5 pm, but every line's error would be that of the
-    latter. With the probability ``CALM`` before the frame was seen, and each jitter's evidence,
-    the expected square is a sum over both models; the other numbers stay.
+    latter; so it is with a walk, the slow coil's return and steps along x. With the probability
+    ``CALM`` before the frame was seen, and each amplitude's evidence, the expected square is a sum
+    over both models; one amplitude is weighed after the other.
     """
-    if not basis.walk_modes:
-        return hyperparameters
 
     def _of_axis(axis: int, _: int) -> Array:
-        return _weighed(_Score(given, basis, axis), hyperparameters.logs[axis], pixel_size_nm)
+        logs: Array = hyperparameters.logs[axis]
+        slopes = prior_variances(basis, logs)[1]
+        for name in PERHAPS_ABSENT:
+            if slopes[NAMES.index(name)].any():  # the basis has such functions
+                logs = _weighed(_Score(given, basis, axis), logs, name, pixel_size_nm)
+        return logs
 
     return replace(hyperparameters, logs=np.stack(for_chunks(_of_axis, 2)))
 
@@ -375,27 +382,27 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
     return result
 
 
-def _weighed(score: _Score, found: Array, pixel_size_nm: float) -> Array:
-    """Replace one axis' jitter by the root of its expected square."""
-    where = NAMES.index("jitter")
+def _weighed(score: _Score, found: Array, name: str, pixel_size_nm: float) -> Array:
+    """Replace one amplitude of one axis by the root of its expected square."""
+    where = NAMES.index(name)
     mean, std = prior_logs(pixel_size_nm)
 
-    def with_jitter(log: float) -> Array:
+    def _with(log: float) -> Array:
         logs = found.copy()
         logs[where] = log
         return logs
 
     least = mean[where] - WIDEST_LOGS * std[where]
-    calm, _ = score(with_jitter(least))
+    calm, _ = score(_with(least))
     if calm - score(found)[0] > CERTAIN:
         return found
-    trials = found[where] + JITTERS
-    better = np.array([calm - score(with_jitter(log))[0] for log in trials])
-    prior = [prior_surprise(with_jitter(log), pixel_size_nm)[0][where] for log in trials]
+    trials = found[where] + TRIALS
+    better = np.array([calm - score(_with(log))[0] for log in trials])
+    prior = [prior_surprise(_with(log), pixel_size_nm)[0][where] for log in trials]
     shaking = (1.0 - CALM) / CALM * np.exp(better - prior)
     share = np.trapezoid(shaking * np.exp(2 * trials), trials)
     expected = share / (1.0 + np.trapezoid(shaking, trials))
-    return with_jitter(max(0.5 * float(np.log(expected)), least))
+    return _with(max(0.5 * float(np.log(expected)), least))
 
 
 def _score_decays(
