@@ -86,9 +86,9 @@ INTERPOLATED_SHORTFALL = (
 )
 
 CALIBRATED_SHORTFALL = (
-    "steps along x rise within four pixels, less than a column shows, and the mean of 20 walks of"
-    " 10 pm looks like D and is 2.2 pm: an estimator that is told every amplitude, length and"
-    " decay, beside the rms, is no better"
+    "of 1.5 pm along x 1.2 are a function of y, which the mean of 20 walks of 10 pm (2.2 pm) is too,"
+    " 0.9 are steps that rise within four pixels, less than a column shows, and 0.5 all the rest: an"
+    " estimator that is told every amplitude, length and decay, beside the rms, is no better"
 )
 
 TARGETS: tuple[Target, ...] = (
@@ -421,8 +421,8 @@ TARGETS: tuple[Target, ...] = (
             (
                 "null",
                 "nothing wrong",
-                "the error is a quarter of a picometre, and the evidence of one frame ends at"
-                " twice that: it cannot exclude so small a jitter or a fly-back of the frame",
+                "the error is a fifth of a picometre: smooth part, fly-backs, steps and walk each"
+                " claim a tenth, which the evidence of one frame cannot exclude",
             ),
             ("jitter", "lines that jitter by 2, 5, 10 pm", ""),
             ("walk", "a beam that walks by 5, 10 pm", ""),
