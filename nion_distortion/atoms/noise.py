@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import cv2
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -126,23 +127,43 @@ def _binned(
     power: Image, level: Image, reached: npt.NDArray[np.bool_], limits: tuple[float, float]
 ) -> tuple[Floats, Floats, Floats]:
     """Sort pixels by level; of each bin the mean level, the variance, and the number of pixels."""
-    low, high = limits
-    level_bin = np.floor((level - np.float32(low)) * np.float32(BINS / (high - low)))
-    outside = (level_bin < 0) | (level_bin >= BINS) | reached
-    stripe = np.arange(len(level))[:, None] * STRIPES // len(level)
-    place = np.where(outside, BINS * STRIPES, level_bin + BINS * stripe).ravel().astype(np.intp)
-    count, power_sum, level_sum = (
-        np.bincount(place, of, BINS * STRIPES + 1)[:-1].reshape(STRIPES, BINS)
-        for of in (None, power.ravel(), level.ravel())
-    )
+    count, power_sum, level_sum = np.zeros((3, STRIPES, BINS))
+    _sort(power, level, reached, limits, (count, power_sum, level_sum))
     total = count.sum(axis=0)
     enough = count >= FEWEST_PIXELS
     used = enough.sum(axis=0) >= STRIPES // 2
     if not used.any():
         used, enough = total > 0, count > 0
-    by_stripe = np.where(enough, power_sum / np.maximum(count, 1), np.nan)[:, used]
+    by_stripe = np.where(enough, power_sum / np.maximum(count, 1), np.inf)[:, used]
     means = level_sum.sum(axis=0)[used] / total[used]
-    return means, np.nanmedian(by_stripe, axis=0), total[used].astype(float)
+    return means, _median_of_first(by_stripe, enough[:, used].sum(axis=0)), total[used]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _sort(
+    power: Image,
+    level: Image,
+    reached: npt.NDArray[np.bool_],
+    limits: tuple[float, float],
+    into: tuple[Floats, Floats, Floats],
+) -> None:
+    count, power_sum, level_sum = into
+    low, scale = limits[0], BINS / (limits[1] - limits[0])
+    for i in range(level.shape[0]):
+        stripe = i * STRIPES // level.shape[0]
+        for j in range(level.shape[1]):
+            place = (level[i, j] - low) * scale
+            if 0.0 <= place < BINS and not reached[i, j]:
+                count[stripe, int(place)] += 1.0
+                power_sum[stripe, int(place)] += power[i, j]
+                level_sum[stripe, int(place)] += level[i, j]
+
+
+def _median_of_first(values: Floats, count: npt.NDArray[np.intp]) -> Floats:
+    """Median along axis 0 of the ``count`` lowest values of each column; the rest is infinite."""
+    ordered = np.sort(values, axis=0)
+    middle = np.stack([(count - 1) // 2, count // 2])
+    return np.asarray(np.take_along_axis(ordered, middle, axis=0).mean(axis=0))
 
 
 def _line(
