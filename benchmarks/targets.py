@@ -86,8 +86,8 @@ INTERPOLATED_SHORTFALL = (
 )
 
 CALIBRATED_SHORTFALL = (
-    "of 1.5 pm along x 1.2 are a function of y, which the mean of 20 walks of 10 pm (2.2 pm) is too,"
-    " 0.9 are steps that rise within four pixels, less than a column shows, and 0.5 all the rest: an"
+    "of 1.5 pm along x 1.2 are a function of y, as is the mean of 20 walks of 10 pm (2.2 pm), 0.9"
+    " are steps that rise within four pixels, less than a column shows, and 0.5 all the rest: an"
     " estimator that is told every amplitude, length and decay, beside the rms, is no better"
 )
 

@@ -251,7 +251,7 @@ class _Nodes(NamedTuple):
         return np.concatenate([np.ones((len(places), 1)), places], axis=1)
 
     def spread(self, *values: Array) -> list[Single]:
-        """Interpolate values, (2, nodes) each, to all pixels: nowhere less than at the least node."""
+        """Interpolate values, (2, nodes) each, to all pixels, nowhere less than the least."""
         to_y = _spline_matrix(self.y, self.shape_px[0])
         to_x = _spline_matrix(self.x, self.shape_px[1])
         return [self._spread(one, to_y, to_x) for one in values]
