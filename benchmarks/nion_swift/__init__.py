@@ -83,6 +83,7 @@ def run_in_swift(
         "HOME": str(home),
         "XDG_DATA_HOME": str(home / ".local" / "share"),
         "QT_LOGGING_RULES": "*.debug=false",
+        "LANGUAGE": "C",  # as `nion-distortion swift` starts it
         "NION_DISTORTION_SIMULATOR": "1",
         "NION_DISTORTION_SCRIPT": str(script),
         "NION_DISTORTION_SEEN": str(folder),
