@@ -22,6 +22,7 @@ __all__ = [
     "Controls",
     "CorrectLiveScanMenuItem",
     "DistortionExtension",
+    "ShowWorkspaceMenuItem",
     "register_panel",
     "show_panel",
     "show_workspace",
@@ -107,6 +108,35 @@ class CorrectLiveScanMenuItem:
             show_panel(document_window)
 
 
+class ShowWorkspaceMenuItem:
+    """The menu item that shows panel, scan, correction and diagrams side by side.
+
+    Parameters
+    ----------
+    controls : Controls
+        Of the projects.
+    """
+
+    menu_id = "acquisition_menu"
+    menu_name = _("Acquisition")
+    menu_before_id = "window_menu"
+    menu_item_name = _("Distortion Workspace")
+
+    def __init__(self, controls: Controls) -> None:
+        self._controls = controls
+
+    def menu_item_execute(self, window: Any) -> None:
+        """Show it.
+
+        Parameters
+        ----------
+        window : DocumentWindow
+            The host's facade of the window.
+        """
+        document_window = window._document_controller  # noqa: SLF001  # as above
+        show_workspace(document_window, self._controls.of(document_window))
+
+
 class DistortionExtension:
     """What Nion Swift makes once at its start.
 
@@ -126,7 +156,10 @@ class DistortionExtension:
     def __init__(self, api_broker: Any) -> None:
         api = api_broker.get_api(version="~1.0", ui_version="~1.0")
         self.controls = Controls()
-        self._menu_items = [api.create_menu_item(CorrectLiveScanMenuItem(self.controls))]
+        self._menu_items = [
+            api.create_menu_item(make(self.controls))
+            for make in (CorrectLiveScanMenuItem, ShowWorkspaceMenuItem)
+        ]
         register_panel(self.controls)
         self._processing = register_processing()
         self._unregister_colours = register_colours()

@@ -221,10 +221,23 @@ class Broker:
         return SimpleNamespace(close=lambda: self.items.remove(item))
 
 
+def test_menu_items_start_the_correction_and_show_the_workspace(window: Window) -> None:
+    facade = SimpleNamespace(_document_controller=window.window)
+    correct = extension.CorrectLiveScanMenuItem(window.controls)
+    correct.menu_item_execute(facade)
+    assert window.control.running is not None
+    extension.ShowWorkspaceMenuItem(window.controls).menu_item_execute(facade)
+    shown = [panel.display_item for panel in window.window.workspace.display_panels]
+    assert window.control.running.item.display_items["HAADF"] in shown
+    correct.menu_item_execute(facade)
+    assert window.control.window is None
+
+
 def test_extension_makes_one_menu_item_and_takes_it_back() -> None:
     broker = Broker()
     made = extension.DistortionExtension(broker)
-    assert [item.menu_item_name for item in broker.items] == ["Correct Live Scan"]
+    names = [item.menu_item_name for item in broker.items]
+    assert names == ["Correct Live Scan", "Distortion Workspace"]
     assert PANEL_ID in Panel.PanelManager().panel_ids
     made.close()
     assert not broker.items
