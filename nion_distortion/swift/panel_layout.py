@@ -13,7 +13,7 @@ _ = gettext.gettext
 
 Description = Declarative.UIDescription
 
-WIDTH, HEIGHT, LINE, COMBO = 280, 560, 15, 190
+WIDTH, HEIGHT, LINE, COMBO = 280, 400, 15, 190
 
 
 def layout() -> Description:
