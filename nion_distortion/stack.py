@@ -92,6 +92,7 @@ def calibrate(
     averages = isinstance(options.reference, StackAverage)
     one_by_one = replace(options, reference=Free()) if averages else options
     told = _Told(progress)
+    is_asked = stop_pm is not None or progress is not None
     gathered: list[CalibrationFrame] = []
     model: DistortionModel | None = None
     count = 0
@@ -103,7 +104,7 @@ def calibrate(
             continue
         model = measured.model
         gathered.append(CalibrationFrame(measured.samples, measured.indexed.lattice))
-        error_pm = predicted_error_pm(model)
+        error_pm = predicted_error_pm(model) if is_asked else np.inf
         told.of_frame(error_pm)
         is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
         if is_enough or len(gathered) == MOST_FRAMES:
