@@ -1,8 +1,8 @@
 """A function over chunks of rows on two threads: the caller's own and one helper."""
 
+import _thread
 from collections.abc import Callable
-from concurrent.futures import Future
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
 __all__ = ["for_chunks"]
@@ -37,32 +37,57 @@ def for_chunks(function: Callable[[int, int], Any], length: int, *, smallest: in
     edges = [length * i // count for i in range(count + 1)]
     if count < 2:
         return [function(0, length)]
-    results: list[Any] = [None] * count
-    waiting, lock = iter(range(count)), Lock()
-
-    def _work() -> None:
-        while True:
-            with lock:
-                chunk = next(waiting, None)
-            if chunk is None:
-                return
-            results[chunk] = function(edges[chunk], edges[chunk + 1])
-
-    failed: Future[None] = Future()
-
-    def _helper() -> None:
-        try:
-            _work()
-        except BaseException as error:
-            failed.set_exception(error)
-        else:
-            failed.set_result(None)
-
-    thread = Thread(target=_helper, name="nion_distortion.chunks", daemon=True)
-    thread.start()
+    shared = _Shared(function, edges)
+    # not threading.Thread, whose start waits until the new thread has run: beside other Python
+    # threads that alone takes milliseconds
+    _thread.start_new_thread(shared.help, ())
     try:
-        _work()
+        shared.work()
     finally:
-        thread.join()
-    failed.result()
-    return results
+        shared.wait()
+    if shared.failure is not None:
+        raise shared.failure
+    return shared.results
+
+
+class _Shared:
+    """The chunks of one call: those that wait, and what came of the others."""
+
+    def __init__(self, function: Callable[[int, int], Any], edges: list[int]) -> None:
+        self._function, self._edges = function, edges
+        self.results: list[Any] = [None] * (len(edges) - 1)
+        self.failure: BaseException | None = None
+        self._next, self._is_helped = 0, False
+        self._lock, self._helper = Lock(), Lock()
+
+    def _take(self, *, is_helper: bool = False) -> int | None:
+        with self._lock:
+            if self._next == len(self.results):
+                return None
+            if is_helper and not self._is_helped:
+                self._is_helped = self._helper.acquire()
+            self._next += 1
+            return self._next - 1
+
+    def work(self, *, is_helper: bool = False) -> None:
+        """Work on chunk after chunk until none waits."""
+        while (chunk := self._take(is_helper=is_helper)) is not None:
+            self.results[chunk] = self._function(self._edges[chunk], self._edges[chunk + 1])
+
+    def help(self) -> None:
+        """Do the same on the helper's thread."""
+        try:
+            self.work(is_helper=True)
+        except BaseException as error:
+            self.failure = error
+        finally:
+            if self._is_helped:
+                self._helper.release()
+
+    def wait(self) -> None:
+        """Wait for the chunk that the helper has in hand; one that never came has none."""
+        with self._lock:
+            self._next = len(self.results)  # after a failure nobody begins another
+            is_helped = self._is_helped
+        if is_helped:
+            self._helper.acquire()

@@ -78,8 +78,7 @@ class ScanDevice(scan_base.ScanDevice):
 
     Notes
     -----
-    An aborted frame is never handed over as complete. The scan centre is reported but has no
-    effect on the image.
+    An aborted frame is never handed over as complete.
     """
 
     scan_device_is_secondary = False
@@ -101,6 +100,22 @@ class ScanDevice(scan_base.ScanDevice):
         self._last: Mapping[int, Exposure] = {}
 
     # the simulation's own face
+
+    @property
+    def microscope(self) -> Microscope:
+        """What is scanned, and what is wrong with it; a change shows from the next frame on."""
+        return self._microscope
+
+    @microscope.setter
+    def microscope(self, microscope: Microscope) -> None:
+        """Scan with another one.
+
+        Parameters
+        ----------
+        microscope : Microscope
+            Used from the next frame on.
+        """
+        self._microscope = microscope
 
     @property
     def specimen(self) -> Specimen:

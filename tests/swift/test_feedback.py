@@ -35,7 +35,7 @@ def drifting(window: Window, rotation_rad: float) -> Any:
     frame_s = scan_settings(parameters).frame_time_s
     assert frame_s is not None
     speed = tuple(step / frame_s for step in DRIFT_NM_PER_FRAME)
-    window.scan.scan_device._microscope = Microscope(
+    window.scan.scan_device.microscope = Microscope(
         SAMPLE, errors=ScanErrors(drift_nm_s=(speed[0], speed[1]))
     )
     window.parts.process = window.parts.refit = None
