@@ -1,7 +1,8 @@
 """Measure, print each number beside its target, and write the tables of results.
 
 ``python -m benchmarks`` measures everything and writes ``RESULTS.md``, and the rows of it that the
-README shows; with ``--only`` or ``--quick`` it only prints.
+README shows; with ``--only`` or ``--quick`` it only prints, with ``--only`` and ``--write`` it
+writes what it measured among the numbers of the last run on the same machine.
 """
 
 import argparse
@@ -89,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed |= not is_right
         measured |= found
         _print(name, found, time.perf_counter() - begun_s)
-    if not (chosen.only or chosen.quick):
+    if chosen.only and chosen.write:
+        _write_among(measured)
+    elif not (chosen.only or chosen.quick):
         _write(table(measured, machine=where, day=datetime.date.today()))
     return int(failed)
 
@@ -103,6 +106,11 @@ def _write(results: str) -> None:
 
 def _write_again() -> None:
     """Write the table from its own numbers: a reason in the targets has changed."""
+    _write_among({})
+
+
+def _write_among(measured: Mapping[str, Measured]) -> None:
+    """Write some numbers anew, and the others as they are."""
     text = RESULTS.read_text(encoding="utf-8")
     day, where = head_of(text)
     new = dict.fromkeys(_names(), Measured(beside="new since the last full run"))
@@ -112,7 +120,7 @@ def _write_again() -> None:
         for name, one in measured_in(text).items()
         if one.value is not None or name not in targets
     }
-    _write(table(new | known, machine=where, day=day))
+    _write(table(new | known | dict(measured), machine=where, day=day))
 
 
 def _names(case: str | None = None) -> list[str]:
@@ -130,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="few repeats and small frames, to try the benchmarks"
     )
+    parser.add_argument("--write", action="store_true", help="with --only: write what was measured")
     parser.add_argument(
         "--write-again",
         action="store_true",

@@ -247,13 +247,17 @@ def test_the_error_of_the_reference_is_in_the_difference() -> None:
 
 
 def test_images_are_compared_with_a_field_too() -> None:
+    """Over four frames: one alone leaves 2 to 25 % of so small a difference (6 pm)."""
     known, _ = long_flyback_field()
-    frame = lagging().shot(SHORT, 0).frame
-    report = nd.process_frame(frame, options=nd.Options(reference=nd.Reference(known)))
-
-    assert report.unusable is None
-    assert report.field is not None
-    assert score(report.field, seen_at_long_flyback).share > 0.95
+    scores = []
+    for index in range(4):
+        frame = lagging().shot(SHORT, index).frame
+        report = nd.process_frame(frame, options=nd.Options(reference=nd.Reference(known)))
+        assert report.unusable is None
+        assert report.field is not None
+        scores.append(score(report.field, seen_at_long_flyback))
+    assert np.mean([one.share for one in scores]) > 0.9
+    assert max(one.z for one in scores) < 1.0
 
 
 def test_a_field_of_another_scan_is_refused_by_name() -> None:
