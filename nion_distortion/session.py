@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array
-from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.options import AnyReference, Free, KnownFlyback, Options
+from nion_distortion.frame import Frame
+from nion_distortion.live_model import Calibrations, LiveModel
+from nion_distortion.options import Options
 from nion_distortion.worker import Worker, blas_limit
 
 if TYPE_CHECKING:
-    from nion_distortion.calibrations import Calibration, CalibrationSummary, Nearest
+    from nion_distortion.calibrations import CalibrationSummary
     from nion_distortion.correction import CorrectedFrame
     from nion_distortion.gaussian_process import DistortionModel
     from nion_distortion.pipeline import FrameReport
@@ -33,20 +34,10 @@ _log = logging.getLogger(__name__)
 MODELS_KEPT = 4
 """Scan settings whose models are remembered, so that switching back does not begin anew."""
 
-HELD_BACK = 2
-"""First frames that wait for one that agrees with them."""
-
-AGREEMENT = 4.0
-"""Two first frames agree when their mean squared difference is under this many variances."""
-
-SMALLEST_STD_PX = 0.005
-"""Claims of less than this (0.2 pm) do not make two frames disagree."""
-
 REFIT_AFTER = 5
 """Accepted frames after which the amplitudes are found again, once."""
 
 TIMED_FRAMES = 20
-TRAJECTORY_FRAMES = 1000
 
 
 class ProcessFrame(Protocol):
@@ -70,55 +61,6 @@ class ProcessFrame(Protocol):
         -------
         FrameReport
             What came out.
-        """
-        ...
-
-
-class Calibrations(Protocol):
-    """Where known distortions are looked up: ``nion_distortion.CalibrationStore``."""
-
-    def find(self, settings: ScanSettings) -> "Calibration | None":
-        """Look up the newest calibration that holds for a scan.
-
-        Parameters
-        ----------
-        settings : ScanSettings
-            The scan.
-
-        Returns
-        -------
-        Calibration or None
-            None where none does.
-        """
-        ...
-
-    def nearest(self, settings: ScanSettings) -> "Nearest | None":
-        """Look up the calibration that differs least.
-
-        Parameters
-        ----------
-        settings : ScanSettings
-            The scan.
-
-        Returns
-        -------
-        Nearest or None
-            As text it is one sentence; None where there is no calibration.
-        """
-        ...
-
-    def known_flyback(self, device_id: str) -> KnownFlyback | None:
-        """Say what a device's other settings have taught about its line fly-back.
-
-        Parameters
-        ----------
-        device_id : str
-            The scan device.
-
-        Returns
-        -------
-        KnownFlyback or None
-            None where nothing is known.
         """
         ...
 
@@ -194,102 +136,6 @@ class LiveReport:
         object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (None, 2)))
 
 
-class _Learning:
-    """What one scan setting has taught, and the first frames that have still to agree."""
-
-    def __init__(
-        self,
-        settings: ScanSettings,
-        reference: AnyReference,
-        model: "DistortionModel | None" = None,
-    ) -> None:
-        self.settings, self.reference, self.model = settings, reference, model
-        self.is_own = model is None
-        self.calibration: CalibrationSummary | None = None
-        self.flyback: KnownFlyback | None = None
-        self.no_match = ""
-        self.accepted = 0
-        self.held_back: deque[DistortionModel] = deque(maxlen=HELD_BACK)
-        self.is_settling = False
-        self.components: LiveComponents | None = None
-        self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
-        self.began_nm = np.zeros(2)
-
-    def look_up(self, store: Calibrations, options: Options) -> None:
-        """Take a stored calibration of these settings, or remember why there is none."""
-        try:
-            found = store.find(self.settings)
-            nearest = None if found is not None else store.nearest(self.settings)
-            self.flyback = store.known_flyback(self.settings.device_id)
-        except ValueError as damaged:  # live correction goes on without
-            self.no_match = str(damaged)
-            _log.warning("No calibration could be looked up: %s", damaged)
-            return
-        self.no_match = "" if nearest is None else str(nearest)
-        if found is None:
-            return
-        if options.sample == "reference" and options.reference not in (
-            Free(),
-            found.model.reference,
-        ):
-            self.no_match = f"calibration {found.summary} was learnt against another reference"
-            _log.info("%s", self.no_match)
-            return
-        self.model, self.is_own, self.calibration = found.model, False, found.summary
-        self.reference = found.model.reference
-        _log.info("Calibration %s holds for these settings", found.summary)
-
-    def serves(self, settings: ScanSettings, options: Options) -> bool:
-        """Say whether it may go on with frames of a scan that are processed in some way."""
-        if self.settings.differences(settings):
-            return False
-        if options.sample == "unknown" or self.reference == options.reference:
-            return True
-        # a model that came from elsewhere brings its own reference, which Free() leaves to it
-        return not self.is_own and options.reference == Free()
-
-    def settle(self) -> None:
-        """Begin a run: its first frame is not adopted, drift and components begin anew."""
-        self.is_settling = True
-        self.held_back.clear()  # two first frames may share the transient that they should show
-        self.drift_nm.clear()
-        self.components = None
-
-    def way_nm(self) -> npt.NDArray[np.float64]:
-        """Return the drift since the run began: the model's own may be older."""
-        rows = np.array(self.drift_nm).reshape(-1, 2)
-        return rows - self.began_nm
-
-    def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
-        """Return a frame held back that agrees with this one, or hold this one back too."""
-        for candidate in reversed(self.held_back):
-            if _agree(candidate, model):
-                self.held_back.clear()
-                return candidate
-        self.held_back.append(model)
-        return None
-
-    def follow(self, report: "FrameReport", empty: "type[LiveComponents]") -> None:
-        """Add a frame that was measured to the drift and to the stack of distortion fields."""
-        if report.drift_nm is None or report.field is None:
-            return
-        if report.drift_ambiguous or self.model is None:
-            self.drift_nm.clear()
-        if not self.drift_nm:
-            self.began_nm = report.drift_nm
-        self.drift_nm.append(report.drift_nm)
-        self.components = (self.components or empty()).added(report.field.displacement_px)
-
-
-def _agree(one: "DistortionModel", two: "DistortionModel") -> bool:
-    """Compare the stationary distortions of two frames with what they claim to know of them."""
-    first, second = one.stationary_field(), two.stationary_field()
-    seen = first.valid & second.valid
-    difference = (first.displacement_px - second.displacement_px)[:, seen]
-    variance = (np.square(first.std_px) + np.square(second.std_px))[:, seen] + SMALLEST_STD_PX**2
-    return bool(np.sum(np.square(difference) / variance) < AGREEMENT * max(difference.size, 1))
-
-
 class Session:
     """Process the newest scan of a live run on a thread of its own.
 
@@ -328,7 +174,7 @@ class Session:
     ) -> None:
         self._options = Options() if options is None else options
         self._process, self._refit, self._store = process, refit, store
-        self._known = [] if model is None else [_Learning(model.settings, model.reference, model)]
+        self._known = [] if model is None else [LiveModel(model.settings, model.reference, model)]
         self._is_to_look_up = False
         self._subscribers: tuple[Callable[[LiveReport], object], ...] = ()
         self._subscribing = Lock()
@@ -495,7 +341,7 @@ class Session:
             )
         )
 
-    def _told(self, report: "FrameReport", learning: _Learning) -> "FrameReport":
+    def _told(self, report: "FrameReport", learning: LiveModel) -> "FrameReport":
         """Say in the report which calibration was used, or which one comes nearest."""
         if report.corrected is None and report.unusable is not None and learning.no_match:
             return replace(report, unusable=f"{report.unusable}; {learning.no_match}")
@@ -510,7 +356,7 @@ class Session:
         }
         return replace(report, corrected=self._noted(report.corrected, used))
 
-    def _learning_of(self, frame: Frame, run: int, options: Options) -> _Learning:
+    def _learning_of(self, frame: Frame, run: int, options: Options) -> LiveModel:
         """Return what is known of the frame's settings; the newest settings come first."""
         if self._is_to_look_up:
             self._is_to_look_up, self._known = False, []
@@ -519,7 +365,7 @@ class Session:
             return self._known[0]
         self._learnt_run = run
         matching = [one for one in self._known if one.serves(frame.settings, options)]
-        learning = matching[0] if matching else _Learning(frame.settings, options.reference)
+        learning = matching[0] if matching else LiveModel(frame.settings, options.reference)
         others = [one for one in self._known if one is not learning]
         self._known = [learning, *others][:MODELS_KEPT]
         learning.settle()
@@ -529,7 +375,7 @@ class Session:
             learning.look_up(self._store, options)
         return learning
 
-    def _process_first(self, frame: Frame, learning: _Learning, options: Options) -> "FrameReport":
+    def _process_first(self, frame: Frame, learning: LiveModel, options: Options) -> "FrameReport":
         process = cast("ProcessFrame", self._process)
         if options.flyback is None:  # where new settings begin
             options = replace(options, flyback=learning.flyback)
@@ -551,7 +397,7 @@ class Session:
         self,
         report: "FrameReport",
         learnt: "DistortionModel",
-        learning: _Learning,
+        learning: LiveModel,
         process_with: "Callable[..., FrameReport]",
     ) -> "FrameReport":
         """Adopt an earlier frame that agrees with this one, and this one with it."""
@@ -565,7 +411,7 @@ class Session:
             self._adopt(together.model, learning)
         return together
 
-    def _adopt(self, model: "DistortionModel", learning: _Learning) -> None:
+    def _adopt(self, model: "DistortionModel", learning: LiveModel) -> None:
         # a model that came from elsewhere no longer holds the samples of all its frames
         if learning.is_own and learning.accepted + 1 == REFIT_AFTER:
             model = cast("Callable[[DistortionModel], DistortionModel]", self._refit)(model)

@@ -183,26 +183,8 @@ def _numbers(u: Declarative.DeclarativeUI) -> Description:
     )
 
 
-def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
-    wanted = u.create_row(
-        *_field(u, _("Until"), "frames", 40, _("Frames of a calibration, 1 to 200")),
-        *_field(
-            u,
-            _("frames, or below"),
-            "stop_pm",
-            40,
-            _("Predicted error that is good enough; empty: read all frames"),
-        ),
-        u.create_label(text=_("pm")),
-        u.create_stretch(),
-        spacing=4,
-    )
-    named = u.create_row(
-        *_field(u, _("Sample"), "sample_name", 160, _("What the calibration is made on")),
-        u.create_stretch(),
-        spacing=4,
-    )
-    buttons = u.create_row(
+def _calibrate_buttons(u: Declarative.DeclarativeUI) -> Description:
+    return u.create_row(
         u.create_push_button(
             text=_("Calibrate"),
             on_clicked="calibrate_clicked",
@@ -226,13 +208,34 @@ def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
         u.create_stretch(),
         spacing=8,
     )
+
+
+def _calibrate_rows(u: Declarative.DeclarativeUI) -> Description:
+    wanted = u.create_row(
+        *_field(u, _("Until"), "frames", 40, _("Frames of a calibration, 1 to 200")),
+        *_field(
+            u,
+            _("frames, or below"),
+            "stop_pm",
+            40,
+            _("Predicted error that is good enough; empty: read all frames"),
+        ),
+        u.create_label(text=_("pm")),
+        u.create_stretch(),
+        spacing=4,
+    )
+    named = u.create_row(
+        *_field(u, _("Sample"), "sample_name", 160, _("What the calibration is made on")),
+        u.create_stretch(),
+        spacing=4,
+    )
     return u.create_group(
         u.create_column(
             _label(u, "hint", 3),
             _label(u, "advice", 4),
             wanted,
             named,
-            buttons,
+            _calibrate_buttons(u),
             u.create_progress_bar(value="@binding(calibration_percent)", minimum=0, maximum=100),
             _label(u, "calibration_words", 3),
             spacing=4,
