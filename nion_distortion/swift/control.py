@@ -73,6 +73,7 @@ class Control:
         self._view: View = "corrected"
         self._chained: WeakSet[Window] = WeakSet()
         self._window: Window | None = None
+        self._calibrates_in: Window | None = None
         self._tap: FrameTap | None = None
         self._running: LiveCorrection | None = None
         self._feedback: DriftFeedback | None = None
@@ -341,9 +342,9 @@ class Control:
         self._listen()
         if running is not None:
             running.close()
-        if window is not None and not self.is_calibrating:
+        if window is not None:
             window.clear_task(TASK)
-            self._window = None
+        self._window = self._calibrates_in if self.is_calibrating else None
         self.changed_event.fire()
 
     def calibrate(self, window: Window) -> None:
@@ -366,7 +367,8 @@ class Control:
             self._say(str(reason))
             return
         self._stop_with(window)
-        self._window = window
+        self._calibrates_in = window
+        self._window = self._window or window  # a correction stays where its items are
         self._listen()
         self.changed_event.fire()
 
@@ -414,12 +416,21 @@ class Control:
         before = window.on_close
 
         def on_close() -> None:
-            if self._window is window:
-                self.stop_all()
+            self._leave(window)
             if callable(before):
                 before()
 
         window.on_close = on_close
+
+    def _leave(self, window: Window) -> None:
+        """Stop what was begun in a window; what another one has begun goes on."""
+        if self._calibrates_in is window:
+            self._calibrating.close()
+            self._calibrates_in = None
+        if self._window is window:
+            self.stop()
+        else:
+            self._listen()
 
     def _follow_with_log(self) -> None:
         if self._log is not None and self._running is not None:
