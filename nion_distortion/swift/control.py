@@ -261,8 +261,8 @@ class Control:
         is_wanted : bool
             Whether to begin or to end it; it is never begun by itself.
         """
-        scan = self.scan
-        self._feedback = DriftFeedback(scan) if is_wanted and scan is not None else None
+        scan = self.scan if is_wanted and self._running is not None else None
+        self._feedback = None if scan is None else DriftFeedback(scan)
         self.changed_event.fire()
 
     def log_to(self, path: str | PathLike[str]) -> None:

@@ -170,7 +170,12 @@ class FrameTap:
                 "intensity_units": xdata.intensity_calibration.units,
             },
         )
-        self._frames = [kept for kept in self._frames if kept.frame_id == frame.frame_id]
+        # a view that goes on after a recording may use the interrupted frame's id again
+        self._frames = [
+            kept
+            for kept in self._frames
+            if kept.frame_id == frame.frame_id and kept.channel != frame.channel
+        ]
         self._frames.append(frame)
 
     def _available(self, _: object) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import session_fakes as fakes
-from nion.swift import DocumentController
 from nion.utils import Geometry
 from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, opened
 
 from nion_distortion.session import LiveReport
-from nion_distortion.swift.extension import show_workspace
 from simulator.nion_device import profile_parameters
 
 pytestmark = pytest.mark.gui
@@ -48,11 +46,6 @@ def never_mixed(window: Window) -> None:
         assert frame.image.shape == frame.settings.shape_px
 
 
-def second_window(window: Window) -> DocumentController.DocumentController:
-    first = window.window
-    return DocumentController.DocumentController(first.ui, first.document_model)
-
-
 def test_recording_is_no_frame_of_the_view_which_is_corrected_again_after_it(
     window: Window,
 ) -> None:
@@ -87,30 +80,20 @@ def channels(live: LiveReport) -> list[str]:
 
 
 def test_channels_are_switched_off_and_on_the_analysed_one_too(window: Window) -> None:
-    window.scan.set_channel_enabled(1, True)
+    window.scan.set_channel_enabled(1, enabled=True)
     window.toggle()
     everything = channels(window.frames(1)[0])
     assert everything[0] == "HAADF"
     assert len(everything) > 1
-    window.scan.set_channel_enabled(1, False)
+    window.scan.set_channel_enabled(1, enabled=False)
     until(window, lambda live: len(live.scan) < len(everything))
-    window.scan.set_channel_enabled(1, True)
-    window.scan.set_channel_enabled(0, False)
+    window.scan.set_channel_enabled(1, enabled=True)
+    window.scan.set_channel_enabled(0, enabled=False)
     other = until(window, lambda live: "HAADF" not in channels(live))
     assert other.report is not None
-    window.scan.set_channel_enabled(0, True)
+    window.scan.set_channel_enabled(0, enabled=True)
     until(window, lambda live: channels(live) == everything)
     window.window.periodic()
-
-
-def test_aborted_frame_is_not_corrected_and_the_next_start_is(window: Window) -> None:
-    window.toggle()
-    for _ in range(4):
-        window.frames(1)
-        window.halt()
-    window.frames(2)
-    assert all((frame.image[-1] != 0).any() for frame, _ in window.parts.process.calls)
-    never_mixed(window)
 
 
 def test_settings_changed_again_and_again_never_mix(window: Window) -> None:
@@ -128,45 +111,6 @@ def test_settings_changed_again_and_again_never_mix(window: Window) -> None:
         )
         window.window.periodic()
     never_mixed(window)
-
-
-def test_windows_of_a_project_share_a_control_and_the_first_goes_on_without_the_second(
-    window: Window,
-) -> None:
-    second = second_window(window)
-    assert window.controls.of(second) is window.control
-    window.toggle()
-    window.frames(2)
-    second.about_to_close("", "")
-    assert window.control.running is not None
-    window.frames(2)
-    window.tick_until(lambda: window.item.data_shape == (96, 96))
-
-
-def test_window_that_corrects_stops_with_it_though_another_one_calibrates(window: Window) -> None:
-    second = second_window(window)
-    control = window.control
-    control.start(second)
-    window.frames(2)
-    control.calibrate(window.window)
-    second.about_to_close("", "")
-    assert control.running is None
-    assert control.is_calibrating
-    assert not window.item.is_live
-    window.window.periodic()
-
-
-def test_window_that_calibrates_takes_only_its_calibration_along(window: Window) -> None:
-    second = second_window(window)
-    control = window.control
-    control.calibrate(second)
-    window.toggle()
-    window.frames(2)
-    second.about_to_close("", "")
-    assert not control.is_calibrating
-    assert control.running is not None
-    window.frames(2)
-    window.tick_until(lambda: window.item.data_shape == (96, 96))
 
 
 def test_everything_of_ours_is_deleted_while_it_runs(window: Window) -> None:
@@ -187,22 +131,6 @@ def test_everything_of_ours_is_deleted_while_it_runs(window: Window) -> None:
     window.toggle()
     window.frames(2)
     window.tick_until(lambda: window.item.data_shape == (96, 96))
-
-
-def test_workspace_is_removed_while_it_runs(window: Window) -> None:
-    controller = window.window.workspace_controller
-    assert controller is not None
-    window.toggle()
-    window.frames(2)
-    show_workspace(window.window, window.control)
-    shown = window.window.workspace
-    window.window.periodic()
-    controller.change_workspace(controller._workspaces[0])  # noqa: SLF001  # as the menu does
-    controller.remove_workspace(shown)
-    window.frames(2)
-    window.window.periodic()
-    show_workspace(window.window, window.control)
-    assert window.window.workspace is not shown
 
 
 @pytest.mark.parametrize("is_calibrating", [False, True])
