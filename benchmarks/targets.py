@@ -440,8 +440,8 @@ TARGETS: tuple[Target, ...] = (
             shortfall="no frame tells how a slow walk along y and the stationary part share it:"
             " the claim of frames that jitter but do not walk holds a walk of 1 to 2 pm"
             if part == "stationary"
-            else "of frames that walk the claim is 0.92 of the error: the evidence of one frame finds"
-            " the walk smaller than it is",
+            else "of frames that walk the claim is 0.92 of the error: the evidence of one frame"
+            " finds the walk smaller than it is",
         )
         for frames, models in (("", "all these single frames"), ("live ", "live, 7th frame"))
         for part, what in (("picture", "corrected frame"), ("stationary", "stationary field"))
