@@ -91,6 +91,12 @@ CALIBRATED_SHORTFALL = (
     " estimator that is told every amplitude, length and decay, beside the rms, is no better"
 )
 
+STO_SHORTFALL = (
+    "columns that were fitted are off by 2.6 pm themselves, of which their fits claim 1.1; withheld"
+    " ones of Sr by 2.5, of Ti-O, which show more of their neighbours, by 3.2; claiming half or"
+    " one and a half times the rest changes that by 0.02 pm"
+)
+
 TARGETS: tuple[Target, ...] = (
     *(
         Target(
@@ -143,13 +149,13 @@ TARGETS: tuple[Target, ...] = (
             direction=direction,
             goal=goal,
             unit=unit,
-            source=ISSUE,
+            source=DESIGN,
         )
         for sign, does in (("lag", "lags"), ("overshoot", "overshoots"))
         for name, what, direction, goal, unit in (
-            ("mean", "share removed, mean of four frames", AT_LEAST, 99.9, "%"),
-            ("least", "share removed, least of four frames", AT_LEAST, 99.5, "%"),
-            ("worst", "worst point that the scan saw, median of four frames", AT_MOST, 15.0, "pm"),
+            ("mean", "share removed, mean of four frames", AT_LEAST, 99.95, "%"),
+            ("least", "share removed, least of four frames", AT_LEAST, 99.9, "%"),
+            ("worst", "worst point that the scan saw, median of four frames", AT_MOST, 10.0, "pm"),
         )
     ),
     Target(
@@ -513,17 +519,18 @@ TARGETS: tuple[Target, ...] = (
         name="sto slow",
         what="real STO frame, columns erased before the fit, mean of ten draws, slow axis",
         direction="<=",
-        goal=5.0,
+        goal=4.4,
         unit="pm",
-        source=ISSUE,
+        source=DESIGN,
     ),
     Target(
         name="sto fast",
         what="real STO frame, columns erased before the fit, mean of ten draws, fast axis",
         direction="<=",
-        goal=3.4,
+        goal=2.8,
         unit="pm",
-        source=ISSUE,
+        source=DESIGN,
+        shortfall=STO_SHORTFALL,
     ),
     Target(
         name="sto found",

@@ -138,7 +138,7 @@ def test_only_a_full_run_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert command.main([]) == 0
     assert structure(written["RESULTS.md"]) == structure(results_of({}))
-    assert "| 99.9 | >= 99.9 % | met |" in written["README.md"]
+    assert "| 99.95 | >= 99.95 % | met |" in written["README.md"]
 
 
 def test_results_are_read_back_as_they_were_written() -> None:

@@ -68,7 +68,8 @@ def test_show_tells_all_about_one(
     for line in (
         rf"id +{name}",
         r"sample +SrTiO3",
-        r"fly-back tau +[\d.]+ us",
+        r"fly-back tau +[\d.]+ us \+- [\d.]+ us",
+        r"its error +[\d.]+, [\d.]+ pm \(slow, fast\)",
         r"dwell_time_us +1\.0",
         r"beam_lag_us +1\.5",
         r"smooth +\S+, \S+ \(slow, fast\)",

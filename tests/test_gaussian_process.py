@@ -30,13 +30,19 @@ from nion_distortion.gaussian_process.hyperparameters import (
     NAMES,
     PRIORS_LENGTH,
     Hyperparameters,
+    finer_variance,
     prior_logs,
     prior_surprise,
     prior_variances,
     unresolved_variance,
     wave_variances,
 )
-from nion_distortion.gaussian_process.learning import Evidence, _score_axis, weigh_calm
+from nion_distortion.gaussian_process.learning import (
+    Evidence,
+    _score_axis,
+    _spread_of_decays,
+    weigh_calm,
+)
 from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.weights import (
     Information,
@@ -675,3 +681,21 @@ def weighed(jitter_px: float, found_px: float) -> float:
 def test_jitter_that_is_seen_stays_and_jitter_that_may_not_be_shrinks() -> None:
     assert weighed(0.3, 0.3) == pytest.approx(0.3)
     assert weighed(0.0, 0.01) < 0.008
+
+
+def test_waves_that_a_live_model_lacks_have_the_variance_they_would_have_in_a_calibration() -> None:
+    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    live, refined = BASIS, BASIS.refined()
+    fast = prior_variances(refined, logs)[0][refined.slices["fast"]]
+    assert finer_variance(live, logs) == pytest.approx(fast[live.fast_modes - 1 :].sum())
+    assert finer_variance(live, logs) > 0.0
+    assert finer_variance(refined, logs) == 0.0
+    assert finer_variance(replace(live, terms=live.terms - {"fast_axis"}), logs) == 0.0
+
+
+def test_the_spread_of_decays_is_that_of_their_evidence() -> None:
+    logs = np.log(DECAYS)
+    scores = 1e6 + 0.5 * ((logs - logs[12]) / 0.3) ** 2
+    assert _spread_of_decays(scores) == pytest.approx(0.3, rel=0.01)
+    scores[3] = -1e6
+    assert _spread_of_decays(scores) == pytest.approx(0.0, abs=1e-12)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from model_cases import DECAY, SMALL, flyback, microscope, sampled
 
-from nion_distortion.calibrations import CalibrationStore
+from nion_distortion.calibrations import CalibrationStore, FlybackPrior
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.basis import ExpectedFlyback
 from nion_distortion.gaussian_process.hyperparameters import (
@@ -103,7 +103,7 @@ def test_a_store_knows_it_from_other_settings(tmp_path: Path) -> None:
     known = store.known_flyback("scan 1")
 
     assert known is not None
-    assert known.tau_us == pytest.approx(model.basis.decay * SMALL.shape_px[1])
+    assert known.tau_us == pytest.approx(TAU_US, rel=0.1)
     assert known.flyback_time_us == 120.0
     assert known.amplitude_pm is not None
     assert abs(known.amplitude_pm[1]) == pytest.approx(125.0, rel=0.25)
@@ -111,6 +111,42 @@ def test_a_store_knows_it_from_other_settings(tmp_path: Path) -> None:
     loaded = store.find(settings)
     assert loaded is not None
     assert loaded.model.basis == model.basis
+
+
+def test_calibrations_that_know_it_well_count_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CalibrationStore(tmp_path / "calibrations.sqlite")
+    both = [FlybackPrior(1.0, 120.0, *tau, (0.0, 125.0)) for tau in ((20.0, 1.0), (30.0, 15.0))]
+    monkeypatch.setattr(CalibrationStore, "device_priors", lambda *_: tuple(both))
+
+    known = store.known_flyback("scan 1")
+
+    assert known is not None  # 0.5 against the least that a single one is believed, 0.1
+    assert np.log(known.tau_us / 20.0) == pytest.approx(np.log(1.5) / 26)
+    assert known.tau_log_std == pytest.approx(0.1)
+
+    both[1] = FlybackPrior(1.0, 120.0, 30.0, 1.0, (0.0, 125.0))
+    contradicted = store.known_flyback("scan 1")
+    assert contradicted is not None
+    assert contradicted.tau_log_std == pytest.approx(0.5 * np.log(1.5))
+
+
+def test_steps_along_x_leave_its_time_constant_open(tmp_path: Path) -> None:
+    """They may imitate it: what is stored says how far."""
+    store = CalibrationStore(tmp_path / "calibrations.sqlite")
+    for time_s, steps_nm in ((0.0, 0.0), (1.0, 0.03)):
+        errors = replace(flyback(), fast_axis_step_nm=steps_nm)
+        samples, lattice, _ = sampled(microscope(errors), SMALL)
+        store.save(first_model(samples, lattice, TERMS), time_s=time_s)
+
+    stepped, calm = store.list()
+
+    assert stepped.tau_std_us is not None
+    assert calm.tau_us is not None
+    assert calm.tau_std_us is not None
+    assert calm.tau_std_us < 0.1 * calm.tau_us
+    assert stepped.tau_std_us > 2 * calm.tau_std_us
 
 
 def test_the_amplitude_s_prior_is_the_fast_axis_own() -> None:

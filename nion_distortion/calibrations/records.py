@@ -15,6 +15,7 @@ from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.hyperparameters import NAMES
+from nion_distortion.gaussian_process.terms import line_flyback
 
 __all__ = ["Calibration", "CalibrationSummary", "FlybackPrior", "Nearest", "summarised"]
 
@@ -48,6 +49,10 @@ class CalibrationSummary:
         The part of that which more frames would make smaller.
     tau_us : float, optional
         Time constant of the line fly-back; None without that term, or with unknown timing.
+    tau_std_us : float, optional
+        Its standard deviation; None where it is not known.
+    amplitude_std_pm : tuple of float, optional
+        Standard deviation of ``amplitude_pm``; None where it is not known.
     amplitude_pm : tuple of float, optional
         The fly-back's displacement at the line start, mean over the lines, (slow, fast).
     hyperparameters : Mapping
@@ -72,6 +77,8 @@ class CalibrationSummary:
     hyperparameters: Mapping[str, tuple[float, float]]
     provenance: Mapping[str, Any]
     software: str
+    tau_std_us: float | None = None
+    amplitude_std_pm: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("hyperparameters", "provenance"):
@@ -170,6 +177,8 @@ class FlybackPrior(NamedTuple):
     flyback_time_us: float | None
     """None where the device did not say."""
     tau_us: float
+    tau_std_us: float | None
+    """None where it is not known."""
     amplitude_pm: tuple[float, float]
     """Displacement at the line start, (slow, fast)."""
 
@@ -215,7 +224,8 @@ def summarised(
         With the error that its stationary field claims.
     """
     field = model.stationary_field()
-    flyback = _flyback(model)
+    tau_us, tau_std_us = _tau_us(model)
+    amplitude_pm, amplitude_std_pm = _amplitude_pm(model)
     return CalibrationSummary(
         calibration_id=calibration_id,
         settings=model.settings,
@@ -226,8 +236,10 @@ def summarised(
         reference=field.reference,
         predicted_error_pm=_rms_pm(field, field.std_px, field.unremoved_std_px),
         field_error_pm=_rms_pm(field, field.std_px),
-        tau_us=_tau_us(model) if flyback else None,
-        amplitude_pm=flyback,
+        tau_us=tau_us,
+        tau_std_us=tau_std_us,
+        amplitude_pm=amplitude_pm,
+        amplitude_std_pm=amplitude_std_pm,
         hyperparameters={
             name: (float(slow), float(fast))
             for name, (slow, fast) in zip(NAMES, np.exp(model.hyperparameters.logs.T), strict=True)
@@ -244,19 +256,27 @@ def _rms_pm(field: DistortionField, *stds_px: npt.NDArray[np.float32]) -> float 
     return float(np.sqrt(np.mean(squares))) * field.settings.pixel_size_nm * PM_PER_NM
 
 
-def _flyback(model: DistortionModel) -> tuple[float, float] | None:
-    """Displacement by the line fly-back at the first pixel of a line, mean over the lines."""
-    basis = model.basis
+def _amplitude_pm(
+    model: DistortionModel,
+) -> tuple[tuple[float, float], tuple[float, float]] | tuple[None, None]:
+    """Displacement by the line fly-back at the first pixel, mean over the lines, and its error."""
+    basis, weights = model.basis, model.stationary
     if "line_flyback" not in basis.terms:
-        return None
+        return None, None
     lines = np.arange(basis.shape_px[0], dtype=np.float64)
-    functions = basis.line_functions(np.stack([lines, np.zeros_like(lines)], axis=1))
+    functions = basis.line_functions(np.stack([lines, np.zeros_like(lines)], axis=1)).mean(axis=1)
     group = slice(basis.slices["line"].start, basis.slices["line_slope"].stop)
-    start = (model.stationary.mean[:, group] @ functions).mean(axis=1)
-    slow, fast = start * model.settings.pixel_size_nm * PM_PER_NM
-    return float(slow), float(fast)
+    variances = np.einsum("i,aij,j->a", functions, weights.covariance[:, group, group], functions)
+    to_pm = model.settings.pixel_size_nm * PM_PER_NM
+    slow, fast = to_pm * (weights.mean[:, group] @ functions)
+    slow_std, fast_std = to_pm * np.sqrt(variances.clip(0.0))
+    return (float(slow), float(fast)), (float(slow_std), float(fast_std))
 
 
-def _tau_us(model: DistortionModel) -> float | None:
-    dwell = model.settings.dwell_time_us
-    return None if dwell is None else model.basis.decay * model.basis.shape_px[1] * dwell
+def _tau_us(model: DistortionModel) -> tuple[float | None, float | None]:
+    """Time constant of the line fly-back, and its standard deviation."""
+    dwell_us, spread = model.settings.dwell_time_us, model.hyperparameters.decay_log_std
+    seen = line_flyback(model.basis, model.stationary, spread)
+    if seen is None or dwell_us is None:
+        return None, None
+    return seen.decay_px * dwell_us, seen.decay_std_px * dwell_us

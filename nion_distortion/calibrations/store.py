@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 from typing import Any
 
 import platformdirs
@@ -73,6 +73,8 @@ DETAILS = (
     "field_error_pm",
     "hyperparameters",
     "provenance",
+    "tau_std_us",
+    "amplitude_std_pm",
     "software",
 )
 """Fields of a summary that have no column of their own."""
@@ -403,6 +405,7 @@ class CalibrationStore:
                 row["dwell_time_us"],
                 row["flyback_time_us"],
                 row["tau_us"],
+                from_json(row["details"]).get("tau_std_us"),
                 (row["amplitude_slow_pm"], row["amplitude_fast_pm"]),
             )
             for row in rows
@@ -420,18 +423,20 @@ class CalibrationStore:
         Returns
         -------
         KnownFlyback or None
-            The median time constant of all its calibrations, with their scatter, and the newest
-            amplitude; None where it has no calibration that knows one.
+            The time constant of all its calibrations, each by its own error, with their scatter,
+            and the newest amplitude; None where it has no calibration that knows one.
         """
         known = self.device_priors(device_id)
         if not known:
             return None
         logs = [math.log(one.tau_us) for one in known]
-        newest, middle = known[0], median(logs)
-        scatter = 1.4826 * median(abs(log - middle) for log in logs)
+        stds = [max((one.tau_std_us or 0.0) / one.tau_us, LEAST_TAU_LOG_STD) for one in known]
+        weights = [std**-2 for std in stds]
+        newest, middle = known[0], fmean(logs, weights)
+        scatter = math.sqrt(fmean([(log - middle) ** 2 for log in logs], weights))
         return KnownFlyback(
             tau_us=math.exp(middle),
-            tau_log_std=max(scatter, LEAST_TAU_LOG_STD),
+            tau_log_std=max(scatter, min(stds)),
             amplitude_pm=None if newest.flyback_time_us is None else newest.amplitude_pm,
             flyback_time_us=newest.flyback_time_us or 0.0,
         )

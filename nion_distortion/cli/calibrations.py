@@ -111,21 +111,32 @@ def _show(store: CalibrationStore, chosen: argparse.Namespace) -> None:
         "samples of frames": len(model.samples),
         "left in a corrected frame": _with_unit(one.predicted_error_pm, "pm"),
         "of that the field's own error": _with_unit(one.field_error_pm, "pm"),
-        "fly-back tau": _with_unit(one.tau_us, "us"),
+        "fly-back tau": _with_error(one.tau_us, one.tau_std_us, "us"),
         "fly-back at the line start": _pair(one.amplitude_pm, "pm (slow, fast)"),
+        "its error": _pair(one.amplitude_std_pm, "pm (slow, fast)"),
         "software": one.software,
     }
     settings = {item.name: getattr(one.settings, item.name) for item in fields(one.settings)}
     extra = dict(settings.pop("extra"))
     _say(*_aligned(facts), "", "Settings", *_aligned(settings | extra))
     pairs = {name: _pair(pair, "(slow, fast)") for name, pair in one.hyperparameters.items()}
-    _say("", "Hyperparameters: amplitudes in px, lengths in intervals", *_aligned(pairs))
+    _say(
+        "",
+        "Hyperparameters: amplitudes in px, lengths in intervals; no errors known",
+        *_aligned(pairs),
+    )
     if one.provenance:
         _say("", "Provenance", *_aligned(one.provenance))
 
 
 def _with_unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{value:.4g} {unit}"
+
+
+def _with_error(value: float | None, std: float | None, unit: str) -> str | None:
+    if value is None:
+        return None
+    return f"{value:.4g} {unit} " + ("(no error known)" if std is None else f"+- {std:.2g} {unit}")
 
 
 def _pair(values: tuple[float, float] | None, unit: str) -> str | None:

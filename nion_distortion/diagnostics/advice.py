@@ -64,7 +64,7 @@ def flyback_advice(model: DistortionModel) -> FlybackAdvice:
     At another fly-back time t the line start is off by ``amplitude exp(-(t - t_now) / tau)``: one
     time constant for the device, at the same field of view.
     """
-    seen = line_flyback(model.basis, model.stationary)
+    seen = line_flyback(model.basis, model.stationary, model.hyperparameters.decay_log_std)
     if seen is None:
         return FlybackAdvice(sentence="no advice on the fly-back: its term is switched off")
     to_pm = PM_PER_NM * model.settings.pixel_size_nm

@@ -24,6 +24,7 @@ from nion_distortion.gaussian_process.gauge import (
 )
 from nion_distortion.gaussian_process.hyperparameters import (
     Hyperparameters,
+    finer_variance,
     prior_variances,
     unresolved_variance,
 )
@@ -125,7 +126,8 @@ def estimate_field(
     nodes = _Nodes.of(displacement, valid)
     design = _design(basis, nodes)
     covariance = posterior.covariance[:, :size, :size]
-    variance = _quadratic_form(design[:size], covariance).clip(0.0)
+    finer = np.array([finer_variance(basis, logs) for logs in hyperparameters.logs])
+    variance = _quadratic_form(design[:size], covariance).clip(0.0) + finer[:, None]
     unremoved = _unremoved_variance(basis, hyperparameters, design[size:])
     off_by = nodes.rms_std(design[:size], covariance) ** 2
     if subject.shape is not None:

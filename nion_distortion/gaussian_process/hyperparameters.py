@@ -23,6 +23,7 @@ __all__ = [
     "Hyperparameters",
     "LogStudent",
     "decay_surprise",
+    "finer_variance",
     "flyback_surprise",
     "mains_shape",
     "prior_surprise",
@@ -110,10 +111,14 @@ class Hyperparameters:
         Natural logarithms, in the order of ``NAMES``; amplitudes in px.
     floor_px : float, default: 0
         Standard deviation of the columns beyond the covariance of their fits.
+    decay_log_std : float, default: 0
+        Spread of the natural logarithm of the line fly-back's decay over the decays that were
+        tried, each by its evidence; 0 where one of them is the only probable one.
     """
 
     logs: Array
     floor_px: float = 0.0
+    decay_log_std: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "logs", as_array("logs", self.logs, (2, len(NAMES))))
@@ -401,3 +406,25 @@ def unresolved_variance(basis: Basis, logs: Array) -> float:
     resolved = basis.walk_modes / basis.scan_time.interval_lines
     jitter = value["jitter"] ** 2 * max(BETWEEN_LINES - resolved, 0.0)
     return float(value["walk"] ** 2 * (1.0 - walk.sum()) + jitter)
+
+
+def finer_variance(basis: Basis, logs: Array) -> float:
+    """Prior variance of the waves of f(x) that the basis lacks and a refined one has, on an axis.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    logs : ndarray, shape (10,)
+        One axis of ``Hyperparameters.logs``.
+
+    Returns
+    -------
+    float
+        In px^2, mean along x; what is finer still is narrower than a column.
+    """
+    if "fast_axis" not in basis.terms or basis.is_refined:
+        return 0.0
+    lacking = np.arange(basis.fast_modes, basis.refined().fast_modes)
+    spectrum = _exponential_spectrum(lacking, FAST_CORRELATION * WIDE / basis.wide)
+    return float(np.exp(2.0 * logs[NAMES.index("fast")]) * spectrum.sum())

@@ -232,6 +232,7 @@ def learn(
         scores = _score_decays(linearised, basis, hyperparameters, given)
         scores = scores + decay_surprise(basis.expected)
         decay = float(DECAYS[np.argmin(scores)])
+        hyperparameters = replace(hyperparameters, decay_log_std=_spread_of_decays(scores))
         if decay != basis.decay:
             basis = basis.with_decay(decay)
             given = linearised.information(basis)
@@ -432,6 +433,14 @@ def _score_decays(
 
     scores: Array = np.sum(for_chunks(score, 2), axis=0)
     return scores
+
+
+def _spread_of_decays(scores: Array) -> float:
+    """Say how far the logarithms of the trials that the evidence leaves possible lie apart."""
+    probable = np.exp(scores.min() - scores)
+    probable /= probable.sum()
+    logs = np.log(DECAYS)
+    return float(np.sqrt(probable @ (logs - probable @ logs) ** 2))
 
 
 def _score_axis(gram: Array, with_others: Array, tried: Array, right: Array) -> Array:

@@ -1,5 +1,6 @@
 """Shapes of the terms by GPyTorch's exact marginal likelihood on some well-spread columns."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import gpytorch
@@ -120,7 +121,7 @@ def learn_shapes(
         return basis, hyperparameters
     decay = float(np.clip(np.exp(found[-1]), DECAYS[0], DECAYS[-1]))
     logs = found[:-1].reshape(2, len(NAMES))
-    return basis.with_decay(decay), Hyperparameters(logs=logs, floor_px=hyperparameters.floor_px)
+    return basis.with_decay(decay), replace(hyperparameters, logs=logs)
 
 
 def exact_surprise(

@@ -98,7 +98,7 @@ def _rms_without_gauge(places: Array, vectors: Array, freedom: Freedom) -> float
     return float(np.sqrt((rest**2).sum(axis=1).mean()))
 
 
-def line_flyback(basis: Basis, stationary: Posterior) -> LineFlyback | None:
+def line_flyback(basis: Basis, stationary: Posterior, decay_log_std: float) -> LineFlyback | None:
     """Read decay and amplitude of the line fly-back off the weights of D.
 
     Parameters
@@ -107,6 +107,8 @@ def line_flyback(basis: Basis, stationary: Posterior) -> LineFlyback | None:
         The functions.
     stationary : Posterior
         Weights of D.
+    decay_log_std : float
+        Spread of the logarithm of the decay over those that the evidence leaves possible.
 
     Returns
     -------
@@ -117,7 +119,8 @@ def line_flyback(basis: Basis, stationary: Posterior) -> LineFlyback | None:
     -----
     The slope of the exponential with respect to the logarithm of its decay is a function of its
     own: its weight over that of the exponential is the correction to the decay, whose prior the
-    weights already carry. Errors are propagated to first order.
+    weights already carry. Errors are propagated to first order; they are those beside this decay
+    alone, so the spread over other decays, which steps along x may imitate, is added.
     """
     line, slope = basis.slices["line"], basis.slices["line_slope"]
     if line.stop == line.start:
@@ -133,7 +136,8 @@ def line_flyback(basis: Basis, stationary: Posterior) -> LineFlyback | None:
     gradient = np.zeros_like(stationary.mean)
     gradient[:, slope], gradient[:, shared] = along_slope, along_line
     decay = basis.decay * basis.shape_px[1] * float(np.exp(np.clip(change, -1.0, 1.0)))
-    return LineFlyback(decay, decay * _std(gradient, stationary), start_px, start_std)
+    log_std = float(np.hypot(_std(gradient, stationary), decay_log_std))
+    return LineFlyback(decay, decay * log_std, start_px, start_std)
 
 
 def _start(basis: Basis, stationary: Posterior, line: slice) -> tuple[float, float]:
