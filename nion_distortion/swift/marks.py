@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ARROW", "FOUND", "IDEAL", "Marks", "drawn", "marks_of"]
 
 Array = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 
 MOST_MARKS = 1600
 """More columns than this are shown in part: nobody could tell the marks apart."""
@@ -30,6 +31,12 @@ ARROW: Colour = (255, 226, 60)
 
 HALO = 0.6
 """How dark the surrounding of a mark is: bright lines are seen on white columns by it."""
+
+HALOS = (HALO * np.arange(256)).astype(np.uint8)
+"""Of each ink."""
+
+LONGEST_PX = 4000.0
+"""Of an arrow, which ends outside by then: a field that has gone wrong must not fill the memory."""
 
 CROSS_PX, SITE_PX, HEAD_PX, HEAD_SHARE, HEAD_WIDTH = 3.0, 0.7, 5.0, 0.45, 0.5
 """Half a cross, half a dot; an arrow's head is at most the last share of it."""
@@ -121,6 +128,9 @@ def drawn(
 ) -> npt.NDArray[np.uint32]:
     """Draw the marks; as lines of the host's own they would cost its painter tens of ms.
 
+    Little more memory is taken than the picture's own: the host paints on a dozen threads, and the
+    allocator keeps for each of them what one picture has once taken.
+
     Parameters
     ----------
     marks : Marks
@@ -139,19 +149,19 @@ def drawn(
     """
     size = np.array(size_px, np.float64)
     shape = (size_px[0] + 2 * margin_px, size_px[1] + 2 * margin_px)
-    inks = [
-        (colour, _ink(lines - 0.5 + margin_px, shape))
-        for colour, lines in _lines(marks, gain, size)
-    ]
-    picture = np.zeros((*shape, 4), np.float32)  # blue, green, red, alpha: as in memory
-    picture[..., 3] = np.float32(255 * HALO) * _spread(np.maximum.reduce([ink for _, ink in inks]))
-    flat = picture.reshape(-1, 4)
-    for colour, ink in inks:
-        where = np.flatnonzero(ink > 0)
-        part = ink.ravel()[where, None]
-        over = np.array((*colour[::-1], 255), np.float32)
-        flat[where] += part * (over - flat[where])
-    packed: npt.NDArray[np.uint32] = picture.astype(np.uint8).view("<u4")[..., 0]
+    ink = np.zeros(shape[0] * shape[1], np.float32)  # of one colour at a time
+    dark = np.zeros(len(ink), np.uint8)
+    strokes = []
+    for colour, lines in _lines(marks, gain, size):
+        where, part = _inked(lines - 0.5 + margin_px, shape, ink)
+        dark[where] = np.maximum(dark[where], (255 * part).astype(np.uint8))
+        strokes.append((colour, where, part))
+    picture = np.zeros((len(ink), 4), np.uint8)  # blue, green, red, alpha: as in memory
+    picture[:, 3] = HALOS[_spread(dark.reshape(shape))].ravel()
+    for colour, where, part in strokes:
+        under, over = picture[where], np.array((*colour[::-1], 255), np.float32)
+        picture[where] = np.rint(under + part[:, None] * (over - under)).astype(np.uint8)
+    packed: npt.NDArray[np.uint32] = picture.view("<u4").reshape(shape)
     return packed
 
 
@@ -171,14 +181,21 @@ def _arrows(sites: Array, tips: Array) -> Array:
     """Return each arrow as three lines, (3 n, 2, 2)."""
     along = tips - sites
     length = np.linalg.norm(along, axis=1, keepdims=True)
+    along = along * np.minimum(1.0, LONGEST_PX / np.maximum(length, LONGEST_PX))
+    tips = sites + along
     head = np.minimum(HEAD_PX, HEAD_SHARE * length) * along / np.maximum(length, 1e-9)
     side = HEAD_WIDTH * np.stack([-head[:, 1], head[:, 0]], axis=1)
     ends = (sites, tips - head + side, tips - head - side)
     return np.concatenate([np.stack([end, tips], axis=1) for end in ends])
 
 
-def _ink(lines: Array, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Return how far lines cover each pixel: points along them, each shared by four pixels."""
+def _inked(
+    lines: Array, shape: tuple[int, int], ink: Single
+) -> tuple[npt.NDArray[np.intp], Single]:
+    """Return which pixels lines touch and how far: points along them, each shared by four pixels.
+
+    What is passed as ``ink`` is zero before and after.
+    """
     along = lines[:, 1] - lines[:, 0]
     counts = np.ceil(np.linalg.norm(along, axis=1) / SPACING_PX).astype(int) + 1
     which = np.repeat(np.arange(len(lines)), counts)
@@ -188,20 +205,22 @@ def _ink(lines: Array, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     inside = (y >= 0) & (y < shape[0] - 1) & (x >= 0) & (x < shape[1] - 1)
     y, x = y[inside], x[inside]
     row, column = y.astype(int), x.astype(int)
-    dy, dx = y - row, x - column
+    dy, dx = (y - row).astype(np.float32), (x - column).astype(np.float32)
     flat = row * shape[1] + column
-    places = np.concatenate([flat, flat + 1, flat + shape[1], flat + shape[1] + 1])
-    shares = np.concatenate([(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx])
-    total = np.bincount(places, shares, shape[0] * shape[1])
-    ink: npt.NDArray[np.float32] = np.minimum(INK * total, 1.0).astype(np.float32)
-    return ink.reshape(shape)
+    for step_y, share_y in ((0, 1 - dy), (1, dy)):
+        for step_x, share_x in ((0, 1 - dx), (1, dx)):
+            np.add.at(ink, flat + step_y * shape[1] + step_x, share_y * share_x)
+    where = np.flatnonzero(ink)
+    part = np.minimum(INK * ink[where], np.float32(1.0))
+    ink[where] = 0.0
+    return where, part
 
 
-def _spread(ink: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _spread(dark: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Widen by a pixel to all sides."""
-    wide = ink.copy()
-    np.maximum(wide[1:], ink[:-1], out=wide[1:])
-    np.maximum(wide[:-1], ink[1:], out=wide[:-1])
+    wide = dark.copy()
+    np.maximum(wide[1:], dark[:-1], out=wide[1:])
+    np.maximum(wide[:-1], dark[1:], out=wide[:-1])
     wider = wide.copy()
     np.maximum(wider[:, 1:], wide[:, :-1], out=wider[:, 1:])
     np.maximum(wider[:, :-1], wide[:, 1:], out=wider[:, :-1])

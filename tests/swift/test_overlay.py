@@ -1,6 +1,7 @@
 """The overlay: one graphic that is right about where things are, and easily got rid of."""
 
 import time
+import tracemalloc
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -276,3 +277,27 @@ def test_marks_outside_do_no_harm() -> None:
     )
     seen = bytes_of(drawn(marks, 5.0, (50, 50), 4))[27:31, 40]
     assert seen[:, 0].max() > 150  # the arrow ends far outside
+
+
+def most_memory(marks: Marks, size_px: tuple[int, int]) -> float:
+    """What drawing takes at most, over the picture's own memory."""
+    tracemalloc.start()
+    try:
+        picture = drawn(marks, 5.0, size_px, 24)
+        return tracemalloc.get_traced_memory()[1] / picture.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_drawing_takes_little_more_memory_than_its_picture() -> None:
+    assert most_memory(many_marks(10), (512, 512)) < 4.0
+
+
+def test_a_field_that_has_gone_wrong_does_not_fill_the_memory() -> None:
+    gone = Marks(
+        found=np.array([[0.5, 0.5]]),
+        sites=np.array([[0.5, 0.5]]),
+        displacements=np.array([[0.0, 1e5]]),
+    )
+    assert most_memory(gone, (512, 512)) < 4.0
+    assert bytes_of(drawn(gone, 5.0, (50, 50), 4))[27:31, 40][:, 0].max() > 150
