@@ -1,6 +1,7 @@
 """How much distortion one frame's field removes, and how much it invents, by the truth."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean, median
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from benchmarks.results import Measured
 from benchmarks.scenes import flyback_microscope, settings_of, sto
+from benchmarks.told import TrueNumbers, told
 from nion_distortion.distortion import DistortionField
 from nion_distortion.pipeline import FrameReport, process_frame
 from simulator.microscope import Microscope, Shot
@@ -19,6 +21,15 @@ __all__ = ["flyback", "null"]
 Place = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 SIGNS = {"lag": 1, "overshoot": -1}
+
+TRUE = {
+    sign: TrueNumbers(
+        decay=0.03,
+        amplitudes_pm={"smooth": (40 / np.sqrt(2), 40 / np.sqrt(2)), "line": (0.0, line_pm)},
+    )
+    for sign, line_pm in ((1, 200.0), (-1, 150.0))
+}
+"""Of the scan with a strong fly-back."""
 
 
 def flyback(*, quick: bool) -> Mapping[str, Measured]:
@@ -38,12 +49,15 @@ def flyback(*, quick: bool) -> Mapping[str, Measured]:
     claims: list[float] = []
     for name, sign in SIGNS.items():
         judged = [_judge_flyback(sign, seed) for seed in range(1 if quick else 4)]
-        scores = [score for score, _ in judged]
-        claims += [claim for _, claim in judged]
+        scores = [one.score for one in judged]
+        claims += [one.claim for one in judged]
         shares = [100 * score.share for score in scores]
         worst = [score.worst_pm for score in scores]
-        slow, fast = (np.sqrt(np.mean([s.rms_pm[a] ** 2 for s in scores])) for a in range(2))
-        beside = f"left {slow:.2f}/{fast:.2f} pm rms (slow/fast), {_claims(scores)}"
+        known = [one.told for one in judged]
+        beside = (
+            f"left {_left(scores)} pm rms (slow/fast), {_claims(scores)}; told every amplitude,"
+            f" length and decay: {_left(known)} pm, {100 * mean(s.share for s in known):.3f} %"
+        )
         found |= {
             f"flyback {name} mean": Measured(value=mean(shares), beside=beside),
             f"flyback {name} least": Measured(value=min(shares)),
@@ -92,15 +106,28 @@ def null(*, quick: bool) -> Mapping[str, Measured]:
     }
 
 
-def _judge_flyback(sign: int, seed: int) -> tuple[Score, float]:
-    """Score the stationary field, and what the report expects of the frame against the truth."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """One frame: its stationary field, the report's claim, and one that is told the truth."""
+
+    score: Score
+    claim: float
+    told: Score
+
+
+def _judge_flyback(sign: int, seed: int) -> _Judged:
     settings = settings_of(512)
     shot, report = _processed(flyback_microscope(settings, sign=sign, seed=seed), seed)
     if report.model is None or report.corrected_pm is None:
         raise RuntimeError("a usable frame came back without a model")
     left = _score(report.field, shot.truth.place_px).rms_pm
     claim = report.corrected_pm.value / float(np.hypot(*left))
-    return _score(report.model.stationary_field(), shot.truth.stationary_place_px), claim
+    place, known = shot.truth.stationary_place_px, told(report.model, TRUE[sign])
+    return _Judged(
+        score=_score(report.model.stationary_field(), place),
+        claim=claim,
+        told=_score(known.stationary_field(), place),
+    )
 
 
 def _processed(microscope: Microscope, seed: int) -> tuple[Shot, FrameReport]:
@@ -121,6 +148,11 @@ def _score(field: DistortionField | None, place: Place) -> Score:
         pixel_size_nm=field.settings.pixel_size_nm,
         std_px=field.std_px,
     )
+
+
+def _left(scores: Sequence[Score]) -> str:
+    slow, fast = np.sqrt(np.mean([np.square(score.rms_pm) for score in scores], axis=0))
+    return f"{slow:.2f}/{fast:.2f}"
 
 
 def _claims(scores: Sequence[Score]) -> str:

@@ -12,12 +12,11 @@ import numpy.typing as npt
 from benchmarks.results import Measured
 from benchmarks.samples import samples_of
 from benchmarks.scenes import settings_of, sto
+from benchmarks.told import TrueNumbers, told
 from nion_distortion.distortion import DistortionField
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame
 from nion_distortion.gaussian_process.calibration import calibrated as fitted_together
-from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
-from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.options import TERMS, KnownCrystal
 from nion_distortion.stack import calibrate
 from simulator.microscope import Microscope, Truth
@@ -34,21 +33,17 @@ STEP_PX = 2
 INSIDE = 0.06
 """Margin that is left out of what is called inside, in lengths of the frame's side."""
 
-ABSENT_PM = 1e-2
-TRUE_DECAY = 0.05
-TRUE_PM = {
-    "smooth": (40 / np.sqrt(2), 40 / np.sqrt(2)),
-    "line": (ABSENT_PM, 100.0),
-    "frame": (ABSENT_PM, ABSENT_PM),
-    "fast": (ABSENT_PM, 10.0),
-    "walk": (10.0, 10.0),
-    "jitter": (5.0, 5.0),
-}
-"""Amplitudes of the real-like scan, slow and fast."""
-
-TRUE_SMOOTH_LENGTH, TRUE_WALK_LINES = 0.161, 25.0
-"""In frame heights, of the squared exponential with the mean square wave number of the simulator's
-waves; and in lines."""
+TRUE = TrueNumbers(
+    decay=0.05,
+    amplitudes_pm={
+        "smooth": (40 / np.sqrt(2), 40 / np.sqrt(2)),
+        "line": (0.0, 100.0),
+        "fast": (0.0, 10.0),
+        "walk": (10.0, 10.0),
+        "jitter": (5.0, 5.0),
+    },
+)
+"""Of the real-like scan."""
 
 COIL_SCALE, COIL_SKEW_RAD = (-0.03, 0.015), 0.02
 COIL_SEEDS, COIL_FRAMES = 8, 4
@@ -145,36 +140,11 @@ def _calibration(seed: int) -> tuple[_Judged, DistortionModel]:
     judged = _Judged(
         whole=_score(field, truth),
         inside=_score(field, truth, inside=True),
-        told=_score(_told(model).stationary_field(), truth, inside=True),
+        told=_score(told(model, TRUE).stationary_field(), truth, inside=True),
         wall_s=wall_s,
         cpu_s=cpu_s,
     )
     return judged, model
-
-
-def _told(model: DistortionModel) -> DistortionModel:
-    """Fit the same frames again with the true amplitudes and lengths; the floor stays learnt."""
-    basis = model.basis.with_decay(TRUE_DECAY)
-    pixel_pm = 1e3 * SETTINGS.pixel_size_nm
-    true = {name: np.array(both) / pixel_pm for name, both in TRUE_PM.items()}
-    height = basis.scan_time.interval_lines
-    true["smooth_length"] = np.full(2, TRUE_SMOOTH_LENGTH * SETTINGS.shape_px[0] / height)
-    true["walk_length"] = np.full(2, TRUE_WALK_LINES / height)
-    absent = np.full(2, ABSENT_PM / pixel_pm)  # the other terms
-    logs = np.log(np.stack([true.get(name, absent) for name in NAMES], axis=1))
-    size, lattice = basis.stationary_size, model.lattice
-    if lattice is None:
-        raise RuntimeError("a calibration came back without a lattice")
-    told = replace(
-        model,
-        basis=basis,
-        hyperparameters=Hyperparameters(logs=logs, floor_px=model.hyperparameters.floor_px),
-        known=Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size))),
-        watch=None,
-    )
-    for samples in model.samples:
-        told = told.updated(samples, lattice)
-    return told
 
 
 def _score(field: DistortionField, truth: Truth, *, inside: bool = False) -> Score:

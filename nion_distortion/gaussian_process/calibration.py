@@ -125,9 +125,9 @@ def calibrated(
     Notes
     -----
     Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
-    up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
-    the first passes; the mains is looked for in some frames together. Before and after, each frame is compared with what all others say, and left
-    out where it disagrees.
+    up what the frames say; in the first passes shapes are learnt from one frame, the mains is
+    looked for in some of them together, and amplitudes are learnt from many. Before and after,
+    each frame is compared with what all others say, and left out where it disagrees.
     """
     state, chi2 = _started(model, frames)
     state, flagged = _without_strangers(state, frames, chi2)  # before they could teach anything

@@ -81,12 +81,12 @@ def find_mains(
     left = [_Left.of(*fit, (basis, hyperparameters), 1e-3 / pixel_size_nm) for fit in fits]
     count = 2 * int(np.ceil(WITHIN_HZ * duration / SPACING)) - 1
     coarse = np.concatenate([_about(hz, WITHIN_HZ, count) for hz in NOMINAL_HZ])
-    gains = sum(one.gains(coarse) for one in left)
+    gains = np.sum([one.gains(coarse) for one in left], axis=0)
     if gains.max() < CERTAIN + np.log(len(coarse)):
         return None
     best = float(coarse[np.argmax(gains)])
     fine = _about(best, min(WITHIN_HZ, 0.5 * SPACING / duration), FINE)
-    return float(fine[np.argmax(sum(one.gains(fine) for one in left))])
+    return float(fine[np.argmax(np.sum([one.gains(fine) for one in left], axis=0))])
 
 
 def _about(hz: float, within_hz: float, count: int) -> Array:
