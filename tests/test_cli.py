@@ -57,6 +57,7 @@ def test_correct_reports_what_process_frame_finds(
     said = capsys.readouterr().out
     assert "real displacements longer than about two cells are removed as well" in said
     assert stack.read_bytes() == before
+    assert re.search(r"3 frames, off by [\d.]+( to [\d.]+)? pm \+- [\d.]+ pm, corrected", said)
     numbers, model = numbers_in(out), None
     assert numbers["pixel_size_nm"] == pytest.approx(6.0 / 192)
     assert len(numbers["frames"]) == 3

@@ -76,6 +76,7 @@ def test_show_tells_all_about_one(
         r"focus_nm +-3\.25",
     ):
         assert re.search(rf"^  {line}$", said, re.MULTILINE), line
+    assert "mains" not in said  # the scan is too short to tell, so there was nothing to learn
 
 
 def test_names_and_notes_are_changed(store: CalibrationStore) -> None:

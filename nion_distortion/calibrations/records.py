@@ -14,7 +14,7 @@ from nion_distortion._version import installed_version
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
-from nion_distortion.gaussian_process.hyperparameters import NAMES
+from nion_distortion.gaussian_process.hyperparameters import NAMES, prior_variances
 from nion_distortion.gaussian_process.terms import line_flyback
 
 __all__ = ["Calibration", "CalibrationSummary", "FlybackPrior", "Nearest", "summarised"]
@@ -56,7 +56,7 @@ class CalibrationSummary:
     amplitude_pm : tuple of float, optional
         The fly-back's displacement at the line start, mean over the lines, (slow, fast).
     hyperparameters : Mapping
-        Amplitudes (px) and lengths of the terms by name, each for (slow, fast).
+        Amplitudes (px) and lengths of the terms in use by name, each for (slow, fast).
     provenance : Mapping
         Focus, stage, camera and whatever else was known; never part of a match.
     software : str
@@ -223,7 +223,9 @@ def summarised(
     CalibrationSummary
         With the error that its stationary field claims.
     """
-    field = model.stationary_field()
+    field, logs = model.stationary_field(), model.hyperparameters.logs
+    slopes = prior_variances(model.basis, logs[0])[1]
+    used = [bool(slope.any()) for slope in slopes]  # the others are as they began
     tau_us, tau_std_us = _tau_us(model)
     amplitude_pm, amplitude_std_pm = _amplitude_pm(model)
     return CalibrationSummary(
@@ -242,7 +244,8 @@ def summarised(
         amplitude_std_pm=amplitude_std_pm,
         hyperparameters={
             name: (float(slow), float(fast))
-            for name, (slow, fast) in zip(NAMES, np.exp(model.hyperparameters.logs.T), strict=True)
+            for name, (slow, fast), is_used in zip(NAMES, np.exp(logs.T), used, strict=True)
+            if is_used
         },
         provenance=provenance,
         software=installed_version(),

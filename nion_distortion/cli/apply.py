@@ -16,6 +16,7 @@ from nion_distortion.calibrations import (
 from nion_distortion.cli.summary import (
     Run,
     make_folder,
+    off_by,
     run_numbers,
     scale_lines,
     span,
@@ -154,7 +155,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
     )
     return [
         f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by "
-        f"{span(done.series('off_by_pm'))} pm, corrected by calibration "
+        f"{off_by(done)}, corrected by calibration "
         f"{numbers['calibration']['id']} to an expected {span(done.series('corrected_pm'))} pm "
         "(rms).",
         *trust_lines(numbers["frames"][-1]),

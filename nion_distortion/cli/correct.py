@@ -12,6 +12,7 @@ from nion_distortion.cli.apply import apply_calibration
 from nion_distortion.cli.summary import (
     Run,
     make_folder,
+    off_by,
     run_numbers,
     span,
     trust_lines,
@@ -111,10 +112,10 @@ def _held_out(frame: Frame) -> dict[str, Any]:
 
 
 def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
-    before, after = np.array(done.series("off_by_pm")), np.array(done.series("corrected_pm"))
+    count = len(done.numbers)
     lines = [
-        f"{numbers['file']}: {len(before)} frame{'s' * (len(before) > 1)}, off by "
-        f"{span(before)} pm, corrected to an expected {span(after)} pm (rms)."
+        f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by {off_by(done)}, "
+        f"corrected to an expected {span(done.series('corrected_pm'))} pm (rms)."
     ]
     lines += [
         f"Frame {one['frame']} could not be measured: {one['unusable']}."

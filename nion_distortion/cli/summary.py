@@ -26,6 +26,7 @@ __all__ = [
     "estimate_numbers",
     "frame_numbers",
     "make_folder",
+    "off_by",
     "run_numbers",
     "scale_lines",
     "span",
@@ -137,6 +138,25 @@ def span(values: npt.ArrayLike) -> str:
     """
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
+
+
+def off_by(done: "Run") -> str:
+    """Write how far off the pictures were, and the largest error of that.
+
+    Parameters
+    ----------
+    done : Run
+        What was found in the frames.
+
+    Returns
+    -------
+    str
+        In pm.
+    """
+    known = [one["off_by_pm"].get("std") for one in done.numbers]
+    stds = [std for std in known if std is not None]
+    error = f" +- {max(stds):.1f} pm" if stds else ""
+    return f"{span(done.series('off_by_pm'))} pm{error}"
 
 
 def with_progress(frames: "Sequence[Frame]") -> "Iterator[Frame]":
