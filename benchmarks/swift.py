@@ -74,26 +74,39 @@ def soak(*, quick: bool) -> Mapping[str, Measured]:
     Returns
     -------
     Mapping of str to Measured
-        From the 2000th frame to the last.
+        Means around the 2000th frame, and over the last tenth; beside them the host's before us.
     """
     if quick:
         return {}
     if missing():
         names = ("soak memory", "soak threads", "soak listeners", "soak failed")
         return dict.fromkeys(names, Measured(beside=missing()))
-    one = _measured(f"soak{SOAK_FRAMES}", SOAK_FRAMES / 4)
-    first, last = one["first"], one["last"]
-    grown = 100.0 * (last["resident_mib"] / first["resident_mib"] - 1.0)
-    sizes = f"{first['resident_mib']:.0f} -> {last['resident_mib']:.0f} MiB"
+    one = _measured(f"soak{SOAK_FRAMES}", SOAK_FRAMES / 3)
+    first, last, alone = one["first"], one["last"], one["alone"]
+    more = {name: last[name] - first[name] for name in first}
+    tenths = one["tenths_mib"]
+    sizes = "; ".join(
+        (
+            f"{_from_to(one, 'resident_mib')} MiB, tenths {min(tenths):.0f} to {max(tenths):.0f}",
+            f"handed out by malloc {_from_to(one, 'in_use_mib')}",
+            f"the host before us {_from_to(alone, 'resident_mib')}",
+            f"{one['rate']:.1f} frames/s",
+        )
+    )
+    threads = f"{last['threads']:.0f}, the host before us {_from_to(alone, 'threads')}"
     return {
-        "soak memory": Measured(value=grown, beside=f"{sizes}, {one['rate']:.1f} frames/s"),
-        "soak threads": Measured(
-            value=last["threads"] - first["threads"], beside=f"{last['threads']} at the end"
+        "soak memory": Measured(
+            value=100.0 * more["resident_mib"] / first["resident_mib"], beside=sizes
         ),
+        "soak threads": Measured(value=more["threads"], beside=threads),
         "soak listeners": Measured(
-            value=last["listeners"] - first["listeners"], beside=f"{last['listeners']} at the end"
+            value=more["listeners"], beside=f"{last['listeners']:.0f} at the end"
         ),
         "soak failed": Measured(
             value=one["failed"], beside=f"{one['processed']} of {SOAK_FRAMES} processed"
         ),
     }
+
+
+def _from_to(one: Mapping[str, Any], name: str) -> str:
+    return f"{one['first'][name]:.0f} -> {one['last'][name]:.0f}"

@@ -5,16 +5,20 @@ NION_DISTORTION_SEEN.
 """
 
 import asyncio
+import ctypes
 import json
 import os
 import pathlib
 import threading
 import time
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
 from nion.instrumentation import HardwareSource
-from nion.swift.model import PlugInManager
+from nion.swift import ImageCanvasItem, MetadataPanel, Thumbnails
+from nion.swift.model import DisplayItem, PlugInManager
+from nion.ui import CanvasItem
 
 from nion_distortion.swift import extension
 from simulator.nion_device import profile_parameters, scan_settings
@@ -29,13 +33,34 @@ CASES = {"512": ((512, 512), 0.9, 16.0, 25.0), "1024": ((1024, 1024), 0.92, 32.0
 SOAK = ((128, 128), 0.5, 4.0)
 """Shorter than the host's 50 ms between two reads: 20 frames a second."""
 
+SOAK_REHEARSED = 128
+"""With four, whose noise comes again and again, the model learns the noise: its own gauge runs away
+until, after some 3000 frames, nothing can be solved. No microscope repeats its noise."""
+
+ALONE = 2000
+"""Frames of the host without us, before."""
+
+EARLY, LATE = (0.15, 0.25), (0.9, 1.0)
+"""Shares of the frames between which a session is looked at; a single look is 8 MiB uncertain."""
+
+LOOK_S = 0.5
+
+POOLS = (
+    CanvasItem.LayerCanvasItem,
+    DisplayItem.DisplayDataChannel,
+    ImageCanvasItem.ImageCanvasItem,
+    MetadataPanel.ThreadedCanvasItem,
+    Thumbnails.ThumbnailSource,
+)
+"""Who of the host has a pool of threads, which grows to its limit at its own time."""
+
 
 class Rehearsed:
     """Frames that were rendered beforehand, in turn: a real beam costs the computer nothing."""
 
-    def __init__(self, microscope: Any, settings: Any) -> None:
+    def __init__(self, microscope: Any, settings: Any, count: int) -> None:
         self.specimen = microscope.specimen
-        exposures = [microscope.exposure(settings, index) for index in range(REHEARSED)]
+        exposures = (microscope.exposure(settings, index) for index in range(count))
         self._whole = [
             SimpleNamespace(truth=one.truth, rows=_rows_of(one.rows(0, settings.shape_px[0])))
             for one in exposures
@@ -43,7 +68,7 @@ class Rehearsed:
 
     def exposure(self, _settings: Any, index: int, *_: Any, **__: Any) -> Any:
         """Return the next one."""
-        return self._whole[index % REHEARSED]
+        return self._whole[index % len(self._whole)]
 
 
 def _rows_of(image: Any) -> Any:
@@ -91,10 +116,10 @@ def counts(control: Any) -> Any:
     return control.running.session.counts
 
 
-def prepare(scan: Any, parameters: Any) -> None:
+def prepare(scan: Any, parameters: Any, count: int = REHEARSED) -> None:
     """Set the scan, and render what it will show."""
     device = scan.scan_device
-    device.microscope = Rehearsed(device.microscope, scan_settings(parameters))
+    device.microscope = Rehearsed(device.microscope, scan_settings(parameters), count)
     scan.set_current_frame_parameters(parameters)
 
 
@@ -134,43 +159,88 @@ def resident_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
+class _Mallinfo2(ctypes.Structure):
+    """What glibc's allocator tells of itself: ten sizes in bytes, or counts."""
+
+    _fields_ = (("told", ctypes.c_size_t * 10),)
+
+
+BLOCKS_OF_THEIR_OWN, HANDED_OUT = 4, 7
+
+
+def in_use_mib() -> float:
+    """Return what malloc has handed out; the rest of what it holds is free."""
+    tell = ctypes.CDLL(None).mallinfo2
+    tell.restype = _Mallinfo2
+    told = tell().told
+    return float(told[BLOCKS_OF_THEIR_OWN] + told[HANDED_OUT]) / 2**20
+
+
 def state(scan: Any) -> dict[str, float]:
     """Return what must not grow."""
     return {
         "resident_mib": resident_mib(),
+        "in_use_mib": in_use_mib(),
         "threads": threading.active_count(),
         "listeners": scan.data_channel_updated_event.listener_count
         + scan.xdatas_available_event.listener_count,
     }
 
 
+def fill_pools() -> None:
+    """Start all threads that the host may start for drawing, so that none is taken for a leak."""
+    for owner in POOLS:
+        pool = owner._executor  # noqa: SLF001
+        all_there = threading.Barrier(pool._max_workers + 1)  # noqa: SLF001
+        for _ in range(all_there.parties - 1):
+            pool.submit(all_there.wait)
+        all_there.wait()
+
+
+async def watched(scan: Any, counter: Counter, frames: int) -> dict[str, Any]:
+    """Look at what must not grow while so many frames come."""
+    begun, begun_s = counter.frames, time.perf_counter()
+    looks: list[tuple[float, dict[str, float]]] = []
+    async with asyncio.timeout(frames / 5):
+        while counter.frames < begun + frames:
+            await asyncio.sleep(LOOK_S)
+            share = min((counter.frames - begun) / frames, 1.0)
+            looks.append((share, state(scan)))
+    tenths = [_mean(looks, (k / 10, (k + 1) / 10)) for k in range(10)]
+    return {
+        "first": _mean(looks, EARLY),
+        "last": _mean(looks, LATE),
+        "tenths_mib": [one["resident_mib"] for one in tenths],
+        "rate": frames / (time.perf_counter() - begun_s),
+    }
+
+
+def _mean(
+    looks: list[tuple[float, dict[str, float]]], between: tuple[float, float]
+) -> dict[str, float]:
+    low, high = between
+    states = [one for share, one in looks if low < share <= high]
+    return {name: fmean(one[name] for one in states) for name in states[0]}
+
+
 async def soak(scan: Any, control: Any, window: Any, frames: int) -> dict[str, Any]:
-    """Process frames for minutes; look at memory after a fifth of them and at the end."""
-    prepare(scan, profile_parameters(*SOAK))
+    """Process frames for minutes, after the host has shown some without us."""
+    prepare(scan, profile_parameters(*SOAK), SOAK_REHEARSED)
+    fill_pools()
     control.choose(sample="free", arrows=10, averaged=8)
     extension.show_workspace(window, control)
-    control.start(window)
     scan.start_playing()
     counter = Counter(scan, window)
-    begun_s = time.perf_counter()
-    async with asyncio.timeout(frames / 5):
-        while counter.frames < frames // 5:
-            await asyncio.sleep(0.5)
-        first = state(scan)
-        while counter.frames < frames:
-            await asyncio.sleep(0.5)
-    last, took_s = state(scan), time.perf_counter() - begun_s
+    await until(lambda: counter.frames >= 3)
+    alone = await watched(scan, counter, ALONE)
+    control.start(window)
+    await until(lambda: counts(control).processed >= 8)
+    ours = await watched(scan, counter, frames)
     found = counts(control)
     control.stop()
     scan.abort_playing(sync_timeout=10.0)
     counter.close()
-    return {
-        "first": first,
-        "last": last,
-        "rate": frames / took_s,
-        "processed": found.processed,
-        "failed": found.failed,
-    }
+    return ours | {"alone": alone, "processed": found.processed, "failed": found.failed}
 
 
 async def script(_application: Any, window: Any) -> None:
