@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from threading import Condition, Thread, current_thread
 from typing import TYPE_CHECKING, Any, Literal
 
+from nion_distortion._failures import log_failure
 from nion_distortion._validation import as_positive
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 from nion_distortion.options import KnownFlyback, Options
@@ -237,7 +238,7 @@ class LiveCalibration:
             except (UnusableFrameError, _OtherScanError) as reason:
                 return replace(self._state, phase="failed", reason=str(reason))
             except Exception as error:
-                _log.exception("The calibration failed")
+                log_failure(_log, "The calibration failed", error)
                 return replace(self._state, phase="failed", reason=_sentence(error))
         return replace(self._state, phase="done", reason=self._shortfall(), model=model)
 
@@ -327,8 +328,8 @@ class LiveCalibration:
             return
         try:
             self._told(state)
-        except Exception:
-            _log.exception("The progress of a calibration could not be told")
+        except Exception as error:
+            log_failure(_log, "The progress of a calibration could not be told", error)
 
 
 def _sentence(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._failures import log_failure
 from nion_distortion._validation import as_array
 from nion_distortion.frame import Frame
 from nion_distortion.live_model import Calibrations, LiveModel
@@ -448,8 +449,8 @@ class Session:
         for subscriber in self._subscribers:
             try:
                 subscriber(report)
-            except Exception:
-                _log.exception("A subscriber of the live reports failed")
+            except Exception as error:
+                log_failure(_log, "A subscriber of the live reports failed", error)
 
     def _count(self, report: LiveReport) -> None:
         counts = self._counts

@@ -7,6 +7,8 @@ from typing import Generic, TypeVar
 
 import threadpoolctl
 
+from nion_distortion._failures import log_failure
+
 __all__ = ["BlasLimit", "Worker", "blas_limit"]
 
 Item = TypeVar("Item")
@@ -119,7 +121,7 @@ class Worker(Generic[Item]):
         except Exception as error:
             # the same failure at every frame is one line in the log, not twenty a second
             if repr(error) != self._failure:
-                _log.exception("An item could not be processed; the next one is awaited")
+                log_failure(_log, "An item could not be processed; the next one is awaited", error)
             self._failure = repr(error)
             self._tell(error)
         else:
@@ -130,8 +132,8 @@ class Worker(Generic[Item]):
             return
         try:
             self._failed(error)
-        except Exception:
-            _log.exception("The failure of an item could not be reported")
+        except Exception as another:
+            log_failure(_log, "The failure of an item could not be reported", another)
 
 
 class BlasLimit:

@@ -2,7 +2,9 @@
 
 import logging
 import threading
+import weakref
 
+import numpy as np
 import pytest
 
 from nion_distortion.worker import Worker
@@ -189,3 +191,43 @@ def test_many_submitters_lose_nothing_but_what_is_counted() -> None:
     dropped = worker.dropped
     assert worker.close()
     assert len(seen) + dropped in (1999, 2000)  # the last one may have waited when it was closed
+
+
+class Kept(logging.Handler):
+    """Keeps every record, as Nion Swift does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def test_a_log_that_keeps_its_records_does_not_keep_the_arrays_of_what_failed() -> None:
+    arrays: list[weakref.ref[object]] = []
+
+    def cause(values: np.ndarray) -> None:
+        raise ValueError(f"first {values[0]}")
+
+    def work(item: float) -> None:
+        values = np.full(1000, item)
+        arrays.append(weakref.ref(values))
+        try:
+            cause(values)
+        except ValueError as error:
+            raise RuntimeError("second") from error
+
+    handler, done = Kept(), threading.Event()
+    log = logging.getLogger("nion_distortion.worker")
+    log.addHandler(handler)
+    worker = Worker(work, failed=lambda _: done.set())
+    worker.submit(2.0)
+    assert done.wait(PATIENCE_S)
+    assert worker.close()
+    log.removeHandler(handler)
+    (record,) = handler.records
+    assert arrays[0]() is None
+    said = logging.Formatter().format(record)
+    assert "in cause" in said
+    assert "RuntimeError: second" in said

@@ -10,6 +10,7 @@ from nion.data import DataAndMetadata
 from nion.instrumentation import HardwareSource, scan_base
 from nion.utils import ReferenceCounting, Registry
 
+from nion_distortion._failures import log_failure
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 from nion_distortion.nion_metadata import reported_settings, scanned_px
 
@@ -142,7 +143,7 @@ class FrameTap:
         except UnusableFrameError as error:
             self._say(str(error))
         except Exception as error:
-            _log.exception("A frame of the scan could not be read")
+            log_failure(_log, "A frame of the scan could not be read", error)
             self._say(f"a frame of the scan could not be read: {error}")
 
     def _is_wanted(self, args: HardwareSource.DataChannelEventArgs) -> bool:
@@ -183,8 +184,8 @@ class FrameTap:
             frames, self._frames = self._frames, []
             if frames and not self._hardware_source.is_aborted:
                 self._submit(self._analysed_first(frames))
-        except Exception:
-            _log.exception("A scan could not be handed on")
+        except Exception as error:
+            log_failure(_log, "A scan could not be handed on", error)
 
     def _analysed_first(self, frames: list[Frame]) -> tuple[Frame, ...]:
         # the host calls the channel of a sub-scan "HAADF Subscan"

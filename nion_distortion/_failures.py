@@ -1,0 +1,30 @@
+"""Exceptions in the log, without what was in hand when they came."""
+
+import logging
+import traceback
+
+__all__ = ["log_failure"]
+
+
+def log_failure(log: logging.Logger, message: str, error: BaseException) -> None:
+    """Log an exception with its traceback, and let go of the variables in its frames.
+
+    Nion Swift keeps every record of the log for as long as it runs. With it goes the traceback, and
+    the arrays of each frame that failed: megabytes for a line of text.
+
+    Parameters
+    ----------
+    log : Logger
+        The caller's.
+    message : str
+        What failed.
+    error : BaseException
+        Caught, and of no more use but for its words.
+    """
+    log.error(message, exc_info=error)
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)  # what still runs is left as it is
+        one = one.__cause__ or one.__context__
