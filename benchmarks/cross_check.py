@@ -21,7 +21,7 @@ from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.fitting import FrameFit, crystal_scale, precision_of
 from nion_distortion.gaussian_process.hyperparameters import prior_variances, suited
 from nion_distortion.gaussian_process.learning import Linearised
-from nion_distortion.gaussian_process.weights import solve
+from nion_distortion.gaussian_process.posterior import solve
 from nion_distortion.pipeline import process_frame
 
 __all__ = [

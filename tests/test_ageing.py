@@ -19,8 +19,9 @@ from nion_distortion.gaussian_process.ageing import (
     widened,
 )
 from nion_distortion.gaussian_process.fitting import stationary_variances
+from nion_distortion.gaussian_process.posterior import Posterior, solve
 from nion_distortion.gaussian_process.watch import WINDOW, Watch
-from nion_distortion.gaussian_process.weights import Information, Posterior, solve
+from nion_distortion.gaussian_process.weights import Information
 from simulator.scan import ScanErrors
 
 Array = npt.NDArray[np.float64]
@@ -130,9 +131,15 @@ def test_an_old_calibration_claims_less() -> None:
 
 def prior_of(model: DistortionModel) -> Posterior:
     variances = stationary_variances(model.basis, model.hyperparameters)
-    return Posterior(
-        mean=np.zeros_like(variances), covariance=np.stack([np.diag(one) for one in variances])
+    return posterior_of(np.zeros_like(variances), variances)
+
+
+def posterior_of(mean: Array, variances: Array) -> Posterior:
+    """Independent weights."""
+    nothing = Information(
+        blocks=np.zeros((2, mean.shape[1], mean.shape[1])), vector=mean / variances
     )
+    return solve(nothing, 1 / variances)
 
 
 def test_an_aged_model_says_so_and_a_few_frames_renew_it() -> None:
@@ -159,9 +166,8 @@ def test_the_rate_of_change_is_measured_from_two_calibrations(seed: int) -> None
     error = 1e-4 * variances
     truth = np.sqrt(variances) * rng.normal(size=variances.shape)
     later = truth + 0.05 * np.sqrt(4.0 * variances) * rng.normal(size=truth.shape)
-    spread = np.stack([np.diag(one) for one in error])
     before, after = (
-        Posterior(mean=one + np.sqrt(error) * rng.normal(size=error.shape), covariance=spread)
+        posterior_of(one + np.sqrt(error) * rng.normal(size=error.shape), error)
         for one in (truth, later)
     )
     rate, std = measured_change_per_hour(before, after, variances, 4.0)
@@ -172,10 +178,8 @@ def test_the_rate_of_change_is_measured_from_two_calibrations(seed: int) -> None
 def test_calibrations_that_agree_have_not_changed() -> None:
     rng = np.random.default_rng(1)
     variances = np.ones((2, 200))
-    spread = np.stack([1e-3 * np.eye(200)] * 2)
     before, after = (
-        Posterior(mean=np.sqrt(1e-3) * rng.normal(size=(2, 200)), covariance=spread)
-        for _ in range(2)
+        posterior_of(np.sqrt(1e-3) * rng.normal(size=(2, 200)), 1e-3 * variances) for _ in range(2)
     )
     rate, std = measured_change_per_hour(before, after, variances, 1.0)
     assert rate < 3 * std

@@ -17,9 +17,10 @@ from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import basis as functions
 from nion_distortion.gaussian_process import hyperparameters as priors
 from nion_distortion.gaussian_process.cosines import WIDE
+from nion_distortion.gaussian_process.evidence import negative_log_evidence
 from nion_distortion.gaussian_process.fitting import FrameFit, precision_of
 from nion_distortion.gaussian_process.learning import Linearised
-from nion_distortion.gaussian_process.weights import marginal, negative_log_evidence, solve
+from nion_distortion.gaussian_process.posterior import marginal, solve
 from nion_distortion.pipeline import process_frame
 
 Array = npt.NDArray[np.float64]

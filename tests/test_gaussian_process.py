@@ -19,6 +19,10 @@ from strategies import few, positive_matrix, seeds
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis, line_profiles
 from nion_distortion.gaussian_process.cosines import cosines
+from nion_distortion.gaussian_process.evidence import (
+    joint_negative_log_evidence,
+    negative_log_evidence,
+)
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
     find_fast_waves,
@@ -44,15 +48,8 @@ from nion_distortion.gaussian_process.learning import (
     weigh_calm,
 )
 from nion_distortion.gaussian_process.moments import information
-from nion_distortion.gaussian_process.weights import (
-    Information,
-    joint_negative_log_evidence,
-    marginal,
-    negative_log_evidence,
-    padded,
-    scaled,
-    solve,
-)
+from nion_distortion.gaussian_process.posterior import combined, marginal, solve
+from nion_distortion.gaussian_process.weights import Information, padded, scaled
 from nion_distortion.options import TERMS
 
 Array = npt.NDArray[np.float64]
@@ -380,6 +377,35 @@ def test_marginal_is_the_block_of_the_dense_inverse(seed: int, mixed: bool) -> N
     found = marginal(known, 4, precision)
     np.testing.assert_allclose(np.linalg.inv(joined(found)), block, atol=1e-9)
     np.testing.assert_allclose(block @ found.vector.ravel(), mean, atol=1e-9)
+
+
+@few
+@given(seeds(), st.sampled_from([(False, False), (True, False), (False, True), (True, True)]))
+def test_a_frame_and_what_is_known_are_the_dense_inverse(
+    seed: int, mixed: tuple[bool, bool]
+) -> None:
+    rng = np.random.default_rng(seed)
+    given_ = random_information(rng, 7, mixed=mixed[0])
+    known = random_information(rng, 4, mixed=mixed[1])
+    precision = rng.uniform(0.1, 2, (2, 7))
+    whole = padded(given_, known)
+    covariance = np.linalg.inv(joined(whole) + np.diag(precision.ravel()))
+    found, said = combined(given_, precision, 4, known)
+    np.testing.assert_allclose(found.mean.ravel(), covariance @ whole.vector.ravel(), atol=1e-9)
+    blocks = np.stack([covariance[:7, :7], covariance[7:, 7:]])
+    np.testing.assert_allclose(found.covariance, blocks, atol=1e-9)
+    np.testing.assert_allclose(found.leading().covariance, blocks[:, :4, :4], atol=1e-9)
+    np.testing.assert_array_equal(found.leading().mean, found.mean[:, :4])
+    sums = rng.normal(size=(2, 3, 7))
+    expected = sums @ blocks @ sums.swapaxes(1, 2)
+    np.testing.assert_allclose(found.covariance_of(sums), expected, atol=1e-9)
+    turned = np.asfortranarray(sums[1])
+    np.testing.assert_allclose(found.covariance_along(1, turned), expected[1], atol=1e-9)
+    roots = found.roots()
+    spread = np.roll(roots @ roots.swapaxes(1, 2), (4, 4), axis=(1, 2))  # the last stand first
+    np.testing.assert_allclose(spread, blocks, atol=1e-9)
+    alone = marginal(given_, 4, precision[:, 4:])
+    np.testing.assert_allclose(joined(said), joined(alone), atol=1e-12)
 
 
 @pytest.mark.parametrize("mixed", [(False, False), (True, False), (False, True), (True, True)])

@@ -21,6 +21,7 @@ from nion_distortion.calibrations.encoding import (
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, basis, coils, model, weights
+from nion_distortion.gaussian_process.fitting import stationary_posterior
 from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
 
 __all__ = ["MOST_STORED", "PARTS", "as_json", "from_json", "pack_model", "unpack_model"]
@@ -33,6 +34,9 @@ PARTS = ("model", "arrays", "samples")
 
 LIVE = ("last", "lattice", "drift", "frame_shape")
 """What belongs to a live run, and is None in a calibration."""
+
+DERIVED = ("stationary", "distortion_px")
+"""What follows from the rest; earlier versions stored the first of it as well."""
 
 SAME_PLACE_PX = 1e-7
 """Ideal sites this near to an affine map of their crystal sites are stored as that map."""
@@ -121,7 +125,7 @@ def pack_model(known: DistortionModel) -> dict[str, bytes]:
             "each against its crystal"
         )
     arrays: Arrays = {}
-    without = (*LIVE, "samples", "hyperparameters", "distortion_px")
+    without = (*LIVE, "samples", "hyperparameters", *DERIVED)
     content: dict[str, Any] = {
         "fields": encoded_fields(known, arrays, "model", without=without),
         "hyperparameters": _packed_hyperparameters(known.hyperparameters, arrays),
@@ -148,7 +152,7 @@ def unpack_model(parts: Mapping[str, bytes]) -> DistortionModel:
     Returns
     -------
     DistortionModel
-        Its live fields are None; what it knows of D is bit by bit what was stored.
+        Its live fields are None; what its samples said of D is bit by bit what was stored.
 
     Raises
     ------
@@ -159,12 +163,16 @@ def unpack_model(parts: Mapping[str, bytes]) -> DistortionModel:
     try:
         content = json.loads(parts["model"])
         arrays, packed = _unarchive(parts["arrays"]), _unarchive(parts["samples"])
-        values = decoded_fields(content["fields"], arrays, KINDS, DistortionModel)
-        pixel_nm = values["settings"].pixel_size_nm
-        distortion = values["basis"].on_pixels(values["stationary"].mean)
+        fields = {name: one for name, one in content["fields"].items() if name not in DERIVED}
+        values = decoded_fields(fields, arrays, KINDS, DistortionModel)
+        pixel_nm, functions = values["settings"].pixel_size_nm, values["basis"]
+        given = _unpacked_hyperparameters(content["hyperparameters"], arrays, pixel_nm)
+        stationary = stationary_posterior(functions, given, values["known"])
+        distortion = functions.on_pixels(stationary.mean)
         result = DistortionModel(
             **values,
-            hyperparameters=_unpacked_hyperparameters(content["hyperparameters"], arrays, pixel_nm),
+            hyperparameters=given,
+            stationary=stationary,
             distortion_px=distortion,
             samples=_unpack_samples(content["samples"], packed, values["settings"]),
         )

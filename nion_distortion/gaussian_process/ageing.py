@@ -8,7 +8,8 @@ from scipy.linalg import lapack, solve_triangular
 
 from nion_distortion._validation import as_finite, owned
 from nion_distortion.gaussian_process.basis import Basis
-from nion_distortion.gaussian_process.weights import Information, Posterior
+from nion_distortion.gaussian_process.posterior import Posterior
+from nion_distortion.gaussian_process.weights import Information
 
 __all__ = ["CHANGE_PER_HOUR", "Ageing", "claimed_std_px", "measured_change_per_hour", "widened"]
 

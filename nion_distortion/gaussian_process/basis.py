@@ -473,12 +473,46 @@ class Basis:
         """
         where, (iy, ix), (along_y, along_x) = self.slices, self.smooth_modes, along
         _fill_products(along_y, along_x, iy, ix, rows[where["smooth"]])
-        if "line_flyback" in self.terms:
-            rows[where["line"].start : where["line_slope"].stop] = self.line_functions(places)
-        if "frame_flyback" in self.terms:
-            rows[where["frame"]] = _first_lines(self.scan_time.lines(places) / self.shape_px[0])
+        rows[where["line"].start : where["frame"].stop] = self.flyback_functions(places)
         if "fast_axis" in self.terms:
             rows[where["fast"]] = along_x[1:]
+
+    def flyback_functions(self, places: Array) -> Array:
+        """Evaluate the functions of the line's and of the frame's fly-back.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+
+        Returns
+        -------
+        ndarray, shape (9 or less, n)
+            Groups ``"line"``, ``"line_slope"`` and ``"frame"``.
+        """
+        parts = [np.empty((0, len(places)))]
+        if "line_flyback" in self.terms:
+            parts.append(self.line_functions(places))
+        if "frame_flyback" in self.terms:
+            parts.append(_first_lines(self.scan_time.lines(places) / self.shape_px[0]))
+        return np.concatenate(parts)
+
+    def on_intervals(self, places: Array) -> tuple[Array, Array]:
+        """Bring places to the unit intervals of the cosines.
+
+        Parameters
+        ----------
+        places : ndarray, shape (n, 2)
+            Places in the scan, px, (y, x).
+
+        Returns
+        -------
+        y, x : ndarray, shape (n,)
+            Between 0 and 1.
+        """
+        y, x = self.scan_time.inside(places)
+        ny, nx = self.shape_px
+        return on_interval(y, ny, self.margin), on_interval(x, nx, self.margin)
 
     def cosines_at(self, places: Array, modes_y: int) -> tuple[Array, Array]:
         """Tabulate the cosines along y and along x.
@@ -497,10 +531,8 @@ class Basis:
         along_x : ndarray, shape (fast_modes, n)
             Along x.
         """
-        y, x = self.scan_time.inside(places)
-        ny, nx = self.shape_px
-        along_y = cosines(on_interval(y, ny, self.margin), modes_y)
-        return along_y, cosines(on_interval(x, nx, self.margin), self.fast_modes)
+        y, x = self.on_intervals(places)
+        return cosines(y, modes_y), cosines(x, self.fast_modes)
 
     def on_pixels(self, weights: Array) -> npt.NDArray[np.float32]:
         """Sum the weighted functions at every pixel of the scan.
@@ -517,10 +549,8 @@ class Basis:
             products of one of y and one of x, so it is one matrix product for each axis.
         """
         ny, nx = self.shape_px
-        weights = np.pad(weights, ((0, 0), (0, self.size - weights.shape[1])))
-        y, x = np.arange(ny, dtype=np.float64), np.arange(nx, dtype=np.float64)
-        profiles = self._profiles(y, weights).astype(np.float32)
-        table = self._fast_table(x, weights).astype(np.float32)
+        along_y, along_x = self._factors(np.arange(float(ny)), np.arange(float(nx)), weights)
+        profiles, table = along_y.astype(np.float32), along_x.astype(np.float32)
         result = np.empty((2, ny, nx), np.float32)
 
         def _part(start: int, stop: int) -> None:
@@ -529,8 +559,32 @@ class Basis:
         for_chunks(_part, ny, smallest=PIXELS_AT_ONCE // nx)
         return owned(result)
 
+    def on_grid(self, y: Array, x: Array, weights: Array) -> Array:
+        """Sum the weighted functions at every crossing of lines along x and y.
+
+        Parameters
+        ----------
+        y : ndarray, shape (ny,)
+            Places of the former, px.
+        x : ndarray, shape (nx,)
+            Places of the latter, px.
+        weights : ndarray, shape (n, m)
+            Weights for each of several sums, as in `on_pixels`.
+
+        Returns
+        -------
+        ndarray, shape (n, ny, nx)
+            The sums.
+        """
+        sums: Array = np.matmul(*self._factors(y, x, weights))
+        return sums
+
+    def _factors(self, y: Array, x: Array, weights: Array) -> tuple[Array, Array]:
+        weights = np.pad(weights, ((0, 0), (0, self.size - weights.shape[1])))
+        return self._profiles(y, weights), self._fast_table(x, weights)
+
     def _fast_table(self, x: Array, weights: Array) -> Array:
-        """Functions of x for each axis: first f(x), whole, then those that y changes, (2, k, nx).
+        """Functions of x for each sum: first f(x), whole, then those that y changes, (n, k, nx).
 
         They are the cosines of the smooth term, line fly-back (2), first lines, nodes of the walk,
         mains.
@@ -548,30 +602,32 @@ class Basis:
             ]
         )
         same = (rough @ along_x[1 : 1 + rough.shape[1]])[:, None]
-        return np.concatenate([same, np.broadcast_to(changing, (2, *changing.shape))], axis=1)
+        return np.concatenate(
+            [same, np.broadcast_to(changing, (len(weights), *changing.shape))], axis=1
+        )
 
     def _profiles(self, y: Array, weights: Array) -> Array:
-        """Weights summed over the functions of y: what multiplies ``_fast_table``, (2, ny, k)."""
+        """Weights summed over the functions of y: what multiplies ``_fast_table``, (n, ny, k)."""
         where, (iy, ix) = self.slices, self.smooth_modes
         count = self.smooth_count
         along_y = cosines(on_interval(y, self.shape_px[0], self.margin), count)
-        cosine = np.zeros((2, count, count))
+        cosine = np.zeros((len(weights), count, count))
         cosine[:, iy, ix] = weights[:, where["smooth"]]
-        parts = [np.ones((2, len(y), 1)), np.matmul(along_y.T, cosine)]
+        parts = [np.ones((len(weights), len(y), 1)), np.matmul(along_y.T, cosine)]
         line, slope, first = (weights[:, where[n]] for n in ("line", "line_slope", "frame"))
         along_line = line_profiles(y / self.shape_px[0])
         parts += [(line @ along_line[: line.shape[1]])[..., None]]
         parts += [(slope @ along_line[: slope.shape[1]])[..., None]]
         drop = _first_lines(y / self.shape_px[0])
         parts += [np.swapaxes(first[..., None] * drop[: first.shape[1]], 1, 2)]
-        parts += [np.zeros((2, len(y), len(FRAME_DECAYS) - first.shape[1]))]
+        parts += [np.zeros((len(weights), len(y), len(FRAME_DECAYS) - first.shape[1]))]
         parts += [self.scan_time.walk_at_nodes(y, self._waves_of_time(weights))]
         parts += [self.scan_time.mains_at_lines(y, weights[:, where["mains"]])]
         return np.concatenate(parts, axis=2)
 
     def _waves_of_time(self, weights: Array) -> Array:
         """Weights of cosines of scan time, of every frame and of this one together."""
-        total = np.zeros((2, max(self.walk_modes, self.locked_modes)))
+        total = np.zeros((len(weights), max(self.walk_modes, self.locked_modes)))
         total[:, : self.walk_modes] += weights[:, self.slices["walk"]]
         total[:, : self.locked_modes] += weights[:, self.slices["locked"]]
         return total

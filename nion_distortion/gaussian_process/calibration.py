@@ -28,10 +28,11 @@ from nion_distortion.gaussian_process.fitting import (
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, suited
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
+from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
 from nion_distortion.gaussian_process.watch import Watch
-from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
+from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.lattice import Lattice
 
 __all__ = ["CalibrationFrame", "calibrated"]

@@ -8,11 +8,22 @@ here.
 import ctypes
 from collections.abc import Callable
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from numba.extending import get_cython_function_address
 
-__all__ = ["divide", "factorise", "invert"]
+__all__ = [
+    "cleared",
+    "divide",
+    "eliminate",
+    "factorise",
+    "invert",
+    "inverted",
+    "mirrored",
+    "reduce",
+    "subtract_square",
+]
 
 Array = npt.NDArray[np.float64]
 _Routine = Callable[..., None]
@@ -32,6 +43,7 @@ def _routine(library: str, name: str, count: int) -> _Routine:
 DPOTRF, DTRTRI = _routine("lapack", "dpotrf", 5), _routine("lapack", "dtrtri", 6)
 DLAUUM = _routine("lapack", "dlauum", 5)
 DTRMM, DTRSM = _routine("blas", "dtrmm", 11), _routine("blas", "dtrsm", 11)
+DTRSV, DSYRK = _routine("blas", "dtrsv", 8), _routine("blas", "dsyrk", 10)
 
 
 def factorise(matrix: Array) -> Array:
@@ -40,7 +52,8 @@ def factorise(matrix: Array) -> Array:
     Parameters
     ----------
     matrix : ndarray, shape (n, n)
-        Contiguous; its upper triangle is read and overwritten with U, where ``matrix = U^T U``.
+        With contiguous rows; its upper triangle is read and overwritten with U, where
+        ``matrix = U^T U``.
 
     Returns
     -------
@@ -52,11 +65,79 @@ def factorise(matrix: Array) -> Array:
     LinAlgError
         If the matrix is not positive.
     """
-    failed, size = ctypes.c_int(), _whole(len(matrix))
-    DPOTRF(_letter("L"), size, _address(matrix), size, ctypes.byref(failed))
+    failed = ctypes.c_int()
+    if not len(matrix):
+        return matrix
+    DPOTRF(_letter("L"), _whole(len(matrix)), *_array(matrix), ctypes.byref(failed))
     if failed.value:
         raise np.linalg.LinAlgError("the information of the weights is not positive")
     return matrix
+
+
+def eliminate(matrix: Array, count: int) -> Array:
+    """Factorise the first rows of a symmetric positive matrix, and take them out of the others.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, n)
+        With contiguous rows; its upper triangle is read and overwritten. In its first rows stand
+        those of U, in the others the Schur complement: with `factorise` of that, all of U.
+    count : int
+        How many of the first rows.
+
+    Returns
+    -------
+    ndarray, shape (n - count, n - count)
+        The Schur complement, where it stands in the matrix.
+
+    Raises
+    ------
+    LinAlgError
+        If the first rows are not those of a positive matrix.
+    """
+    rest, between = matrix[count:, count:], matrix[:count, count:]
+    reduce(between, factorise(matrix[:count, :count]))
+    subtract_square(rest, between)
+    return rest
+
+
+def reduce(columns: Array, factor: Array, *, transposed: bool = False) -> Array:
+    """Replace columns by ``U^-T columns``, or by ``U^-1 columns``.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (n, k)
+        With contiguous rows; overwritten.
+    factor : ndarray, shape (n, n)
+        U, in its upper triangle.
+    transposed : bool, default: False
+        Whether by the inverse of U, not of its transpose.
+
+    Returns
+    -------
+    ndarray, shape (n, k)
+        The same array.
+    """
+    if columns.size:
+        how = _letter("R"), _letter("L"), _letter("N" if transposed else "T"), _letter("N")
+        shape = _whole(columns.shape[1]), _whole(columns.shape[0])
+        DTRSM(*how, *shape, _real(1.0), *_array(factor), *_array(columns))
+    return columns
+
+
+def subtract_square(matrix: Array, rows: Array) -> None:
+    """Subtract ``rows^T rows`` from the upper triangle of a matrix.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, n)
+        With contiguous rows; overwritten.
+    rows : ndarray, shape (k, n)
+        Each contiguous.
+    """
+    if rows.size:
+        shape, how = (_whole(rows.shape[1]), _whole(rows.shape[0])), (_letter("L"), _letter("N"))
+        DSYRK(*how, *shape, _real(-1.0), *_array(rows), _real(1.0), *_array(matrix))
 
 
 def divide(rows: Array, factor: Array, *, transposed: bool = False) -> Array:
@@ -65,7 +146,7 @@ def divide(rows: Array, factor: Array, *, transposed: bool = False) -> Array:
     Parameters
     ----------
     rows : ndarray, shape (k, n)
-        Contiguous; overwritten.
+        Each contiguous; overwritten.
     factor : ndarray, shape (n, n)
         U, in its upper triangle.
     transposed : bool, default: False
@@ -77,9 +158,11 @@ def divide(rows: Array, factor: Array, *, transposed: bool = False) -> Array:
         The same array.
     """
     count, length = (_whole(size) for size in rows.shape)
-    how = _letter("L"), _letter("L"), _letter("T" if transposed else "N"), _letter("N")
-    both = _address(factor), length, _address(rows), length
-    DTRSM(*how, length, count, _real(1.0), *both)
+    how = _letter("L"), _letter("T" if transposed else "N"), _letter("N")
+    if len(rows) == 1:
+        DTRSV(*how, length, *_array(factor), _array(rows)[0], _whole(1))
+    elif len(rows):
+        DTRSM(_letter("L"), *how, length, count, _real(1.0), *_array(factor), *_array(rows))
     return rows
 
 
@@ -96,10 +179,78 @@ def invert(factor: Array) -> Array:
     ndarray, shape (n, n)
         The same array; only its upper triangle holds the inverse.
     """
-    size = len(factor)
-    _invert_triangle(factor.ctypes.data, size, size)
-    DLAUUM(_letter("L"), _whole(size), _address(factor), _whole(size), ctypes.byref(ctypes.c_int()))
+    inverted(factor)
+    DLAUUM(_letter("L"), _whole(len(factor)), *_array(factor), ctypes.byref(ctypes.c_int()))
     return factor
+
+
+def inverted(factor: Array) -> Array:
+    """Replace a Cholesky factor U by its own inverse.
+
+    Parameters
+    ----------
+    factor : ndarray, shape (n, n)
+        As `factorise` leaves it; its upper triangle is overwritten.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        The same array.
+    """
+    _invert_triangle(factor.ctypes.data, len(factor), factor.strides[0] // BYTES)
+    return factor
+
+
+def mirrored(matrix: Array) -> Array:
+    """Copy the upper triangle of a matrix to the lower one.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, n)
+        Its lower triangle is overwritten.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        The same array.
+    """
+    _mirror(matrix)
+    return matrix
+
+
+def cleared(matrix: Array) -> Array:
+    """Set the lower triangle of a matrix to zero.
+
+    Parameters
+    ----------
+    matrix : ndarray, shape (n, n)
+        What is below its diagonal is overwritten.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        The same array.
+    """
+    _clear(matrix)
+    return matrix
+
+
+@numba.njit(cache=True, nogil=True)
+def _clear(matrix):  # type: ignore[no-untyped-def]
+    for i in range(len(matrix)):
+        for j in range(i):
+            matrix[i, j] = 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _mirror(matrix):  # type: ignore[no-untyped-def]
+    """Copy the upper triangle to the lower one, in blocks that stay in the cache."""
+    size = len(matrix)
+    for top in range(0, size, 32):
+        for left in range(0, top + 1, 32):
+            for i in range(top, min(top + 32, size)):
+                for j in range(left, min(left + 32, i)):
+                    matrix[i, j] = matrix[j, i]
 
 
 def _invert_triangle(first: int, size: int, stride: int) -> None:
@@ -119,8 +270,11 @@ def _invert_triangle(first: int, size: int, stride: int) -> None:
         DTRMM(side, lower, plain, plain, *shape, _real(sign), *both)
 
 
-def _address(array: Array) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def _array(rows: Array) -> tuple[ctypes.c_void_p, object]:
+    """Where the rows begin, and how far they are from each other."""
+    if rows.strides[-1] != BYTES:
+        raise ValueError("the numbers of a row must stand beside each other")
+    return ctypes.c_void_p(rows.ctypes.data), _whole(rows.strides[0] // BYTES)
 
 
 def _whole(number: int) -> object:

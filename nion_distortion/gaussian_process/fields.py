@@ -28,7 +28,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     prior_variances,
     unresolved_variance,
 )
-from nion_distortion.gaussian_process.weights import Posterior
+from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.options import AnyReference, Free, Reference
 
 __all__ = ["FieldEstimate", "Subject", "estimate_field"]
@@ -37,6 +37,8 @@ Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
 
 FREE = Free()
+
+BOTH = (0, 1)
 
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
@@ -125,11 +127,10 @@ def estimate_field(
     displacement, valid = scan_places_of_pixels(moving_px, _gauge(moving_px, subject))
     nodes = _Nodes.of(displacement, valid)
     design = _design(basis, nodes)
-    covariance = posterior.covariance[:, :size, :size]
     finer = np.array([finer_variance(basis, logs) for logs in hyperparameters.logs])
-    variance = _quadratic_form(design[:size], covariance).clip(0.0) + finer[:, None]
+    variance = _variances(design[:size], posterior) + finer[:, None]
     unremoved = _unremoved_variance(basis, hyperparameters, design[size:])
-    off_by = nodes.rms_std(design[:size], covariance) ** 2
+    off_by = nodes.rms_variance(design[:size], posterior)
     if subject.shape is not None:
         spread = nodes.spread_of_shape(subject.shape)
         variance = variance + spread.variance
@@ -186,23 +187,25 @@ def _design(basis: Basis, nodes: "_Nodes") -> Single:
     return design
 
 
-def _quadratic_form(design: Single, covariance: Array) -> Array:
-    """``phi C phi`` at each node for both axes, (2, nodes); float32 is 1e-4 of it.
+def _variances(design: Single, posterior: Posterior) -> Array:
+    """Variance of the first functions' sum at each node for both axes, (2, nodes).
 
-    C is symmetric: of the blocks above its diagonal those below are twice enough.
+    With U^-1 a factor of the covariance it is the sum of squares of ``phi U^-1``: float32 is 1e-6
+    of it. Blocks below its diagonal are zero.
     """
-    result, spread = np.empty((2, design.shape[1])), covariance.astype(np.float32)
-    edges = [len(design) * k // BLOCKS for k in range(BLOCKS + 1)]
-    for top, bottom in pairwise(edges):
-        spread[:, top:bottom, :top] *= 2.0
+    kept, size = posterior.kept, posterior.mean.shape[1]
+    rows = np.zeros((size, design.shape[1]), np.float32)
+    rows[: len(design) - kept], rows[size - kept :] = design[kept:], design[:kept]
+    roots, result = posterior.roots().astype(np.float32), np.empty((2, design.shape[1]))
+    edges = [size * k // BLOCKS for k in range(BLOCKS + 1)]
 
     def part(start: int, stop: int) -> None:
-        some = np.ascontiguousarray(design[:, start:stop])
+        some = np.ascontiguousarray(rows[:, start:stop])
         product = np.empty_like(some)
-        for axis in range(2):
-            for top, bottom in pairwise(edges):
-                np.matmul(spread[axis, top:bottom, :bottom], some[:bottom], out=product[top:bottom])
-            result[axis, start:stop] = np.einsum("kn,kn->n", some, product)
+        for axis in BOTH:
+            for left, right in pairwise(edges):
+                np.matmul(roots[axis, :right, left:right].T, some[:right], out=product[left:right])
+            result[axis, start:stop] = np.einsum("kn,kn->n", product, product)
 
     for_chunks(part, design.shape[1], smallest=NODES_AT_ONCE)
     return result
@@ -288,13 +291,13 @@ class _Nodes(NamedTuple):
         slope = np.einsum("kan,na,n->k", vectors, self.displacement_px, self.weights)
         return _ShapeSpread(variance, float(slope @ covariance @ slope) / max(rms, 1e-12) ** 2)
 
-    def rms_std(self, design: Single, covariance: Array) -> float:
-        """Propagate the weights' covariance to the rms length of the displacement, px."""
+    def rms_variance(self, design: Single, posterior: Posterior) -> float:
+        """Propagate the weights' covariance to the rms length of the displacement, px^2."""
         rms = float(np.sqrt((self.weights * (self.displacement_px**2).sum(axis=1)).sum()))
         along = self.displacement_px * self.weights[:, None] / max(rms, 1e-12)
-        slope = (design @ along.astype(np.float32)).astype(np.float64)
-        variance = sum(float(slope[:, a] @ covariance[a] @ slope[:, a]) for a in range(2))
-        return float(np.sqrt(max(variance, 0.0)))
+        slopes = np.zeros((2, 1, posterior.mean.shape[1]))
+        slopes[:, 0, : len(design)] = along.T.astype(np.float32) @ design.T
+        return float(posterior.covariance_of(slopes).sum())
 
 
 def _nearest_seen(

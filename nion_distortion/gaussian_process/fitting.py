@@ -18,13 +18,8 @@ from nion_distortion.gaussian_process.hyperparameters import (
 )
 from nion_distortion.gaussian_process.learning import Evidence, Linearised, learn, weigh_calm
 from nion_distortion.gaussian_process.mains import find_mains, mains_line, shared_hz
-from nion_distortion.gaussian_process.weights import (
-    Information,
-    Posterior,
-    marginal,
-    padded,
-    solve,
-)
+from nion_distortion.gaussian_process.posterior import Posterior, combined, marginal, solve
+from nion_distortion.gaussian_process.weights import Information
 
 __all__ = [
     "FrameFit",
@@ -32,7 +27,6 @@ __all__ = [
     "fit_frame",
     "fit_frame_and_hyperparameters",
     "frame_evidence",
-    "leading",
     "linearised_frame",
     "mains_of_frames",
     "precision_of",
@@ -90,8 +84,14 @@ class FrameFit:
         Where the model expects each column in the scan.
     robust : ndarray, shape (n,)
         Weight of each column, 0 to 1.
-    chi2 : float
-        Squared residual over its expectation.
+    squares : float
+        Weighted squared residual.
+    observations : int
+        How many numbers were seen.
+    precision : ndarray, shape (2, m)
+        Inverse prior variances of all weights.
+    before : Information, optional
+        What was known about the weights of D before this frame.
     """
 
     basis: Basis
@@ -101,10 +101,29 @@ class FrameFit:
     lattice_px: Array
     predicted_px: Array
     robust: Array
-    chi2: float
+    squares: float
+    observations: int
+    precision: Array
+    before: Information | None = None
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
+
+    @property
+    def chi2(self) -> float:
+        """Squared residual over its expectation; computed at each call.
+
+        That is the number of observations less the weights that they determined themselves: the
+        trace of the weights' covariance C times this frame's information, or what is left of
+        ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said.
+        """
+        covariance = self.posterior.covariance
+        diagonal = np.stack([np.diag(block) for block in covariance])
+        determined = float((1.0 - self.precision * diagonal).clip(0.0, 1.0).sum())
+        if self.before is not None:
+            kept = self.before.vector.shape[1]
+            determined -= float(np.vdot(covariance[:, :kept, :kept], self.before.blocks))
+        return self.squares / max(self.observations - determined, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -426,26 +445,6 @@ def walk_precision(basis: Basis, hyperparameters: Hyperparameters) -> Array:
     return precision
 
 
-def leading(posterior: Posterior, size: int) -> Posterior:
-    """Keep the first weights, the others integrated out.
-
-    Parameters
-    ----------
-    posterior : Posterior
-        Of all weights.
-    size : int
-        How many to keep.
-
-    Returns
-    -------
-    Posterior
-        Of the first ones.
-    """
-    return Posterior(
-        mean=posterior.mean[:, :size], covariance=posterior.covariance[:, :size, :size]
-    )
-
-
 def _variances(basis: Basis, hyperparameters: Hyperparameters) -> Array:
     return np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
 
@@ -580,46 +579,47 @@ def _solved(
     basis, hyperparameters = prior
     precision = _precision(linearised, basis, hyperparameters)
     kept = basis.stationary_size
-    posterior = solve(padded(given, known) if known else given, precision)
+    posterior, said = combined(given, precision, kept, known)
     change = posterior.mean[:, basis.size :] * state.scale
     return FrameFit(
         basis=basis,
         hyperparameters=hyperparameters,
         posterior=posterior,
-        known=marginal(given, kept, precision[:, kept:]),
+        known=said,
         lattice_px=state.lattice_px + change,
         predicted_px=state.predicted_px,
         robust=state.robust,
-        chi2=_squares(linearised, given, posterior)
-        / max(_freedom(linearised, posterior, precision, known), 1.0),
+        squares=_squares(
+            linearised, given, posterior.mean, _pull(posterior.mean, precision, known)
+        ),
+        observations=2 * int(np.count_nonzero(linearised.weights[:, 0, 0])),
+        precision=precision,
+        before=known,
     )
 
 
-def _squares(linearised: Linearised, given: Information, posterior: Posterior) -> float:
-    """Weighted squared residual by the normal equations: no second look at the samples."""
-    targets, mean = linearised.targets, posterior.mean
-    total = np.einsum("na,nab,nb->", targets, linearised.weights, targets)
-    total -= 2 * (given.vector * mean).sum()
-    total += np.einsum("ai,aij,aj->", mean, given.blocks, mean, optimize=True)
-    if given.cross is not None:
-        total += 2 * mean[0] @ given.cross @ mean[1]
-    return float(total)
+def _squares(linearised: Linearised, given: Information, mean: Array, pull: Array) -> float:
+    """Weighted squared residual by the normal equations: no second look at the samples.
 
-
-def _freedom(
-    linearised: Linearised, posterior: Posterior, precision: Array, known: Information | None
-) -> float:
-    """Observations less the weights that they determined themselves.
-
-    Those are the trace of the weights' covariance C times this frame's information: what is left
-    of ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said.
+    ``M w = v + pull`` with what else pulls at the weights.
     """
-    diagonal = np.stack([np.diag(block) for block in posterior.covariance])
-    determined = float((1.0 - precision * diagonal).clip(0.0, 1.0).sum())
-    if known is not None:
-        kept = known.vector.shape[1]
-        determined -= float(np.vdot(posterior.covariance[:, :kept, :kept], known.blocks))
-    return 2.0 * np.count_nonzero(linearised.weights[:, 0, 0]) - determined
+    targets = linearised.targets
+    total = np.einsum("na,nab,nb->", targets, linearised.weights, targets)
+    return float(total + (mean * (pull - given.vector)).sum())
+
+
+def _pull(mean: Array, precision: Array, known: Information | None) -> Array:
+    """Add up what earlier frames and the prior contribute to the normal equations at the mean."""
+    pull = -precision * mean
+    if known is None:
+        return pull
+    kept = known.vector.shape[1]
+    first = mean[:, :kept]
+    pull[:, :kept] += known.vector - np.matmul(known.blocks, first[..., None])[..., 0]
+    if known.cross is not None:
+        pull[0, :kept] -= known.cross @ first[1]
+        pull[1, :kept] -= first[0] @ known.cross
+    return pull
 
 
 def _renewed(

@@ -11,6 +11,10 @@ from scipy.optimize import minimize
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.evidence import (
+    joint_negative_log_evidence,
+    negative_log_evidence,
+)
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
     alias_variances,
@@ -28,13 +32,8 @@ from nion_distortion.gaussian_process.hyperparameters import (
     prior_variances,
 )
 from nion_distortion.gaussian_process.moments import information
-from nion_distortion.gaussian_process.weights import (
-    Information,
-    joint_negative_log_evidence,
-    marginal,
-    negative_log_evidence,
-    scaled,
-)
+from nion_distortion.gaussian_process.posterior import marginal
+from nion_distortion.gaussian_process.weights import Information, scaled
 
 __all__ = ["Evidence", "Linearised", "learn", "learn_amplitudes", "weigh_calm"]
 

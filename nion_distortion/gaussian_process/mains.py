@@ -14,8 +14,8 @@ from nion_distortion.gaussian_process.hyperparameters import (
     wave_variances,
 )
 from nion_distortion.gaussian_process.learning import Linearised
+from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.gaussian_process.scan_time import MAINS_MODES
-from nion_distortion.gaussian_process.weights import Posterior
 
 __all__ = ["MainsLine", "find_mains", "mains_line", "shared_hz"]
 

@@ -21,16 +21,16 @@ from nion_distortion.gaussian_process.fitting import (
     fit_frame,
     fit_frame_and_hyperparameters,
     frame_evidence,
-    leading,
     stationary_posterior,
     stationary_variances,
     walk_precision,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
+from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
 from nion_distortion.gaussian_process.watch import Watch
-from nion_distortion.gaussian_process.weights import Information, Posterior, marginal
+from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.lattice import Lattice
 from nion_distortion.options import AnyReference, Free, KnownFlyback
 
@@ -237,7 +237,7 @@ class DistortionModel:
             known=before.known,
             moving_px=before.distortion_px,
         )
-        stationary = leading(fit.posterior, self.basis.stationary_size)
+        stationary = fit.posterior.leading()
         drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         return replace(
             before,
@@ -342,7 +342,7 @@ def first_model(
     rows, sigma_px = _rows_of_columns(samples), samples.sigma_px
     basis = Basis.of_scan(settings, rows, terms, sigma_px=sigma_px, flyback=flyback)
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
-    stationary = leading(fit.posterior, fit.basis.stationary_size)
+    stationary = fit.posterior.leading()
     drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
     return DistortionModel(
         settings=settings,

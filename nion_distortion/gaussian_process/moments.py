@@ -8,7 +8,6 @@ all others column by column.
 """
 
 from itertools import chain, islice
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -17,99 +16,16 @@ import numpy.typing as npt
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
 from nion_distortion.gaussian_process.basis import Basis
-from nion_distortion.gaussian_process.cosines import cosines
+from nion_distortion.gaussian_process.factors import mirrored
+from nion_distortion.gaussian_process.stretches import Columns, Sums, Sweep, sums_of
 from nion_distortion.gaussian_process.weights import Information
 
 __all__ = ["information"]
 
 Array = npt.NDArray[np.float64]
 
-COLUMNS_AT_ONCE = 2048
-
-PHASE = 4.5
-"""Phase of the fastest function of scan time over half a stretch."""
-
-SERIES, SQUARE_SERIES = 20, 28
-"""Chebyshev polynomials that are exact to 1e-11 of such a function, and of products of two."""
-
 NORM = np.sqrt(2.0)
 """Of all cosines but the constant."""
-
-
-class _Columns(NamedTuple):
-    """Columns in the order of scan time."""
-
-    places_px: Array  # (n, 2)
-    time: Array  # (n,)
-    crystal: Array  # (3 or more, n): of the lattice, after those of the mains
-    weights: Array  # (n,)
-    pull: Array  # (2, n)
-
-    def some(self, which: npt.NDArray[np.intp] | slice) -> "_Columns":
-        return _Columns(
-            self.places_px[which],
-            self.time[which],
-            self.crystal[:, which],
-            self.weights[which],
-            self.pull[:, which],
-        )
-
-    def weighted(self, weights: Array) -> "_Columns":
-        """Give the columns other weights, of either sign, and leave out those without any."""
-        return self._replace(weights=weights).some(np.flatnonzero(weights))
-
-
-class _Stretches(NamedTuple):
-    """Equal stretches of scan time."""
-
-    edges: npt.NDArray[np.intp]  # (stretches + 1,): first column of each
-    middles: Array  # (stretches,)
-    half: float
-
-    @classmethod
-    def of(cls, time: Array, modes: int) -> "_Stretches":
-        length = max(float(time[-1] - time[0]), 1e-9)
-        count = int(np.ceil(0.5 * np.pi * max(modes, 1) * length / PHASE))
-        half = 0.5 * length / count
-        middles = time[0] + half * (2 * np.arange(count) + 1)
-        inner = np.searchsorted(time, middles[1:] - half)
-        return cls(np.r_[0, inner, len(time)], middles, half)
-
-    def at_nodes(self, series: int, modes: int) -> Array:
-        """Functions of scan time at the Chebyshev nodes of all stretches, (modes, nodes)."""
-        return cosines(np.add.outer(self.middles, self.half * _nodes(series)).ravel(), modes)
-
-
-class _Sums(NamedTuple):
-    """Sums over the columns of some stretches."""
-
-    table: Array  # (25, fast_modes): of weighted products of cosines along y and x
-    high: Array  # (13, fast_modes): the same times the last cosine along x
-    few: (
-        Array  # (few + 2, all but walk's): functions that are no cosines and pull, times all but it
-    )
-
-
-class _Sweep(NamedTuple):
-    """Columns, and what is summed over them."""
-
-    columns: _Columns
-    stretches: _Stretches
-    ends: npt.NDArray[np.intp]  # (groups + 1,): first stretch of each
-    at_nodes: Array
-    """All functions but the walk's, weighted, and pull, times the polynomials that are 1 at one
-    node and 0 at the others, (all, stretches, SERIES)."""
-    squares: Array
-    """Such polynomials for squares, weighted, (stretches, SQUARE_SERIES)."""
-
-    @classmethod
-    def of(cls, basis: Basis, columns: _Columns) -> "_Sweep":
-        stretches = _Stretches.of(columns.time, basis.walk_modes)
-        count = len(stretches.middles)
-        groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
-        at_nodes = np.empty((basis.stationary_size + len(columns.crystal) + 2, count, SERIES))
-        ends = count * np.arange(groups + 1) // groups
-        return cls(columns, stretches, ends, at_nodes, np.empty((count, SQUARE_SERIES)))
 
 
 def information(
@@ -174,7 +90,7 @@ def _of_core(
     time = basis.scan_time.unit(places_px)
     pull = np.einsum("nab,nb->an", weights, targets)
     order = np.argsort(time, kind="stable")
-    columns = _Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
+    columns = Columns(places_px, time, crystal, weights[:, 0, 0], pull).some(order)
     more, cross = weights[order, 1, 1] - columns.weights, weights[order, 0, 1]
     parts = [columns.weighted(one) for one in (more, cross) if one.any()]
     size = basis.size + len(crystal)
@@ -189,13 +105,13 @@ def _of_core(
     )
 
 
-def _fill_grams(basis: Basis, parts: list[_Columns], grams: list[Array]) -> Array:
+def _fill_grams(basis: Basis, parts: list[Columns], grams: list[Array]) -> Array:
     """``design weights design^T`` for each set of columns; the result is the first's ``pull``'s."""
-    sweeps = [_Sweep.of(basis, columns) for columns in parts]
+    sweeps = [Sweep.of(basis, columns) for columns in parts]
     tasks = [(sweep, k) for sweep in sweeps for k in range(len(sweep.ends) - 1)]
 
-    def some(start: int, stop: int) -> list[_Sums]:
-        return [_sums(basis, *task) for task in tasks[start:stop]]
+    def some(start: int, stop: int) -> list[Sums]:
+        return [sums_of(basis, *task) for task in tasks[start:stop]]
 
     sums = chain.from_iterable(for_chunks(some, len(tasks)))
     own = [list(islice(sums, len(sweep.ends) - 1)) for sweep in sweeps]
@@ -204,138 +120,76 @@ def _fill_grams(basis: Basis, parts: list[_Columns], grams: list[Array]) -> Arra
     return first
 
 
-def _fill_gram(basis: Basis, sweep: _Sweep, sums: list[_Sums], gram: Array) -> Array:
-    """Put the sums over all stretches together; the result is ``pull design^T``."""
-    table, high, few = (np.sum(one, axis=0) for one in zip(*sums, strict=True))
-    walk, stretches = basis.walk_modes, sweep.stretches
-    with_walk = sweep.at_nodes.reshape(len(sweep.at_nodes), -1)
-    with_walk = with_walk @ stretches.at_nodes(SERIES, walk + 1)[1:].T
-    along_time = stretches.at_nodes(SQUARE_SERIES, 2 * walk + 1) @ sweep.squares.ravel()
-    return _assemble(basis, (_whole_table(table, high), along_time, few, with_walk), gram)
-
-
-def _sums(basis: Basis, sweep: _Sweep, group: int) -> _Sums:
-    """Sum over one group of stretches; what is kept for each of them goes into the sweep."""
-    some = slice(sweep.ends[group], sweep.ends[group + 1])
-    stretches = sweep.stretches
-    edges = stretches.edges[some.start : some.stop + 1]
-    part = sweep.columns.some(slice(edges[0], edges[-1]))
-    edges = edges - edges[0]
-    size, weights = basis.stationary_size, part.weights
-    last = size + len(part.crystal)
-    along_y, along_x = basis.cosines_at(part.places_px, 2 * basis.smooth_count - 1)
-    rows = np.empty((last + 2, len(weights)))
-    basis.fill_stationary(part.places_px, (along_y, along_x), rows)
-    rows[size:last] = part.crystal
-    left = np.concatenate([rows[_not_cosines(basis, last)] * weights, part.pull])
-    few = left @ rows[:last].T
-    rows[:last] *= weights
-    rows[last:] = part.pull
-    series = np.empty((SQUARE_SERIES, len(weights)))
-    _fill_polynomials(part.time, edges, stretches.middles[some], stretches.half, series)
-    single, double = series[:SERIES].T @ _to_nodes(SERIES), series.T @ _to_nodes(SQUARE_SERIES)
-    _fill_stretches(rows, single, edges, sweep.at_nodes[:, some])
-    _fill_stretches(weights[None], double, edges, sweep.squares[None, some])
-    along_y *= weights
-    high = along_y[: basis.smooth_count] * along_x[-1]
-    return _Sums(along_y @ along_x.T, high @ along_x.T, few)
-
-
-def _not_cosines(basis: Basis, last: int) -> npt.NDArray[np.intp]:
-    """Rows of the fly-back, the mains and the lattice among all but the walk's."""
-    where, size = basis.slices, basis.stationary_size
-    flyback = np.arange(where["line"].start, where["frame"].stop)
-    return np.concatenate([flyback, np.arange(size, last)])
-
-
-def _nodes(count: int) -> Array:
-    nodes: Array = np.cos(np.pi * (np.arange(count) + 0.5) / count)
-    return nodes
-
-
-def _to_nodes(count: int) -> Array:
-    """Values at Chebyshev nodes -> coefficients of the polynomials, (polynomials, nodes)."""
-    table = (2.0 / count) * np.cos(np.outer(np.arange(count), np.arccos(_nodes(count))))
-    table[0] *= 0.5
-    return np.asarray(table)
-
-
-def _whole_table(table: Array, high: Array) -> Array:
-    """Continue sums of ``cos(a y) cos(b x)`` to all a and b that products need.
-
-    With n functions of x, ``cos(n-1 + c) = 2 cos(n-1) cos(c) - cos(n-1 - c)``; beyond, a is at most
-    12.
-    """
-    count = table.shape[1]
-    norms = np.full(count, NORM)
-    norms[0] = 1.0
-    table = table / norms / norms[: len(table), None]
-    high = high / norms / norms[: len(high), None] / NORM
-    whole = np.zeros((len(table), 2 * count - 1))
-    whole[:, :count] = table
-    whole[: len(high), count:] = 2 * high[:, 1:] - table[: len(high), -2::-1]
-    return whole
-
-
-def _assemble(basis: Basis, sums: tuple[Array, Array, Array, Array], gram: Array) -> Array:
-    """Put the parts into ``design weights design^T``; the result is ``pull design^T``."""
-    size, walk, (table, along_time, few, with_walk) = (
-        basis.stationary_size,
-        basis.slices["walk"],
-        sums,
-    )
-    where, (iy, ix) = basis.slices, basis.smooth_modes
-    fast = np.arange(1, where["fast"].stop - where["fast"].start + 1)
-    modes = np.r_[iy, 0 * fast], np.r_[ix, fast]
-    _fill_cosine_products(table, modes, np.r_[where["smooth"], where["fast"]], gram)
+def _fill_gram(basis: Basis, sweep: Sweep, groups: list[Sums], gram: Array) -> Array:
+    """Put the sums over all stretches into the matrix; the result is ``pull design^T``."""
+    sums = Sums(*(np.sum(one, axis=0) for one in zip(*groups, strict=True)))
+    where = basis.slices
+    table, cosine = _whole_table(sums), np.r_[where["smooth"], where["fast"]]
+    _fill_smooth_products(table, basis.smooth_modes, gram[where["smooth"]], where["fast"])
+    _fill_fast_products(table[0], gram[where["fast"], where["fast"]])
+    walk = where["walk"]
+    along_time = sweep.of_walk(basis.walk_modes)
     along_time[1:] /= NORM
     _fill_time_products(along_time, gram[walk, walk])
-    lattice = np.arange(basis.size, len(gram))  # and the mains
-    others = np.r_[:size, lattice]
-    single = np.r_[where["line"].start : where["frame"].stop, lattice]
-    gram[np.ix_(single, others)] = few[:-2]
-    gram[np.ix_(others, single)] = few[:-2].T
+    single = np.r_[where["line"].start : where["frame"].stop, basis.size : len(gram)]
+    others, vector = np.r_[cosine, single], np.empty((2, len(gram)))
+    with_walk = sweep.with_walk(basis.walk_modes)
+    gram[np.ix_(single, others)] = sums.single[:-2]
+    gram[np.ix_(others, single)] = sums.single[:-2].T
     gram[others, walk] = with_walk[:-2]
-    gram[walk, others] = with_walk[:-2].T
-    vector = np.empty((2, len(gram)))
-    vector[:, others], vector[:, walk] = few[-2:], with_walk[-2:]
+    gram[walk, basis.size :] = with_walk[-2 - len(gram) + basis.size : -2].T
+    mirrored(gram)
+    vector[:, others], vector[:, walk] = sums.single[-2:], with_walk[-2:]
     return vector
 
 
-@numba.njit(cache=True, nogil=True)
-def _fill_polynomials(time, edges, middles, half, rows):  # type: ignore[no-untyped-def]
-    """Chebyshev polynomials of the place in each column's stretch, by their recurrence."""
-    series, n = rows.shape
-    for k in range(len(middles)):
-        for i in range(edges[k], edges[k + 1]):
-            rows[0, i] = 1.0
-            rows[1, i] = (time[i] - middles[k]) / half
-    for k in range(2, series):
-        for i in range(n):
-            rows[k, i] = 2.0 * rows[1, i] * rows[k - 1, i] - rows[k - 2, i]
+def _whole_table(sums: Sums) -> Array:
+    """Complete sums of ``cos(a y) cos(b x)`` for all a and b that products need.
+
+    With n functions of x, ``cos(n-1 + c) = 2 cos(n-1) cos(c) - cos(n-1 - c)``.
+    """
+    (count, known), fast = sums.low.shape, len(sums.last)
+    whole = np.zeros((2 * count, max(2 * fast - 1, known, 2 * count)))
+    whole[:count, :known], whole[count:, : 2 * count] = sums.low, sums.corner
+    whole[1:] /= NORM
+    whole[:, 1:known] /= NORM
+    last = sums.last / NORM
+    last[1:] /= NORM
+    beyond = np.arange(known - fast + 1, fast)
+    whole[0, fast - 1 + beyond] = 2 * last[beyond] - whole[0, fast - 1 - beyond]
+    return whole
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill_stretches(rows, polynomials, edges, sums):  # type: ignore[no-untyped-def]
-    """``rows @ polynomials`` over the columns of each stretch."""
-    for k in range(len(edges) - 1):
-        some = slice(edges[k], edges[k + 1])
-        sums[:, k] = rows[:, some].copy() @ polynomials[some]
+def _fill_smooth_products(table, modes, rows, fast):  # type: ignore[no-untyped-def]
+    """Multiply smooth functions by each other and by those of x alone; the upper triangle.
 
-
-@numba.njit(cache=True, nogil=True)
-def _fill_cosine_products(table, modes, rows, gram):  # type: ignore[no-untyped-def]
-    """``cos a cos b = (cos(a - b) + cos(a + b)) / 2`` along both axes."""
+    ``cos a cos b = (cos(a - b) + cos(a + b)) / 2`` along both axes.
+    """
     my, mx = modes
-    for i in range(len(rows)):
+    for i in range(len(my)):
         norm = 0.25 * (NORM if my[i] else 1.0) * (NORM if mx[i] else 1.0)
-        for j in range(i + 1):
-            low_y, high_y = abs(my[i] - my[j]), my[i] + my[j]
-            low_x, high_x = abs(mx[i] - mx[j]), mx[i] + mx[j]
-            total = table[low_y, low_x] + table[low_y, high_x]
-            total += table[high_y, low_x] + table[high_y, high_x]
-            total *= norm * (NORM if my[j] else 1.0) * (NORM if mx[j] else 1.0)
-            gram[rows[i], rows[j]] = gram[rows[j], rows[i]] = total
+        for j in range(i, len(my)):
+            low, high, near, far = (
+                abs(my[i] - my[j]),
+                my[i] + my[j],
+                abs(mx[i] - mx[j]),
+                mx[i] + mx[j],
+            )
+            total = table[low, near] + table[low, far] + table[high, near] + table[high, far]
+            rows[i, j] = norm * (NORM if my[j] else 1.0) * (NORM if mx[j] else 1.0) * total
+        same = table[my[i]]
+        for j in range(fast.start, fast.stop):
+            mode = j - fast.start + 1
+            rows[i, j] = 2.0 * NORM * norm * (same[abs(mx[i] - mode)] + same[mx[i] + mode])
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_fast_products(table, gram):  # type: ignore[no-untyped-def]
+    """Multiply functions of x alone, but the constant, alike; the upper triangle."""
+    for i in range(len(gram)):
+        for j in range(i, len(gram)):
+            gram[i, j] = table[j - i] + table[i + j + 2]
 
 
 @numba.njit(cache=True, nogil=True)

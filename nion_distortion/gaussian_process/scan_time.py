@@ -93,19 +93,19 @@ class ScanTime(NamedTuple):
         ----------
         y : ndarray, shape (ny,)
             The lines.
-        weights : ndarray, shape (2, k)
-            Of the cosines but the constant, for each axis.
+        weights : ndarray, shape (n, k)
+            Of the cosines but the constant, for each of several sums.
 
         Returns
         -------
-        ndarray, shape (2, ny, 5)
+        ndarray, shape (n, ny, 5)
             What multiplies `node_polynomials`.
         """
         if not weights.shape[1]:
-            return np.zeros((2, len(y), TIME_NODES))
+            return np.zeros((len(weights), len(y), TIME_NODES))
         time = np.add.outer(y, self._nodes_px() / self.period_px).ravel()
         table = cosines(on_interval(time, self.shape_px[0]), weights.shape[1] + 1)[1:]
-        return (weights @ table).reshape(2, len(y), TIME_NODES)
+        return (weights @ table).reshape(len(weights), len(y), TIME_NODES)
 
     def node_polynomials(self, x: Array) -> Array:
         """Evaluate the polynomials that are 1 at one of the places in a line, 0 at the others.
@@ -188,12 +188,12 @@ class ScanTime(NamedTuple):
         ----------
         y : ndarray, shape (ny,)
             The lines.
-        weights : ndarray, shape (2, 8)
-            For each axis.
+        weights : ndarray, shape (n, 8)
+            For each of several sums.
 
         Returns
         -------
-        ndarray, shape (2, ny, 8)
+        ndarray, shape (n, ny, 8)
             What multiplies `mains_within_line`.
 
         Notes
@@ -201,7 +201,7 @@ class ScanTime(NamedTuple):
         With z = c - i s a wave is the real part of ``z exp(i a y) exp(i b x)``.
         """
         if self.mains_cycles is None:
-            return np.zeros((2, len(y), 0))
+            return np.zeros((len(weights), len(y), 0))
         place = np.stack([y, 0.0 * y], axis=1)
         waves = self.mains_functions(place)[:-2]
         turn = waves[0::2] + 1j * waves[1::2]
@@ -212,7 +212,7 @@ class ScanTime(NamedTuple):
         along_x = slope[:, None] / (self.period_px * self.shape_px[0])
         both = np.concatenate([z, along_x], axis=1)
         parts = np.stack([both.real, -both.imag], axis=2)
-        return np.swapaxes(parts.reshape(2, -1, len(y)), 1, 2)
+        return np.swapaxes(parts.reshape(len(weights), -1, len(y)), 1, 2)
 
 
 def mains_line_time_s(settings: ScanSettings) -> float | None:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import block_diag
 
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.coils import (
@@ -148,8 +149,4 @@ def _gradient_covariance(
     rows[basis.size :] = np.concatenate([np.ones((1, len(grid))), cells])
     rows[basis.size :] *= crystal_scale(samples)[:, None]
     slopes = np.linalg.pinv(np.c_[np.ones(len(places)), places])[1:] @ rows.T
-    covariance = np.zeros((4, 4))
-    for axis in range(2):
-        part = np.s_[2 * axis : 2 * axis + 2]
-        covariance[part, part] = slopes @ fit.posterior.covariance[axis] @ slopes.T
-    return covariance
+    return np.asarray(block_diag(*fit.posterior.covariance_of(np.stack([slopes, slopes]))))

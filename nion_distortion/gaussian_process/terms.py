@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.gauge import Freedom, fitted
-from nion_distortion.gaussian_process.weights import Posterior
+from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.options import Term
 
 __all__ = ["GROUPS", "LineFlyback", "line_flyback", "rms_of_terms"]
@@ -29,7 +29,7 @@ GROUPS: Mapping[Term, tuple[str, ...]] = MappingProxyType(
 )
 """The groups of functions that make up each term."""
 
-NODES, PLACES_AT_ONCE = (16, 128), 512
+NODES = 16, 128
 """Places (y, x) over which a term is averaged: a fly-back falls within a few pixels along x."""
 
 
@@ -65,26 +65,20 @@ def rms_of_terms(basis: Basis, mean: Array, freedom: Freedom) -> dict[Term, floa
     -----
     Terms may work against each other, so their squares do not add up to that of the field.
     """
-    places = _grid(basis.shape_px)
+    y, x = (_centres(*one) for one in zip(basis.shape_px, NODES, strict=True))
     parts = {
         term: slice(basis.slices[names[0]].start, basis.slices[names[-1]].stop)
         for term, names in GROUPS.items()
     }
     parts = {term: one for term, one in parts.items() if one.start < one.stop <= mean.shape[1]}
-
-    vectors = {term: np.empty((len(places), 2)) for term in parts}
-    for start in range(0, len(places), PLACES_AT_ONCE):
-        some = slice(start, start + PLACES_AT_ONCE)
-        design = basis.design(places[some])
-        for term, part in parts.items():
-            vectors[term][some] = (mean[:, part] @ design[part]).T
-    return {term: _rms_without_gauge(places, one, freedom) for term, one in vectors.items()}
-
-
-def _grid(shape_px: tuple[int, int]) -> Array:
-    """Centres of equal blocks of the scan, (n, 2)."""
-    along = [_centres(*one) for one in zip(shape_px, NODES, strict=True)]
-    return np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, 2)
+    weights = np.zeros((len(parts), 2, mean.shape[1]))
+    for own, part in zip(weights, parts.values(), strict=True):
+        own[:, part] = mean[:, part]
+    sums = basis.on_grid(y, x, weights.reshape(-1, mean.shape[1]))
+    vectors = sums.reshape(len(parts), 2, -1).swapaxes(1, 2)
+    places = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    rms = (_rms_without_gauge(places, one, freedom) for one in vectors)
+    return dict(zip(parts, rms, strict=True))
 
 
 def _centres(length: int, count: int) -> Array:
@@ -153,5 +147,4 @@ def _start(basis: Basis, stationary: Posterior, line: slice) -> tuple[float, flo
 
 
 def _std(gradient: Array, posterior: Posterior) -> float:
-    variance = np.einsum("ai,aij,aj->", gradient, posterior.covariance, gradient, optimize=True)
-    return float(np.sqrt(max(float(variance), 0.0)))
+    return float(np.sqrt(posterior.covariance_of(gradient[:, None]).sum()))

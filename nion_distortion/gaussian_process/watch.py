@@ -8,8 +8,10 @@ import numpy.typing as npt
 from scipy.linalg import eigh, solve_triangular
 from scipy.special import chdtri
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array, reduce_frozen
-from nion_distortion.gaussian_process.weights import Information, Posterior
+from nion_distortion.gaussian_process.posterior import Posterior
+from nion_distortion.gaussian_process.weights import Information
 
 __all__ = ["Watch"]
 
@@ -132,13 +134,16 @@ class Watch:
         rest = frame.vector - np.matmul(frame.blocks, mean[..., None])[..., 0]
         if frame.cross is not None:
             rest -= np.stack([frame.cross @ mean[1], frame.cross.T @ mean[0]])
-        white = np.empty((2, self.directions.shape[2]))
-        for axis, along in enumerate(self.directions):
+
+        def white(axis: int, _: int) -> Array:
+            along = self.directions[axis]
             gained = frame.blocks[axis] @ along
-            covariance = along.T @ gained + gained.T @ (expected.covariance[axis] @ gained)
+            covariance = along.T @ gained + expected.covariance_along(axis, gained.T)
             factor = np.linalg.cholesky(covariance)
-            white[axis] = solve_triangular(factor, along.T @ rest[axis], lower=True)
-        return white
+            found: Array = solve_triangular(factor, along.T @ rest[axis], lower=True)
+            return found
+
+        return np.stack(for_chunks(white, 2))
 
     @property
     def typical(self) -> float:

@@ -1,0 +1,303 @@
+"""Sums over columns, stretch of scan time by stretch: what `moments` puts together."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.cosines import cosines
+
+__all__ = ["Columns", "Sums", "Sweep", "sums_of"]
+
+Array = npt.NDArray[np.float64]
+
+COLUMNS_AT_ONCE = 1024
+
+PHASE = 4.5
+"""Phase of the fastest function of scan time over half a stretch."""
+
+SERIES, SQUARE_SERIES = 20, 28
+"""Chebyshev polynomials that are exact to 1e-11 of such a function, and of products of two."""
+
+
+class Columns(NamedTuple):
+    """Columns in the order of scan time."""
+
+    places_px: Array
+    """(n, 2)"""
+    time: Array
+    """On the interval of the functions of scan time, (n,)."""
+    others: Array
+    """Functions that are given, those of the lattice last, (3 or more, n)."""
+    weights: Array
+    """(n,)"""
+    pull: Array
+    """Weights times targets, (2, n)."""
+
+    def some(self, which: npt.NDArray[np.intp] | slice) -> "Columns":
+        """Take some of the columns.
+
+        Parameters
+        ----------
+        which : ndarray of int, or slice
+            In the order of scan time.
+
+        Returns
+        -------
+        Columns
+            These.
+        """
+        return Columns(
+            self.places_px[which],
+            self.time[which],
+            self.others[:, which],
+            self.weights[which],
+            self.pull[:, which],
+        )
+
+    def weighted(self, weights: Array) -> "Columns":
+        """Give the columns other weights, of either sign, and leave out those without any.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (n,)
+            The weights.
+
+        Returns
+        -------
+        Columns
+            Those that have one.
+        """
+        return self._replace(weights=weights).some(np.flatnonzero(weights))
+
+
+class _Stretches(NamedTuple):
+    """Equal stretches of scan time."""
+
+    edges: npt.NDArray[np.intp]  # (stretches + 1,): first column of each
+    middles: Array  # (stretches,)
+    half: float
+
+    @classmethod
+    def of(cls, time: Array, modes: int) -> "_Stretches":
+        length = max(float(time[-1] - time[0]), 1e-9)
+        count = int(np.ceil(0.5 * np.pi * max(modes, 1) * length / PHASE))
+        half = 0.5 * length / count
+        middles = time[0] + half * (2 * np.arange(count) + 1)
+        inner = np.searchsorted(time, middles[1:] - half)
+        return cls(np.r_[0, inner, len(time)], middles, half)
+
+    def at_nodes(self, series: int, modes: int) -> Array:
+        """Functions of scan time at the Chebyshev nodes of all stretches, (modes, nodes)."""
+        return cosines(np.add.outer(self.middles, self.half * _nodes(series)).ravel(), modes)
+
+
+class Sweep(NamedTuple):
+    """Columns, and what is summed over them.
+
+    Functions stand in groups: the smooth ones, those of x alone, and the single ones, which are
+    no cosines (fly-backs, then the given ones).
+    """
+
+    columns: Columns
+    stretches: _Stretches
+    ends: npt.NDArray[np.intp]
+    """First stretch of each group of them, (groups + 1,)."""
+    along_time: Array
+    """All functions but the walk's, weighted, and pull, times the polynomials of each stretch,
+    (all, stretches, SERIES)."""
+    squares: Array
+    """Weights times more of the polynomials, (stretches, SQUARE_SERIES)."""
+
+    @classmethod
+    def of(cls, basis: Basis, columns: Columns) -> "Sweep":
+        """Divide columns into stretches.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions.
+        columns : Columns
+            In the order of scan time.
+
+        Returns
+        -------
+        Sweep
+            With nothing summed yet.
+        """
+        stretches = _Stretches.of(columns.time, basis.walk_modes)
+        count = len(stretches.middles)
+        groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
+        along_time = np.empty((basis.stationary_size + len(columns.others) + 2, count, SERIES))
+        ends = count * np.arange(groups + 1) // groups
+        return cls(columns, stretches, ends, along_time, np.empty((count, SQUARE_SERIES)))
+
+    def with_walk(self, modes: int) -> Array:
+        """Multiply all functions by the walk's.
+
+        Parameters
+        ----------
+        modes : int
+            How many the walk has.
+
+        Returns
+        -------
+        ndarray, shape (all, modes)
+            Sums over the columns, those of the pull last.
+        """
+        rows = self.along_time.reshape(-1, SERIES) @ _to_series(SERIES)
+        rows = rows.reshape(len(self.along_time), -1)
+        products: Array = rows @ self.stretches.at_nodes(SERIES, modes + 1)[1:].T
+        return products
+
+    def of_walk(self, modes: int) -> Array:
+        """Sum the weighted functions of scan time, twice as fast ones as well.
+
+        Parameters
+        ----------
+        modes : int
+            How many the walk has.
+
+        Returns
+        -------
+        ndarray, shape (2 modes + 1,)
+            Of the constant first.
+        """
+        weights = (self.squares @ _to_series(SQUARE_SERIES)).ravel()
+        sums: Array = self.stretches.at_nodes(SQUARE_SERIES, 2 * modes + 1) @ weights
+        return sums
+
+
+class Sums(NamedTuple):
+    """Sums over the columns of some stretches, of weighted products of cosines."""
+
+    low: Array
+    """Of y and x, as fast as the functions themselves along y; along x as fast as products of
+    smooth ones with those of x alone, (smooth_count, fast_modes + smooth_count)."""
+    corner: Array
+    """The others that products of smooth functions need, (smooth_count, 2 smooth_count)."""
+    last: Array
+    """Of the last cosine along x with all others, (fast_modes,)."""
+    single: Array
+    """Of the single functions and the pull with all but the walk's, (single + 2, all)."""
+
+
+def sums_of(basis: Basis, sweep: Sweep, group: int) -> Sums:
+    """Sum over one group of stretches; what is kept for each of them goes into the sweep.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    sweep : Sweep
+        The columns; others may sum over other groups meanwhile.
+    group : int
+        Number of the group.
+
+    Returns
+    -------
+    Sums
+        Over its columns.
+    """
+    some = slice(sweep.ends[group], sweep.ends[group + 1])
+    stretches = sweep.stretches
+    edges = stretches.edges[some.start : some.stop + 1]
+    part = sweep.columns.some(slice(edges[0], edges[-1]))
+    single = np.concatenate([basis.flyback_functions(part.places_px), part.others, part.pull])
+    shown = part.weights != 0
+    np.divide(single[-2:], part.weights, out=single[-2:], where=shown)  # weighted again there
+    count, fast = basis.smooth_count, basis.fast_modes
+    groups = len(basis.smooth_modes[0]), basis.slices["fast"].stop - basis.slices["fast"].start
+    sums = Sums(
+        np.zeros((count, fast + count)),
+        np.zeros((count, 2 * count)),
+        np.zeros(fast),
+        np.zeros((len(single), sum(groups) + len(single) - 2)),
+    )
+    time = (part.time, edges - edges[0], stretches.middles[some], stretches.half)
+    functions = (*basis.on_intervals(part.places_px), single, part.weights)
+    kept = sweep.along_time[:, some], sweep.squares[some]
+    _sum_stretches(functions, basis.smooth_modes, groups[1], time, sums, kept)
+    return sums
+
+
+def _nodes(count: int) -> Array:
+    nodes: Array = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    return nodes
+
+
+def _to_series(count: int) -> Array:
+    """Values at Chebyshev nodes -> coefficients of the polynomials, (polynomials, nodes)."""
+    table = (2.0 / count) * np.cos(np.outer(np.arange(count), np.arccos(_nodes(count))))
+    table[0] *= 0.5
+    return np.asarray(table)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_stretches(functions, modes, fast, time, sums, kept):  # type: ignore[no-untyped-def]
+    """Sum over the columns of each stretch, few enough to stay in the cache."""
+    along_time, squares = kept
+    low, corner, last, single_sums = sums
+    (unit_y, unit_x, single, weights), (iy, ix) = functions, modes
+    times, edges, middles, half = time
+    smooth, count, top = len(iy), len(low), len(last)
+    for k in range(len(middles)):
+        some = slice(edges[k], edges[k + 1])
+        w = weights[some]
+        series = _polynomials((times[some] - middles[k]) / half) * w
+        squares[k] = series.sum(axis=1)
+        weighted = series[:SERIES].T
+        y, x = _cosines(unit_y[some], 2 * count), _cosines(unit_x[some], top + count)
+        products = _products(y, x, iy, ix)
+        own = single[:, some].copy()
+        along_time[:smooth, k] = products @ weighted
+        along_time[smooth : smooth + fast, k] = x[1 : fast + 1] @ weighted
+        along_time[smooth + fast :, k] = own @ weighted
+        heavy = own * w
+        single_sums[:, :smooth] += heavy @ products.T
+        single_sums[:, smooth : smooth + fast] += heavy @ x[1 : fast + 1].T
+        single_sums[:, smooth + fast :] += heavy @ own[:-2].T
+        y *= w
+        low += y[:count] @ x.T
+        corner += y[count:] @ x[: 2 * count].T
+        last += x[:top] @ (w * x[top - 1])
+
+
+@numba.njit(cache=True, nogil=True)
+def _cosines(place, modes):  # type: ignore[no-untyped-def]
+    """Equivalent to `cosines`."""
+    rows = np.empty((modes, len(place)))
+    root = np.sqrt(2.0)
+    for i in range(len(place)):
+        rows[0, i] = 1.0
+        rows[1, i] = root * np.cos(np.pi * place[i])
+    for k in range(2, modes):
+        for i in range(len(place)):
+            before = rows[k - 2, i] if k > 2 else root
+            rows[k, i] = root * rows[1, i] * rows[k - 1, i] - before
+    return rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _products(along_y, along_x, iy, ix):  # type: ignore[no-untyped-def]
+    """``along_y[iy] * along_x[ix]``."""
+    rows = np.empty((len(iy), along_y.shape[1]))
+    for j in range(len(iy)):
+        for i in range(along_y.shape[1]):
+            rows[j, i] = along_y[iy[j], i] * along_x[ix[j], i]
+    return rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _polynomials(place):  # type: ignore[no-untyped-def]
+    """Chebyshev polynomials by their recurrence, (SQUARE_SERIES, n)."""
+    rows = np.empty((SQUARE_SERIES, len(place)))
+    for i in range(len(place)):
+        rows[0, i] = 1.0
+        rows[1, i] = place[i]
+    for k in range(2, SQUARE_SERIES):
+        for i in range(len(place)):
+            rows[k, i] = 2.0 * place[i] * rows[k - 1, i] - rows[k - 2, i]
+    return rows
