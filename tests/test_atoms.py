@@ -4,6 +4,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -29,6 +30,8 @@ from scipy.spatial import cKDTree
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, local_maxima
 from nion_distortion.atoms.drawing import redraw, render
 from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, starting
+from nion_distortion.atoms.learning import learnt_tail, tails, unseen_share
+from nion_distortion.atoms.maxima import blurred
 from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.overlap import close_pairs, shared_covariance
 from nion_distortion.frame import UnusableFrameError
@@ -275,8 +278,11 @@ def test_a_step_of_the_kernel_is_the_step_of_its_formula() -> None:
         information[3, 3] += window.precision
         right[3] += window.precision * (window.log_sigma - before[n, 3])
         covariance = np.linalg.inv(information)
-        np.testing.assert_allclose(fits.covariance[n], covariance, rtol=1e-5, atol=1e-9)
-        np.testing.assert_allclose(fits.parameters[n] - before[n], covariance @ right, atol=1e-6)
+        # The kernel sums in single precision, the exponential to 3e-6; the inverse multiplies that
+        # by the condition of the scaled information, 22: 5e-5 is seen, 8e-6 in variances.
+        np.testing.assert_allclose(fits.covariance[n], covariance, rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(fits.covariance[n].diagonal(), covariance.diagonal(), rtol=1e-5)
+        np.testing.assert_allclose(fits.parameters[n] - before[n], covariance @ right, atol=5e-6)
         assert fits.chi2[n] == pytest.approx(np.sum(weight * residual**2), rel=1e-6)
         assert fits.pixels[n] == len(y)
         worst = np.max(weight * residual**2) / np.sum(weight * residual**2)
@@ -319,6 +325,75 @@ def test_shared_covariance_is_that_of_its_formula() -> None:
         passed = fits.covariance[n] @ (mine * weight) @ theirs[:4].T
         added = passed @ fits.covariance[m][:4, :4] @ passed.T
         np.testing.assert_allclose(shared[n], added[:2, :2], rtol=1e-5, atol=1e-12)
+
+
+# Tails, and what columns have in common
+
+
+def with_tails(height: float, counts: float) -> tuple[npt.NDArray[np.float32], Array]:
+    """Columns of two heights in a square lattice, each with a tail twice as wide."""
+    strong = square_lattice(256, 12.5)
+    c, s = np.cos(0.1), np.sin(0.1)
+    positions = np.concatenate([strong, strong + 6.25 * np.array([c - s, s + c])])
+    heights = counts * np.repeat([1.0, 0.35], len(strong))
+    light = gaussians((256, 256), positions, heights, 1.57, 0.15 * counts)
+    light += gaussians((256, 256), positions, height * heights, 3.14)
+    return np.random.default_rng(3).poisson(light).astype(np.float32), positions
+
+
+def test_tails_are_gaussians_twice_as_wide() -> None:
+    for shape in ((100, 120), (101, 121)):
+        positions = np.array([[50.3, 60.2], [30.8, 40.5]])
+        cores = gaussians(shape, positions, np.array([1.0, 0.4]), 1.57).astype(np.float32)
+        wide = gaussians(shape, positions, np.array([1.0, 0.4]), 3.14)
+        np.testing.assert_allclose(tails(cores, 1.57), wide, atol=0.02)
+
+
+@pytest.mark.parametrize("height", [0.0, 0.15])
+def test_tails_are_learnt_from_what_shines_between_columns(height: float) -> None:
+    image, positions = with_tails(height, 500.0)
+    heights = 500.0 * np.repeat([1.0, 0.35], len(positions) // 2)
+    fits = starting(positions, heights, np.full(len(positions), 75.0), 1.57)
+    window = Window(4.7, float(np.log(1.57)), 0.15**-2, 1.0, 0.0, 1.0)
+    cores = render(fits.parameters, image.shape)
+    fits.pixels[:] = 69
+    learnt, light = learnt_tail(image, cores, tails(cores, 1.57), fits, window)
+    assert learnt == pytest.approx(height, abs=0.01)
+    assert 50.0 < light < 500.0
+
+
+def test_where_nothing_is_seen_there_are_no_tails() -> None:
+    fits = starting(np.array([[50.0, 50.0]]), np.array([1.0]), np.zeros(1), 1.5)
+    window = Window(4.5, float(np.log(1.5)), 0.15**-2, 1.0, 0.0, 1.0)
+    flat = np.zeros((100, 100), np.float32)
+    assert learnt_tail(flat, flat, flat, fits, window) == (0.0, 0.0)
+
+
+def test_claims_know_of_tails() -> None:
+    fits = starting(np.array([[50.0, 50.0]]), np.array([30.0]), np.array([5.0]), 1.5)
+    window = Window(4.5, float(np.log(1.5)), 0.15**-2, 1.0, 0.0, 0.1)
+    assert unseen_share(fits, window, 0.0) == 1.0
+    assert 0.7 < unseen_share(fits, window, 0.2) < unseen_share(fits, window, 0.1) < 1.0
+
+
+def test_light_of_tails_is_not_taken_for_background() -> None:
+    image, positions = with_tails(0.12, 200.0)
+    columns = find_columns(image)
+    weak = np.arange(len(positions)) >= len(positions) // 2
+    found = matched(columns, positions, weak, size=256, sigma=1.57)
+    assert 30.0 < np.median(columns.background) < 37.0  # 30 in truth, 40.5 without tails
+    assert found.rms_px <= 1.05 * bound_px(70.0, 1.57, 40.0)
+    assert 0.9 <= found.z <= 1.1
+
+
+def test_a_wide_blur_at_half_the_size_is_that_of_the_whole() -> None:
+    noise_image = np.random.default_rng(9).poisson(20.0, (129, 130)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise_image, (0, 0), 1.1)
+    whole = cv2.GaussianBlur(smooth, (0, 0), 3.2, borderType=cv2.BORDER_REFLECT_101)
+    half = blurred(np.asarray(smooth, np.float32), 3.2)
+    assert half.shape == whole.shape
+    inner = (slice(12, -12), slice(12, -12))
+    assert np.std((half - whole)[inner]) < 0.05 * np.std(whole[inner])
 
 
 # The noise model
@@ -425,7 +500,8 @@ NOTHING = "the image is the same nearly everywhere: it shows no columns"
         (np.add.outer(np.arange(128.0), np.arange(128.0)), NO_COLUMNS),
         (
             np.repeat([0.0, 1.0], 64)[None].repeat(128, 0),
-            "the image changes in one direction only: it shows fringes or an edge, no columns",
+            "the image changes in one direction only: it shows fringes, a ramp or an edge, no"
+            " columns",
         ),
         (np.zeros((63, 80)), "the image has 63 x 80 pixels: at least 64 x 64 are needed"),
         (np.zeros((0, 64)), "the image has 0 x 64 pixels: at least 64 x 64 are needed"),

@@ -9,7 +9,16 @@ from nion_distortion.atoms.fit import Fits, Window, hottest
 from nion_distortion.atoms.overlap import close_pairs
 from nion_distortion.atoms.view import View
 
-__all__ = ["LEAST_SIGNAL", "accepted", "doubled", "reduced_chi2", "saturated", "signal_of"]
+__all__ = [
+    "LEAST_SIGNAL",
+    "TWICE",
+    "accepted",
+    "beside",
+    "doubled",
+    "reduced_chi2",
+    "saturated",
+    "signal_of",
+]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -26,8 +35,16 @@ LEAST_CLEAR, SURE_SIGNAL = 0.1, 5.5
 NEIGHBOURHOOD, LOWEST = 2.5, 0.15
 """A weak column has three clear ones within this many spacings, and this share of their height."""
 
+BRIGHT_SIGNAL, HALO = 7.0, 3.6
+"""Amplitude over its error of a bright column, and how far, in sigma, what the fit has left of it
+looks like a weak one."""
+
 EDGE, TWICE, FARTHEST = 1.5, 1.2, 1.2
 """In sigma: nearest to the border, nearest to each other, farthest from the guess."""
+
+BESIDE, CROWDED, NEAR_SHARE = 2.9, 0.5, 0.2
+"""Nearest of a weak one to a better one: in sigma, and in the distance of clear ones if that is
+less, as in dumbbells; that distance is the one that so many of them stay under."""
 
 WIDTH_RANGE, WORST_CHI2, HOT = 1.6, 15.0, 0.5
 """Of sigma, as a factor; of chi^2, in its spread; and the share of one hot pixel in chi^2."""
@@ -77,8 +94,35 @@ def reduced_chi2(fits: Fits) -> tuple[Floats, float]:
     return chi2, float(np.median(chi2[clear])) if clear.any() else 1.0
 
 
-def doubled(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
+def doubled(positions_px: Floats, signal: Floats, among: Mask, reach_px: float) -> Mask:
     """Mark the weaker one of each pair that is too close to be two columns.
+
+    Parameters
+    ----------
+    positions_px : ndarray, shape (n, 2)
+        Of all fits.
+    signal : ndarray, shape (n,)
+        Amplitude over its error.
+    among : ndarray of bool, shape (n,)
+        Those that count.
+    reach_px : float
+        How close that is.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True for those to leave out.
+    """
+    rows = np.flatnonzero(among)
+    pairs = rows[close_pairs(positions_px[rows], reach_px)]
+    first, second = pairs.T
+    marked = np.zeros(len(positions_px), np.bool_)
+    marked[np.where(signal[first] < signal[second], first, second)] = True
+    return marked
+
+
+def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
+    """Mark weak ones that are noise beside a better one, whose light they share.
 
     Parameters
     ----------
@@ -94,14 +138,13 @@ def doubled(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) 
     Returns
     -------
     ndarray of bool, shape (n,)
-        True for those to leave out.
+        True for those to leave out; none where too few are clear to know how near columns are.
     """
-    rows = np.flatnonzero(among)
-    pairs = rows[close_pairs(positions_px[rows], TWICE * sigma_px)]
-    first, second = pairs.T
-    marked = np.zeros(len(positions_px), np.bool_)
-    marked[np.where(signal[first] < signal[second], first, second)] = True
-    return marked
+    clear = among & (signal > CLEAR_SIGNAL)
+    if clear.sum() < FEWEST_CLEAR:
+        return np.zeros(len(among), np.bool_)
+    reach = min(BESIDE * sigma_px, CROWDED * _spacing(cKDTree(positions_px[clear]), NEAR_SHARE))
+    return ~clear & doubled(positions_px, signal, among, reach)
 
 
 def accepted(
@@ -138,7 +181,8 @@ def accepted(
     keep &= chi2 < usual + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], usual)
     keep &= ~_hot(view, fits, model, window)
     keep &= ~saturated(view.image, positions)
-    keep &= ~doubled(positions, signal, keep, view.sigma_px)
+    keep &= ~doubled(positions, signal, keep, TWICE * view.sigma_px)
+    keep &= ~_halos(positions, signal, keep, view.sigma_px)
     return _supported(fits.parameters, signal, keep)
 
 
@@ -147,6 +191,18 @@ def _hot(view: View, fits: Fits, model: npt.NDArray[np.float32], window: Window)
     chi2, typical = reduced_chi2(fits)
     marked = chi2 > typical * (1.0 + SUSPICIOUS * np.sqrt(2.0 / np.maximum(fits.pixels - 5, 1)))
     marked[marked] = hottest(view.image, model, fits.rows(marked), window) > HOT
+    return marked
+
+
+def _halos(positions: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
+    """Mark weak ones that are noise beside a better one, or what is left of a bright one."""
+    weak, bright = among & (signal < CLEAR_SIGNAL), among & (signal > BRIGHT_SIGNAL)
+    if not weak.any():
+        return weak
+    marked = beside(positions, signal, among, sigma_px)
+    if bright.any():
+        distance, _ = cKDTree(positions[bright]).query(positions[weak])
+        marked[weak] |= distance < HALO * sigma_px
     return marked
 
 
@@ -197,9 +253,14 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
         return clear
     positions, height = parameters[clear, :2], parameters[:, AMPLITUDE]
     tree = cKDTree(positions)
-    nearest, _ = tree.query(positions[:: 1 + len(positions) // PROBED], k=[2])
-    spacing = np.median(nearest)
+    spacing = _spacing(tree)
     third, _ = tree.query(parameters[weak, :2], k=[3])
     high = height[weak] > LOWEST * np.median(height[clear])
     clear[weak[(np.ravel(third) < NEIGHBOURHOOD * spacing) & high]] = True
     return clear
+
+
+def _spacing(tree: cKDTree, share: float = 0.5) -> float:
+    """Typical distance to the nearest neighbour."""
+    nearest, _ = tree.query(tree.data[:: 1 + tree.n // PROBED], k=[2])
+    return float(np.quantile(nearest, share))

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 
-__all__ = ["Floats", "Image", "Places", "gaussian", "redraw", "render"]
+__all__ = ["Floats", "Image", "Places", "draw_anew", "gaussian", "redraw", "render"]
 
 Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
 """The five parameters of a column."""
@@ -42,6 +42,20 @@ def render(parameters: Floats, shape: tuple[int, int]) -> Image:
     return image
 
 
+def draw_anew(image: Image, parameters: Floats) -> None:
+    """Draw all Gaussians as `render` does, into an image that is there: new memory costs as much.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Its values are lost.
+    parameters : ndarray, shape (n, 5)
+        As in `Fits`.
+    """
+    image[:] = 0.0
+    _draw(image, parameters)
+
+
 def redraw(image: Image, before: Floats, after: Floats) -> None:
     """Take some Gaussians out of an image and draw them with other parameters, in place.
 
@@ -70,6 +84,8 @@ def _draw(image: Image, parameters: Floats) -> None:
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _draw_rows(image: Image, parameters: Floats, start: int, stop: int) -> None:
     width = image.shape[1]
+    widest = np.exp(np.max(parameters[:, LOG_SIGMA])) if len(parameters) else 0.0
+    room = np.empty((2, min(2 * int(DRAWN * widest) + 2, max(image.shape))), np.float32)
     for n in range(len(parameters)):
         y, x, amplitude, log_sigma = parameters[n, :4]
         reach = DRAWN * np.exp(log_sigma)
@@ -77,17 +93,17 @@ def _draw_rows(image: Image, parameters: Floats, start: int, stop: int) -> None:
         left, right = max(0, int(np.ceil(x - reach))), min(width - 1, int(np.floor(x + reach)))
         if first > last or left > right:
             continue
-        along_x, along_y = np.empty(right - left + 1), np.empty(last - first + 1)
+        along_x, along_y = room[0, : right - left + 1], room[1, : last - first + 1]
         gaussian(along_x, left - x, log_sigma)
         gaussian(along_y, first - y, log_sigma)
         for i in range(first, last + 1):
-            height = amplitude * along_y[i - first]
-            for j in range(left, right + 1):
-                image[i, j] += height * along_x[j - left]
+            height, line = np.float32(amplitude) * along_y[i - first], image[i, left : right + 1]
+            for j in range(len(line)):
+                line[j] += height * along_x[j]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def gaussian(values: Floats, first: float, log_sigma: float) -> None:
+def gaussian(values: Image, first: float, log_sigma: float) -> None:
     """Fill in ``exp(-x^2 / 2 sigma^2)`` at x = first, first + 1, ..., each from the one before.
 
     Parameters

@@ -6,15 +6,30 @@ from scipy.special import ndtr
 
 from nion_distortion.atoms.accept import (
     LEAST_SIGNAL,
+    TWICE,
     accepted,
+    beside,
     doubled,
     reduced_chi2,
     saturated,
     signal_of,
 )
 from nion_distortion.atoms.columns import AtomColumns
-from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, LOG_SIGMA, redraw, render
+from nion_distortion.atoms.drawing import (
+    AMPLITUDE,
+    BACKGROUND,
+    LOG_SIGMA,
+    draw_anew,
+    redraw,
+    render,
+)
 from nion_distortion.atoms.fit import Fits, Window, improve
+from nion_distortion.atoms.learning import (
+    learnt_tail,
+    learnt_window,
+    tails,
+    unseen_share,
+)
 from nion_distortion.atoms.maxima import Normalised, normalised
 from nion_distortion.atoms.noise import noise_of_residual
 from nion_distortion.atoms.overlap import shared_covariance
@@ -30,15 +45,11 @@ SMALLEST_IMAGE_PX, FEWEST_COLUMNS = 64, 6
 FIRST_RADIUS, RADIUS = 2.0, 3.0
 """Window in sigma: narrow while neighbours are still in it, then all that a column tells."""
 
-FIRST_STEPS, MOST_STEPS = 2, 12
-"""Steps as if alone, and with neighbours taken out."""
+FIRST_STEPS, LEARNING_STEPS, MOST_STEPS = 2, 2, 12
+"""Steps as if alone; with neighbours taken out; of these, those after which is learnt."""
 
 PRUNED_SIGNAL = 1.0
 """Amplitude over its error below which a fit is left out before neighbours are taken out."""
-
-FRINGES, LOOKED_AT_PX = 0.7, 256
-"""How much slopes of one direction prevail: 0.01 to 0.36 in crystals, dumbbells the most, 0.86 and
-more in lattice fringes; looked for in the middle of the image."""
 
 SURE_CHI2 = 2.5
 """Standard deviations of chi^2 that count as chance."""
@@ -71,15 +82,12 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     -----
     The width of the columns comes from the autocorrelation, then from fits; the noise from the
     finest detail of the image without its columns. A Gaussian and a constant are fitted to each
-    guess, with what the other columns add taken out. Only then is it decided what is a column: by
-    the amplitude over its error, the width, chi^2, the way from the guess, and the neighbours.
+    guess, with what the other columns add taken out, their wide tails as well. Only then is it
+    decided what is a column: by the amplitude over its error, the width, chi^2, the way from the
+    guess, and the neighbours.
     """
     scaled = normalised(_checked(image))
     view = oriented(scaled)
-    if _one_sidedness(view.band) > FRINGES:
-        raise UnusableFrameError(
-            "the image changes in one direction only: it shows fringes or an edge, no columns"
-        )
     view, begun = guessed(view, detect)
     view, fits, keep = _fitted(view, begun)
     if keep.sum() < FEWEST_COLUMNS:
@@ -107,35 +115,37 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return values
 
 
-def _one_sidedness(band: npt.NDArray[np.float32]) -> float:
-    """Say how much the slopes of one direction prevail, 0 to 1: coherence of the structure tensor.
-
-    See J. Bigun and G. H. Granlund, Proc. ICCV (1987) 433.
-    """
-    top, left = (max(0, (length - LOOKED_AT_PX) // 2) for length in band.shape)
-    middle = band[top : top + LOOKED_AT_PX, left : left + LOOKED_AT_PX]
-    along_y, along_x = np.gradient(middle)
-    yy, xx = np.mean(along_y**2), np.mean(along_x**2)
-    difference = np.hypot(yy - xx, 2 * np.mean(along_y * along_x))
-    return float(difference / max(yy + xx, np.finfo(np.float32).tiny))
-
-
 def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
     """Fit all guesses and say which are columns; the noise is found without them."""
+    fits, start = _first_fits(view, fits)
+    fits.middle[:] = np.rint(fits.parameters[:, :2])
+    cores = render(fits.parameters, view.image.shape)
+    view = view._replace(noise=noise_of_residual(view.image - cores, view.image, sign=view.sign))
+    window = view.window(RADIUS, WIDTH_PRIOR)
+    model, window, tail = _settle(view, fits, cores, window)
+    keep = accepted(view, fits, start, model, window)
+    fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail)
+    fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
+    fits.parameters[:, AMPLITUDE] *= 1.0 + tail
+    return view, fits, keep
+
+
+def _first_fits(view: View, fits: Fits) -> tuple[Fits, npt.NDArray[np.float64]]:
+    """Fit each guess as if it were alone; leave out what can only spoil its neighbours."""
+    start = _stepped_alone(view, fits, view.window(FIRST_RADIUS, WIDTH_PRIOR))
+    signal = signal_of(fits)
+    keep = (fits.pixels > 0) & (signal > PRUNED_SIGNAL)
+    keep &= ~doubled(fits.parameters[:, :2], signal, keep, TWICE * view.sigma_px)
+    keep &= ~beside(fits.parameters[:, :2], signal, keep, view.sigma_px)
+    return fits.rows(keep), start[keep]
+
+
+def _stepped_alone(view: View, fits: Fits, window: Window) -> npt.NDArray[np.float64]:
+    """Step in place; return where the fits began."""
     start = fits.parameters[:, :2].copy()
-    window = view.window(FIRST_RADIUS, WIDTH_PRIOR)
     for _ in range(FIRST_STEPS):
         improve(view.image, None, fits, window)
-    plausible = _plausible(view, fits)
-    fits, start = fits.rows(plausible), start[plausible]
-    fits.middle[:] = np.rint(fits.parameters[:, :2])
-    model = render(fits.parameters, view.image.shape)
-    view = view._replace(noise=noise_of_residual(view.image - model, view.image, sign=view.sign))
-    window = view.window(RADIUS, WIDTH_PRIOR)
-    _settle(view, fits, model, window)
-    keep = accepted(view, fits, start, model, window)
-    fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
-    return view, fits, keep
+    return start
 
 
 def _why_too_few(view: View, fits: Fits, found: int) -> str:
@@ -145,26 +155,44 @@ def _why_too_few(view: View, fits: Fits, found: int) -> str:
     return f"only {found} columns stand out of the image's noise: {FEWEST_COLUMNS} are needed"
 
 
-def _plausible(view: View, fits: Fits) -> npt.NDArray[np.bool_]:
-    """Leave out what can only spoil its neighbours: noise, run away, or found twice."""
-    signal = signal_of(fits)
-    keep = (fits.pixels > 0) & (signal > PRUNED_SIGNAL)
-    return keep & ~doubled(fits.parameters[:, :2], signal, keep, view.sigma_px)
-
-
-def _settle(view: View, fits: Fits, model: npt.NDArray[np.float32], window: Window) -> None:
+def _settle(
+    view: View, fits: Fits, cores: npt.NDArray[np.float32], window: Window
+) -> tuple[npt.NDArray[np.float32], Window, float]:
     """Step until all stand still, each with what the others add taken out; the model follows."""
     fits.active[:], fits.last[:] = True, 0.0
-    for _ in range(MOST_STEPS):
+    model, tail, height = cores, np.zeros((), np.float32), 0.0
+    for step in range(MOST_STEPS):
         moving = fits.active.copy()
         before = fits.parameters[moving]
         improve(view.image, model, fits, window)
-        if 2 * len(before) > len(moving):
-            model[:] = render(fits.parameters, view.image.shape)
+        if step < LEARNING_STEPS:
+            draw_anew(model, fits.parameters)
+            window = learnt_window(fits, window) if step == 0 else window
+            tail, window, height = _learnt(view, fits, model, window, height)
+            model += tail
+        elif 2 * len(before) > len(moving):
+            draw_anew(model, fits.parameters)
+            model += tail
         else:
             redraw(model, before, fits.parameters[moving])
         if not fits.active.any():
             break
+    return model, window, height
+
+
+def _learnt(
+    view: View, fits: Fits, cores: npt.NDArray[np.float32], window: Window, before: float
+) -> tuple[npt.NDArray[np.float32], Window, float]:
+    """Draw tails as high as is learnt; cores and backgrounds get that much lower, in place."""
+    tail = tails(cores, float(np.exp(window.log_sigma)))
+    height, light = learnt_tail(view.clipped, cores, tail, fits, window)
+    more = height - before
+    fits.parameters[:, AMPLITUDE] *= 1.0 - more
+    fits.parameters[:, BACKGROUND] -= more * light
+    fits.active[:], fits.last[:] = True, 0.0
+    cores *= np.float32(1.0 - more)
+    tail *= np.float32((1.0 - more) * height)
+    return tail, window._replace(background=window.background - more * light), height
 
 
 def _columns(
@@ -202,8 +230,9 @@ def _scale(
 
     A chi^2 far above the frame's typical one speaks of one column, the rest is chance. A weak
     column's fit rides on its noise, two coordinates free: ``<A_fit^2> = A^2 + 2 var(A)``, so that
-    the information, which goes with A^2, comes out too large.
+    the information, which goes with A^2, comes out too large; half of that is made up for by those
+    columns whose amplitude comes out too small.
     """
     chance = 1.0 + SURE_CHI2 * np.sqrt(2.0 / np.maximum(pixels - 5, 1))
-    ridden = 1.0 - 2.0 / np.maximum(signal, 2.0) ** 2
+    ridden = 1.0 - 1.0 / np.maximum(signal, 2.0) ** 2
     return np.asarray(np.maximum(1.0, chi2 / chance) / ridden, dtype=np.float64)

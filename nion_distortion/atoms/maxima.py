@@ -10,7 +10,15 @@ import scipy.fft
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 
-__all__ = ["Normalised", "band_passed", "column_sigma_px", "local_maxima", "normalised", "peaks"]
+__all__ = [
+    "Normalised",
+    "band_passed",
+    "blurred",
+    "column_sigma_px",
+    "local_maxima",
+    "normalised",
+    "peaks",
+]
 
 LINES, LAGS, SLOWEST_PX = 128, 96, 32.0
 """Lines looked at for the size of a column, lags taken, and the longest shape kept."""
@@ -18,8 +26,13 @@ LINES, LAGS, SLOWEST_PX = 128, 96, 32.0
 SIGNIFICANT = 7.0
 """An autocorrelation that does not fall by this many standard errors is noise."""
 
-NARROW, WIDE = 0.7, 2.0
-"""Gaussians of the band-pass, in units of a column's sigma (narrower: more weak columns kept)."""
+NARROW, WIDE, NEAREST = 0.7, 2.0, 1.3
+"""Gaussians of the band-pass, in units of a column's sigma (narrower: more weak columns kept);
+and how near another maximum may be."""
+
+COARSE_PX, HALVED_PX2 = 2.4, 0.25 + 2.0 / 3.0
+"""Sigma of a blur for which an image of half the size will do, and the variance of making it so
+and back again."""
 
 SMALLEST_SIGMA_PX = 0.6
 
@@ -69,7 +82,8 @@ def normalised(image: npt.NDArray[np.float32]) -> Normalised:
     if not high > low:
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no columns")
     unit = high - low
-    values = (image - np.float32(zero)) * np.float32(1.0 / unit)
+    values = image - np.float32(zero)
+    values *= np.float32(1.0 / unit)
     below, above = (low - zero) / unit - 1.0, (high - zero) / unit + 1.0
     return Normalised(values, np.clip(values, below, above), zero, unit)
 
@@ -153,28 +167,55 @@ def band_passed(
         The image under the narrow Gaussian alone.
     """
     narrow = cv2.GaussianBlur(image, (0, 0), NARROW * sigma_px, borderType=cv2.BORDER_REFLECT_101)
-    wide = cv2.GaussianBlur(image, (0, 0), WIDE * sigma_px, borderType=cv2.BORDER_REFLECT_101)
-    return np.subtract(narrow, wide, dtype=np.float32), np.asarray(narrow, dtype=np.float32)
+    wide = blurred(image, WIDE * sigma_px)
+    return np.subtract(narrow, wide, out=wide), np.asarray(narrow, dtype=np.float32)
 
 
-def peaks(image: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.float64]:
+def blurred(image: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.float32]:
+    """Convolve with a Gaussian; with a wide one at half the size, to a few thousandths.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx)
+        Any.
+    sigma_px : float
+        Of the Gaussian.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        Mirrored at the borders.
+    """
+    if sigma_px < COARSE_PX:
+        full = cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
+        return np.asarray(full, np.float32)
+    ny, nx = image.shape
+    even = np.pad(image, ((0, ny % 2), (0, nx % 2)), mode="edge") if ny % 2 or nx % 2 else image
+    half = cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    sigma = 0.5 * np.sqrt(sigma_px**2 - HALVED_PX2)
+    half = cv2.GaussianBlur(half, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    full = cv2.resize(half, even.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(full[:ny, :nx], np.float32)
+
+
+def peaks(image: npt.NDArray[np.float32], reach_px: float) -> npt.NDArray[np.float64]:
     """Local maxima above zero, each moved to the top of the parabola through its neighbours.
 
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
         Band-passed.
-    sigma_px : float
-        A column's sigma: nothing higher stands within about this distance.
+    reach_px : float
+        Nothing higher stands within this distance.
 
     Returns
     -------
     ndarray, shape (n, 2)
         Positions in px, in order of lines; none on the outermost pixels.
     """
-    reach = max(1, round(sigma_px))
-    around = cv2.dilate(image, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    is_peak = (image >= around) & (image > 0)
+    y, x = np.square(np.indices((2 * max(1, int(reach_px)) + 1,) * 2) - max(1, int(reach_px)))
+    around = cv2.dilate(image, (y + x <= max(2.0, reach_px**2)).astype(np.uint8))
+    is_peak = image >= np.maximum(around, np.finfo(np.float32).tiny, out=around)
     is_peak[[0, -1]] = False
     is_peak[:, [0, -1]] = False
     if not is_peak.any():
@@ -217,4 +258,4 @@ def local_maxima(image: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """
     values = normalised(as_array("image", image, (None, None), np.float32)).clipped
     sigma_px = column_sigma_px(values)
-    return peaks(band_passed(values, sigma_px)[0], sigma_px)
+    return peaks(band_passed(values, sigma_px)[0], NEAREST * sigma_px)

@@ -16,7 +16,7 @@ DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / np.sqrt(70.0)
 """Fourth difference, of unit noise power: along both axes it leaves little of a column."""
 
 SAMPLES = 100_000
-"""Pixels looked at: their variance is then known within 0.5 %."""
+"""Pixels looked at."""
 
 BINS, STRIPES, FEWEST_PIXELS = 24, 15, 20
 """Levels of intensity, parts of the image whose median is taken, and pixels that make a mean."""
@@ -74,7 +74,11 @@ def estimate_noise(image: npt.ArrayLike) -> Noise:
 
 
 def noise_of_residual(
-    residual: npt.NDArray[np.float32], image: npt.NDArray[np.float32], *, sign: float = 1.0
+    residual: npt.NDArray[np.float32],
+    image: npt.NDArray[np.float32],
+    *,
+    sign: float = 1.0,
+    samples: int = SAMPLES,
 ) -> Noise:
     """Estimate the noise from what is left of an image, at the levels of the image.
 
@@ -86,6 +90,8 @@ def noise_of_residual(
         The image.
     sign : float, default: 1
         -1 where the image was turned around, so that brighter pixels have less noise.
+    samples : int, default: 100 000
+        Pixels looked at, about: their variance is then known within 0.5 %.
 
     Returns
     -------
@@ -97,7 +103,7 @@ def noise_of_residual(
     UnusableFrameError
         If the image holds no noise at all.
     """
-    power, level, reached = _power_and_level(residual, image)
+    power, level, reached = _power_and_level(residual, image, samples)
     low, high = np.quantile(level[::3, ::3], [0.005, 0.995])
     if not high > low:
         raise UnusableFrameError("the image is the same everywhere: it shows nothing")
@@ -108,19 +114,44 @@ def noise_of_residual(
     return Noise(sign * gain, offset)
 
 
-def _power_and_level(residual: Image, image: Image) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
+def _power_and_level(
+    residual: Image, image: Image, samples: int
+) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
     """Filter a sample of the pixels, and mark those that a hot one reaches."""
-    step = int(np.ceil(np.sqrt(image.size / SAMPLES)))
-    inner = (slice(2, -2, step), slice(2, -2, step))
-    fine = cv2.sepFilter2D(residual, cv2.CV_32F, DIFFERENCE, DIFFERENCE)[inner]
-    level = cv2.sepFilter2D(image, cv2.CV_32F, DIFFERENCE**2, DIFFERENCE**2)[inner]
+    step = int(np.ceil(np.sqrt(image.size / samples)))
+    shape = tuple(len(range(2, length - 2, step)) for length in image.shape)
+    fine, level = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    _filter_sample(residual, DIFFERENCE.astype(np.float32), step, fine)
+    _filter_sample(image, np.square(DIFFERENCE).astype(np.float32), step, level)
     low, high = np.quantile(image[:: 4 * step, :: 4 * step], [0.005, 0.995])
     middle, farthest = 0.5 * (low + high), HOT * (high - low)
-    reached = np.zeros(level.shape, np.bool_)
+    reached = np.zeros(shape, np.bool_)
     if max(image.max() - middle, middle - image.min()) > farthest:
         hot = (np.abs(image - middle) > farthest).view(np.uint8)
+        inner = (slice(2, -2, step), slice(2, -2, step))
         reached = cv2.dilate(hot, np.ones((5, 5), np.uint8))[inner] > 0
-    return np.asarray(np.square(fine), np.float32), np.asarray(level, np.float32), reached
+    return np.square(fine), level, reached
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _filter_sample(image: Image, taps: Image, step: int, result: Image) -> None:
+    """Filter by five taps along both axes, at every step-th pixel that is not at the border."""
+    line = np.empty(image.shape[1], np.float32)
+    for i in range(result.shape[0]):
+        rows = image[i * step : i * step + 5]
+        for j in range(image.shape[1]):
+            line[j] = (
+                taps[0] * (rows[0, j] + rows[4, j])
+                + taps[1] * (rows[1, j] + rows[3, j])
+                + taps[2] * rows[2, j]
+            )
+        for j in range(result.shape[1]):
+            around = line[j * step : j * step + 5]
+            result[i, j] = (
+                taps[0] * (around[0] + around[4])
+                + taps[1] * (around[1] + around[3])
+                + taps[2] * around[2]
+            )
 
 
 def _binned(

@@ -6,21 +6,20 @@ import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion.atoms.drawing import (
-    AMPLITUDE,
     BACKGROUND,
-    LOG_SIGMA,
     Floats,
     Image,
     Places,
-    X,
-    Y,
 )
-from nion_distortion.atoms.fit import Fits, Window
+from nion_distortion.atoms.fit import Fits, Window, gradient
 
 __all__ = ["close_pairs", "shared_covariance"]
 
 NEAREST = 4.8
 """In sigma: columns farther apart than this share next to nothing."""
+
+FEW_PAIRS = 4
+"""Pairs for each column for which there is room at first."""
 
 SHARED = 4
 """Parameters of a neighbour that reach into the window: all but its background."""
@@ -43,9 +42,12 @@ def close_pairs(positions_px: Floats, reach_px: float) -> Places:
     """
     order = np.argsort(positions_px[:, 0], kind="stable")
     ordered = np.ascontiguousarray(positions_px[order])
-    pairs = np.empty((_pairs(ordered, reach_px, np.empty((0, 2), np.int64)), 2), np.int64)
-    _pairs(ordered, reach_px, pairs)
-    return np.asarray(order[pairs], dtype=np.int64)
+    pairs = np.empty((FEW_PAIRS * len(order), 2), np.int64)
+    count = _pairs(ordered, reach_px, pairs)
+    if count > len(pairs):
+        pairs = np.empty((count, 2), np.int64)
+        _pairs(ordered, reach_px, pairs)
+    return np.asarray(order[pairs[:count]], dtype=np.int64)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -148,19 +150,8 @@ def _shared_information(
                 continue
             expected = fits.parameters[n, BACKGROUND] + model[i, j]
             weight = 1.0 / max(window.gain * expected + window.offset, window.floor)
-            _gradient(fits.parameters[n], i, j, one)
-            _gradient(fits.parameters[m], i, j, two)
+            gradient(fits.parameters[n], i, j, one)
+            gradient(fits.parameters[m], i, j, two)
             for a in range(5):
                 for b in range(SHARED):
                     shared[a, b] += weight * one[a] * two[b]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _gradient(parameters: Floats, i: int, j: int, result: Floats) -> None:
-    dy, dx = i - parameters[Y], j - parameters[X]
-    inverse = np.exp(-2.0 * parameters[LOG_SIGMA])
-    shape = np.exp(-0.5 * inverse * (dy * dy + dx * dx))
-    slope = parameters[AMPLITUDE] * shape * inverse
-    result[Y], result[X] = slope * dy, slope * dx
-    result[AMPLITUDE], result[LOG_SIGMA] = shape, slope * (dy * dy + dx * dx)
-    result[BACKGROUND] = 1.0

@@ -53,6 +53,10 @@ LEAST_COMPANIONS, LEAST_COLUMNS = 3, 25
 """Others with an index in the nine cells around, without which nothing holds a column; and columns
 of a part that stands alone: fewer show no lattice that can be told from chance."""
 
+LEAST_COMPANIONS_OF_MANY = 5
+"""The same with more than one column in the cell: one that lacks the others of its cell is easily
+taken for one of them."""
+
 CLOSE, EQUAL = 3.6, 1.15
 """Sites nearer than this many sigma may be fitted as one column; lengths that are equal."""
 
@@ -232,13 +236,15 @@ def held(table: SiteTable, keep: Booleans) -> Booleans:
         What is left of ``keep``, without lonely columns and small islands.
     """
     i, j = table.place[:, 0], table.place[:, 1]
-    filled = table.held(keep).sum(2)
+    sites = table.held(keep)
+    filled = sites.sum(2)
+    least = LEAST_COMPANIONS if sites.shape[2] == 1 else LEAST_COMPANIONS_OF_MANY
     around = filled.copy()
     around[1:-1] += filled[:-2] + filled[2:]
     around[:, 1:-1] += around[:, :-2] + around[:, 2:]
     part = label(filled > 0, np.ones((3, 3)))[0][i, j]
     enough = np.bincount(part) >= LEAST_COLUMNS
-    return np.asarray(keep & (around[i, j] > LEAST_COMPANIONS) & enough[part])
+    return np.asarray(keep & (around[i, j] > least) & enough[part])
 
 
 def _above_noise(confidence: Array, error: Array) -> Booleans:
