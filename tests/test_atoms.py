@@ -28,6 +28,7 @@ from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, local_maxima
+from nion_distortion.atoms.accept import beside
 from nion_distortion.atoms.drawing import redraw, render
 from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, starting
 from nion_distortion.atoms.learning import learnt_tail, tails, unseen_share
@@ -325,6 +326,36 @@ def test_shared_covariance_is_that_of_its_formula() -> None:
         passed = fits.covariance[n] @ (mine * weight) @ theirs[:4].T
         added = passed @ fits.covariance[m][:4, :4] @ passed.T
         np.testing.assert_allclose(shared[n], added[:2, :2], rtol=1e-5, atol=1e-12)
+
+
+# Noise beside a column
+
+
+def test_a_weak_one_beside_a_better_one_is_noise() -> None:
+    clear = np.mgrid[0:4, 0:4].reshape(2, -1).T * 12.0 + 20.0
+    weak = np.array([[20.0, 24.0], [32.0, 26.0], [50.0, 76.0], [50.0, 79.0]])
+    positions, signal = np.concatenate([clear, weak]), np.repeat([9.0, 2.5], [16, 4])
+    signal[-1] = 2.0
+    every = np.ones(20, np.bool_)
+    marked = beside(positions, signal, every, 1.5)
+    # 4.0 px are less than 2.9 sigma, 6.0 are not; of two weak ones it is the weaker
+    assert np.flatnonzero(marked).tolist() == [16, 19]
+    assert not beside(positions, signal, every & (np.arange(20) != 0), 1.5)[16]
+
+
+def test_in_dumbbells_a_weak_one_may_stand_nearer() -> None:
+    clear = np.mgrid[0:4, 0:4].reshape(2, -1).T * 24.0 + 20.0
+    clear = np.concatenate([clear, clear + [0.0, 6.0]])
+    weak = np.array([[20.0, 30.0], [44.0, 28.5]])  # 4.0 and 2.5 px beside a clear one
+    positions, signal = np.concatenate([clear, weak]), np.repeat([9.0, 2.5], [32, 2])
+    marked = beside(positions, signal, np.ones(34, np.bool_), 1.5)
+    assert np.flatnonzero(marked).tolist() == [33]
+
+
+def test_too_few_clear_ones_do_not_tell_how_near_columns_are() -> None:
+    positions = np.array([[20.0, 20.0 + 12 * k] for k in range(5)] + [[20.0, 23.0]])
+    signal = np.array([9.0, 9.0, 9.0, 9.0, 9.0, 2.5])
+    assert not beside(positions, signal, np.ones(6, np.bool_), 1.5).any()
 
 
 # Tails, and what columns have in common

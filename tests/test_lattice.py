@@ -504,6 +504,23 @@ def test_columns_among_strangers_and_small_islands_take_no_index() -> None:
     assert not mask[36:].any()
 
 
+@pytest.mark.parametrize(("sublattices", "least"), [(1, 3), (2, 5)])
+def test_a_column_is_held_by_more_others_where_cells_have_several(
+    sublattices: int, least: int
+) -> None:
+    cells = np.mgrid[0:6, 0:6].reshape(2, -1).T
+    sites = np.array([[*cell, s] for cell in cells for s in range(sublattices)])
+    outpost = np.array([[6, 2, 0]])  # beside cells (5, 1), (5, 2) and (5, 3)
+    around = (sites[:, 0] == 5) & (np.abs(sites[:, 1] - 2) <= 1)
+    table = site_table(np.concatenate([sites, outpost]))
+    for count in (least - 1, least):
+        there = np.ones(len(sites) + 1, bool)
+        there[np.flatnonzero(around)[count:]] = False
+        kept = held(table, there)
+        assert kept[-1] == (count >= least)
+        assert np.array_equal(kept[:-1], there[:-1])
+
+
 def test_nothing_leads_over_another_grain_to_an_island() -> None:
     places = np.mgrid[0:14, 0:14].reshape(2, -1).T * 10.0
     growth = grow(places, (0, 0), 10 * np.eye(2), np.zeros((1, 2)))

@@ -55,7 +55,8 @@ FITTED_PASSES = 3
 """Passes after which the functions of the smooth term are chosen anew."""
 
 GUARD_PX = 3.0
-"""Early predictions are held this close to the column."""
+"""Early predictions are held this close to the column, and later ones that jump farther away, as
+out of the scan, are not followed."""
 
 MEDIAN_LENGTH = 1.177
 """Median length of a vector whose components are normal with unit variance."""
@@ -634,9 +635,12 @@ def _renewed(
     size = fit.basis.stationary_size
     moving = fit.basis.on_pixels(fit.posterior.mean[:, :size] * fit.basis.seen()[:, :size])
     predicted, jacobian = scan_places(moving, state.crystal @ fit.lattice_px.T, state.predicted_px)
+    seen = samples.observed_px
     if guard:
-        seen = samples.observed_px
         predicted = np.clip(predicted, seen - GUARD_PX, seen + GUARD_PX)
+    # no place of a scan that turns back here is that of the column: it stays where it was predicted
+    lost = np.abs(predicted - seen).max(axis=1) > GUARD_PX
+    predicted[lost], jacobian[lost] = state.predicted_px[lost], state.jacobian[lost]
     residual = linearised.residual_px(fit.basis, fit.posterior.mean)
     variance = _covariance(samples) + fit.hyperparameters.floor_px**2
     off = np.einsum("na,nab,nb->n", residual, _weights(variance, state.jacobian), residual)
