@@ -345,7 +345,7 @@ def test_a_weak_one_beside_a_better_one_is_noise() -> None:
 
 def test_in_dumbbells_a_weak_one_may_stand_nearer() -> None:
     clear = np.mgrid[0:4, 0:4].reshape(2, -1).T * 24.0 + 20.0
-    clear = np.concatenate([clear, clear + [0.0, 6.0]])
+    clear = np.concatenate([clear, clear + np.array([0.0, 6.0])])
     weak = np.array([[20.0, 30.0], [44.0, 28.5]])  # 4.0 and 2.5 px beside a clear one
     positions, signal = np.concatenate([clear, weak]), np.repeat([9.0, 2.5], [32, 2])
     marked = beside(positions, signal, np.ones(34, np.bool_), 1.5)

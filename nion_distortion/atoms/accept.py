@@ -39,10 +39,8 @@ BRIGHT_SIGNAL, HALO = 7.0, 3.6
 """Amplitude over its error of a bright column, and how far, in sigma, what the fit has left of it
 looks like a weak one."""
 
-EDGE, LINE_START, TWICE, FARTHEST = 1.5, 1.8, 1.2, 1.2
-"""In sigma: nearest to the border and to the lines' start, nearest to each other, farthest from the
-guess. Where the beam turns back at a line's start, light of a column that it never reaches looks
-like one up to 1.75 sigma from there."""
+EDGE, TWICE, FARTHEST = 1.5, 1.2, 1.2
+"""In sigma: nearest to the border, nearest to each other, farthest from the guess."""
 
 BESIDE, CROWDED, NEAR_SHARE = 2.9, 0.5, 0.2
 """Nearest of a weak one to a better one: in sigma, and in the distance of clear ones if that is
@@ -178,7 +176,7 @@ def accepted(
     keep = (fits.pixels > 0) & (signal > LEAST_SIGNAL)
     keep &= np.abs(fits.parameters[:, LOG_SIGMA] - window.log_sigma) < np.log(WIDTH_RANGE)
     keep &= np.hypot(*(positions - start_px).T) < FARTHEST * view.sigma_px
-    keep &= _away_from_edge(positions, view)
+    keep &= _away_from_edge(positions, EDGE * view.sigma_px, view.image.shape)
     usual = max(typical, 1.0)
     keep &= chi2 < usual + WORST_CHI2 * _spread(chi2[keep], fits.pixels[keep], usual)
     keep &= ~_hot(view, fits, model, window)
@@ -208,10 +206,9 @@ def _halos(positions: Floats, signal: Floats, among: Mask, sigma_px: float) -> M
     return marked
 
 
-def _away_from_edge(positions: Floats, view: View) -> Mask:
-    nearest = view.sigma_px * np.array([EDGE, LINE_START])
-    farthest = np.array(view.image.shape) - 1.0 - EDGE * view.sigma_px
-    return np.asarray(np.all((positions >= nearest) & (positions <= farthest), axis=1))
+def _away_from_edge(positions: Floats, margin: float, shape: tuple[int, ...]) -> Mask:
+    farthest = np.array(shape) - 1.0 - margin
+    return np.asarray(np.all((positions >= margin) & (positions <= farthest), axis=1))
 
 
 def _spread(chi2: Floats, pixels: npt.NDArray[np.int64], typical: float) -> float:

@@ -58,6 +58,10 @@ GUARD_PX = 3.0
 """Early predictions are held this close to the column, and later ones that jump farther away, as
 out of the scan, are not followed."""
 
+TURNS, LINE_START = 0.5, 2.0
+"""Where fly-back takes this share of the beam's advance at the start of a line, light of a
+column that it never reaches looks like one up to so many sigmas from there."""
+
 MEDIAN_LENGTH = 1.177
 """Median length of a vector whose components are normal with unit variance."""
 
@@ -477,7 +481,8 @@ def _start(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None
         lattice_px=lattice,
         predicted_px=predicted,
         jacobian=jacobian,
-        robust=_robust_weights(((seen - predicted) ** 2).sum(axis=1) / _covariance(samples)),
+        robust=_robust_weights(((seen - predicted) ** 2).sum(axis=1) / _covariance(samples))
+        * _reached(samples, moving_px),
     )
 
 
@@ -649,8 +654,19 @@ def _renewed(
         lattice_px=fit.lattice_px,
         predicted_px=predicted,
         jacobian=jacobian,
-        robust=_robust_weights(off),
+        robust=_robust_weights(off) * _reached(samples, moving),
     )
+
+
+def _reached(
+    samples: DistortionSamples, moving_px: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
+    """Say which columns are not perhaps light from beyond the place where the beam turns back."""
+    lines = np.rint(samples.observed_px[:, 0]).astype(int).clip(0, moving_px.shape[1] - 1)
+    near = int(LINE_START * samples.sigma_px) + 2
+    slope = np.diff(moving_px[1, :, :near], axis=1).max(axis=1)
+    away = samples.observed_px[:, 1] > LINE_START * samples.sigma_px
+    return np.asarray(away | (slope[lines] < TURNS))
 
 
 def _robust_weights(off2: Array) -> Array:
