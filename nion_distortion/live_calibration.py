@@ -17,6 +17,7 @@ from nion_distortion.options import KnownFlyback, Options
 from nion_distortion.worker import blas_limit
 
 if TYPE_CHECKING:
+    from nion_distortion.diagnostics import FlybackAdvice, SetupHint
     from nion_distortion.gaussian_process import DistortionModel
     from nion_distortion.stack import CalibrationProgress
 
@@ -69,6 +70,10 @@ class CalibrationState:
         what there is to keep beside the model.
     model : DistortionModel, optional
         The result; None unless it is done.
+    hint : SetupHint, optional
+        What the newest usable frame says about how the microscope is set up.
+    advice : FlybackAdvice, optional
+        What a longer fly-back would gain, by the usable frames so far.
     """
 
     phase: Phase
@@ -80,6 +85,8 @@ class CalibrationState:
     reason: str | None = None
     first: Frame | None = None
     model: "DistortionModel | None" = None
+    hint: "SetupHint | None" = None
+    advice: "FlybackAdvice | None" = None
 
     @property
     def is_over(self) -> bool:
@@ -304,6 +311,8 @@ class LiveCalibration:
                 unusable=now.unusable,
                 error_pm=now.error_pm,
                 passes=now.passes,
+                hint=now.hint,
+                advice=now.advice,
             )
         )
         return not self._is_cancelled

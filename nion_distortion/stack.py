@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nion_distortion.diagnostics import FlybackAdvice, SetupHint, flyback_advice, setup_hint
 from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.options import Free, Options, StackAverage
-from nion_distortion.pipeline import measure_frame
+from nion_distortion.pipeline import Measured, measure_frame
 from nion_distortion.references import against_average
 
 __all__ = ["CalibrationProgress", "calibrate"]
@@ -38,12 +39,18 @@ class CalibrationProgress:
         usable frame. It has no uncertainty of its own.
     passes : int
         Passes over all frames that are done; 0 while frames are being read.
+    hint : SetupHint, optional
+        What the newest usable frame says about how the microscope is set up.
+    advice : FlybackAdvice, optional
+        What a longer fly-back would gain, by the usable frames so far.
     """
 
     frames: int
     unusable: tuple[str, ...] = ()
     error_pm: float | None = None
     passes: int = 0
+    hint: SetupHint | None = None
+    advice: FlybackAdvice | None = None
 
 
 def calibrate(
@@ -105,7 +112,7 @@ def calibrate(
         model = measured.model
         gathered.append(CalibrationFrame(measured.samples, measured.indexed.lattice))
         error_pm = predicted_error_pm(model) if is_asked else np.inf
-        told.of_frame(error_pm)
+        told.of_frame(error_pm, measured)
         is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
         if is_enough or len(gathered) == MOST_FRAMES:
             break
@@ -154,8 +161,13 @@ class _Told:
     def of_unusable(self, reason: str) -> None:
         self._tell(replace(self.now, unusable=(*self.now.unusable, reason)))
 
-    def of_frame(self, error_pm: float) -> None:
-        self._tell(replace(self.now, frames=self.now.frames + 1, error_pm=error_pm))
+    def of_frame(self, error_pm: float, measured: Measured) -> None:
+        now = replace(self.now, frames=self.now.frames + 1, error_pm=error_pm)
+        if self._progress is not None:
+            size_nm = measured.model.settings.pixel_size_nm
+            hint = setup_hint(measured.indexed, size_nm)
+            now = replace(now, hint=hint, advice=flyback_advice(measured.model))
+        self._tell(now)
 
     def of_pass(self, passes: int) -> None:
         self._tell(replace(self.now, passes=passes))

@@ -1,5 +1,6 @@
 """A headless document window of Nion Swift with the simulated scan and the plug-in's control."""
 
+import logging
 import pathlib
 import queue
 import threading
@@ -8,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import session_fakes as fakes
+from nion.instrumentation import stem_controller
 from nion.instrumentation.test import AcquisitionTestContext
 from nion.swift.test import TestContext
 
@@ -23,7 +26,8 @@ from simulator.nion_device import SimulatedMicroscope, profile_parameters, scan_
 from simulator.scan import strong_flyback
 from simulator.specimen import make_specimen
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
+"""Only what hangs waits so long: a machine that has much else to do must not fail a test."""
 SAMPLE = make_specimen("sto_001", rotation_rad=0.07)
 CRYSTAL_SCAN = profile_parameters((160, 160), 1.0, 5.0)
 """Wide enough that the real processing finds a lattice."""
@@ -116,8 +120,38 @@ class Window:
     def item(self) -> Any:
         return self.window.document_model.get_data_item_reference(KEY).data_item
 
+    def reopen(self) -> None:
+        """Close the project's window, and open the project in another one."""
+        self.window.about_to_close("", "")
+        stem_controller.unregister_event_loop()
+        self.window = self.context.create_document_controller(auto_close=False)
+        self.context.document_controller = self.window
+        stem_controller.register_event_loop(self.window.event_loop)
+
+    def scan_once(self) -> None:
+        """Scan one frame, so that the scan's own items are in the project."""
+        self.scan.start_playing(sync_timeout=PATIENCE_S)
+        self.scan.get_next_xdatas_to_finish(PATIENCE_S)
+        self.halt()
+        self.window.periodic()
+        assert self.window.document_model.data_items
+
+    def join_threads(self) -> None:
+        """Wait for our threads, which end after the frame in hand."""
+        for thread in [one for one in threading.enumerate() if one.name in THREADS]:
+            thread.join(PATIENCE_S)
+
     def halt(self) -> None:
+        """Abort the scan; a start before the host has cleared up is the host's own KeyError."""
+        if not self.scan.is_playing:
+            return
+        ended = threading.Event()
+        listener = self.scan.acquisition_state_changed_event.listen(
+            lambda is_begun: None if is_begun else ended.set()
+        )
         self.scan.abort_playing(sync_timeout=PATIENCE_S)
+        assert ended.wait(PATIENCE_S)
+        del listener
 
 
 @contextmanager
@@ -131,8 +165,25 @@ def opened(folder: pathlib.Path) -> Iterator[Window]:
         yield window
         window.halt()
         window.controls.close()
-        for thread in [one for one in threading.enumerate() if one.name in THREADS]:
-            thread.join(PATIENCE_S)
+        window.join_threads()
         del window
     del setup
     AcquisitionTestContext.end_leaks(case)
+
+
+@contextmanager
+def quiet(
+    folder: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Window]:
+    """Open a window, and see afterwards that nothing was said to have gone wrong."""
+    with opened(folder) as made:
+        before = made.scan.data_channel_updated_event.listener_count
+        yield made
+        made.halt()
+        made.control.stop_all()
+        made.window.periodic()
+        assert made.scan.data_channel_updated_event.listener_count == before
+    errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+    assert errors == []
+    said = "".join(capfd.readouterr())
+    assert "Traceback" not in said, said

@@ -89,7 +89,8 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
     elif counts.value < FEWEST_COUNTS:
         verdict = "too few counts"
     sentence = f"{verdict}: {cell:.1f} px per cell, {len(indexed.columns)} columns in view, "
-    sentence += f"{counts.value:.3g} electrons at the peak of the brightest"
+    spread = "" if counts.std is None else f" +- {counts.std:.2g}"
+    sentence += f"{counts.value:.3g}{spread} electrons at the peak of the brightest"
     offset = _centre_offset(indexed)
     if offset is None:
         return SetupHint(
@@ -103,7 +104,8 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
     std_pm = offset[1] * PM_PER_NM * pixel_size_nm
     length = float(np.hypot(*offset_pm))
     if length > max(CLEAR * std_pm, CLEAR_PM):
-        sentence += f"; the sublattices stand {length:.0f} pm off the cell's centre: mistilt?"
+        sentence += f"; the sublattices stand {length:.1f} pm +- {std_pm:.2g} pm off the cell's "
+        sentence += "centre, perhaps by a mistilt"
     return SetupHint(
         verdict=verdict,
         sentence=sentence,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from nion.swift import DocumentController
 
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.parts import Parts
+from nion_distortion.swift.windows import do_soon
 
 if TYPE_CHECKING:
     from nion_distortion.calibrations import CalibrationStore
@@ -34,7 +36,7 @@ class Calibrating:
     parts : Parts
         Makes the calibration and opens the store.
     changed : callable
-        Called on the main thread when it has come further.
+        Called on the main thread when it has come further, or has ended.
     saved : callable
         Called when a calibration is in the store, on whichever thread saved it.
     now_s : callable
@@ -51,6 +53,7 @@ class Calibrating:
     ) -> None:
         self._parts, self._changed, self._saved, self._now_s = parts, changed, saved, now_s
         self._running: LiveCalibration | None = None
+        self._window: Window | None = None
         self._state: CalibrationState | None = None
         self._unsaved: tuple[CalibrationState, str] | None = None
         self._problem = ""
@@ -58,19 +61,22 @@ class Calibrating:
     @property
     def state(self) -> "CalibrationState | None":
         """How far the newest one has come; None where there was none."""
-        return self._state
+        state = self._state
+        if state is None or state.is_over or self._running is not None:
+            return state
+        return replace(state, phase="cancelled")  # it was closed, and told nobody
 
     @property
-    def is_running(self) -> bool:
-        """Whether one runs."""
-        return self._running is not None
+    def window(self) -> Window | None:
+        """Where one runs; None while none does."""
+        return self._window
 
     @property
     def problem(self) -> str:
         """Why the newest one could not be saved, one sentence; nothing where it was."""
         return self._problem
 
-    def begin(self, window: Window, choices: Choices, store: "CalibrationStore | None") -> None:
+    def begin(self, window: Window, choices: Choices, *, store: "CalibrationStore | None") -> None:
         """Begin a calibration with the frames that are submitted from now on.
 
         Parameters
@@ -96,6 +102,7 @@ class Calibrating:
             known_flyback=None if store is None else store.known_flyback,
             told=partial(self._told, window, choices.sample_name or choices.sample),
         )
+        self._window = window
 
     def submit(self, scan: "tuple[Frame, ...]") -> None:
         """Hand a scan on; on any thread.
@@ -116,7 +123,7 @@ class Calibrating:
 
     def close(self) -> None:
         """End the one that runs, and tell nobody."""
-        running, self._running = self._running, None
+        running, self._running, self._window = self._running, None, None
         if running is not None:
             running.close(timeout_s=0.0)
 
@@ -145,7 +152,7 @@ class Calibrating:
         if state.model is not None:
             self._unsaved = (state, sample)
             self.save()
-        window.add_task(TASK, self._show)
+        do_soon(window, TASK, self._show)
 
     def _show(self) -> None:
         if self._state is not None and self._state.is_over:

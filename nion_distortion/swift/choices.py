@@ -1,7 +1,10 @@
 """What the operator has chosen in the panel -> options; plain values, nothing of the host."""
 
+import gettext
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from nion_distortion.options import (
@@ -15,10 +18,31 @@ from nion_distortion.options import (
 
 __all__ = ["SAMPLES", "Applied", "Choices"]
 
+_ = gettext.gettext
+
 Applied = Literal["own lattice", "calibration"]
 
 SAMPLES = ("unknown", "free", "similarity", *CRYSTALS, "cell")
 """What the sample can be said to be; "cell" is a crystal whose cell is typed in."""
+
+
+RANGES: Mapping[str, tuple[int, int, str]] = MappingProxyType(
+    {
+        "frames": (1, 200, _("a calibration has {least} to {most} frames, not {number}")),
+        "stop_pm": (
+            0,
+            1000,
+            _("the error that ends a calibration is {least} to {most} pm, not {number:g} pm"),
+        ),
+        "averaged": (0, 1000, _("{least} to {most} frames are averaged, not {number}")),
+        "arrows": (
+            0,
+            1000,
+            _("arrows are {least} to {most} times as long as displacements, not {number:g} times"),
+        ),
+    }
+)
+"""Of the numbers: the least, the most, and what is said of another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +95,12 @@ class Choices:
             raise ValueError(f"the sample must be one of {', '.join(SAMPLES)}, not {self.sample!r}")
         if self.applied not in get_args(Applied):
             raise ValueError(f"applied must be one of {get_args(Applied)}, not {self.applied!r}")
-        if not 1 <= self.frames <= 200:
-            raise ValueError(f"a calibration has 1 to 200 frames, not {self.frames}")
-        for name in ("stop_pm", "averaged", "arrows"):
-            if not 0 <= getattr(self, name) <= 1000:
-                raise ValueError(f"{name} must be 0 to 1000, not {getattr(self, name):g}")
+        for name, (least, most, words) in RANGES.items():
+            number = getattr(self, name)
+            if not least <= number <= most:
+                raise ValueError(words.format(least=least, most=most, number=number))
         if self.sample == "cell":
-            _ = self.reference  # says what is wrong with the cell
+            _check_cell(self.cell)
 
     @property
     def is_reference(self) -> bool:
@@ -125,7 +148,7 @@ class Choices:
             If the sample is unknown.
         """
         if not self.is_reference:
-            raise ValueError("to calibrate, say first which crystal the sample is")
+            raise ValueError(_("to calibrate, say first which crystal the sample is"))
         return Options(reference=self.reference)
 
     def to_text(self) -> str:
@@ -159,6 +182,15 @@ class Choices:
             except (TypeError, ValueError):  # a name or a value of another version
                 continue
         return chosen
+
+
+def _check_cell(cell: tuple[float, float, float]) -> None:
+    try:
+        KnownCrystal(a_nm=cell[0], b_nm=cell[1], gamma_deg=cell[2])
+    except ValueError:
+        raise ValueError(
+            _("a cell has edges of more than 0 nm and an angle of 10 to 170 degrees")
+        ) from None
 
 
 def _read(text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from nion.swift.model import DataItem, DocumentModel, Symbolic
 
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
+from nion_distortion.swift.phrases import sentence
 from nion_distortion.worker import blas_limit
 
 if TYPE_CHECKING:
@@ -63,10 +64,6 @@ def open_default_store() -> "CalibrationStore":
         "nion_distortion.calibrations"
     ).CalibrationStore()
     return store
-
-
-def _sentence(reason: str) -> str:
-    return reason[:1].upper() + reason[1:].rstrip(".") + "." if reason else ""
 
 
 def _counts_scans(described: DataAndMetadata.DataMetadata) -> bool:
@@ -157,9 +154,9 @@ class CorrectDistortion:
                 with _one_blas_thread():
                     self._done = self._corrected(xdata, **wanted)
         except (RefusedError, UnusableFrameError, ValueError) as reason:
-            sentence = _sentence(str(reason))
-            self._tell(sentence)
-            raise RefusedError(sentence) from None
+            refused = sentence(str(reason))
+            self._tell(refused)
+            raise RefusedError(refused) from None
 
     def commit(self) -> None:
         """Show the result, on the main thread."""
@@ -223,23 +220,23 @@ class CorrectDistortion:
             ],
         }
 
-    def _tell(self, sentence: str) -> None:
+    def _tell(self, refused: str) -> None:
         """Say in the result's caption why there is none; the inspector of an item shows it."""
         data_item = self._target
         document = None if data_item is None else data_item._document_model  # noqa: SLF001
         if data_item is None or document is None:
             return
         document._call_soon(  # noqa: SLF001  # the way from a thread of the host to its main one
-            functools.partial(_caption_refused, document, data_item, sentence)
+            functools.partial(_caption_refused, document, data_item, refused)
         )
 
 
 def _caption_refused(
-    document: DocumentModel.DocumentModel, data_item: DataItem.DataItem, sentence: str
+    document: DocumentModel.DocumentModel, data_item: DataItem.DataItem, refused: str
 ) -> None:
     if data_item in document.data_items:
         before = _("Not updated: ") if data_item.has_data else _("Not corrected: ")
-        data_item.caption = before + sentence
+        data_item.caption = before + refused
 
 
 def _time_s(xdata: DataAndMetadata.DataAndMetadata) -> float | None:
@@ -347,7 +344,7 @@ def _calibration_words(used: Mapping[str, Any]) -> list[str]:
     named = ", ".join(part for part in (used["id"], used["sample"], made) if part)
     said = [_("By calibration {named}; {state}.").format(named=named, state=used["state"])]
     if used["state"] != "valid":
-        said.append(_sentence(used["state_reason"]))
+        said.append(sentence(used["state_reason"]))
     if used["differs"]:
         said.append(
             _("It was named in spite of differences, for which no error allows: {names}.").format(

@@ -17,6 +17,7 @@ from nion.utils import Registry
 from nion_distortion.swift.colour_scale import show_scale, take_scale_away
 from nion_distortion.swift.items import InTurn, LiveItem, shown_in
 from nion_distortion.swift.pictures import DRAWN, History, Picture
+from nion_distortion.swift.windows import do_soon, forget
 
 if TYPE_CHECKING:
     from nion_distortion.session import LiveReport
@@ -173,7 +174,7 @@ class Diagrams:
         self._rounds += 1
         drawn = {name: DRAWN[name](self._history, live) for name in DIAGRAMS if name in wanted}
         self._turn.add(drawn)
-        self._window.add_task(TASK + ".shown", self._look)
+        do_soon(self._window, TASK + ".shown", self._look)
 
     def _look(self) -> None:
         """See what is shown, for the next round; on the main thread."""
@@ -197,7 +198,7 @@ class Diagrams:
         if self._is_open:
             self._is_open = False
             self._turn.close()
-            self._window.clear_task(TASK + ".shown")
+            forget(self._window, TASK + ".shown")
             for item in self._items.values():
                 if item.display_item is not None:
                     take_scale_away(item.display_item)

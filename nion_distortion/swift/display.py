@@ -19,6 +19,7 @@ from nion.swift.model import DataItem, DisplayItem
 from nion_distortion._plain import as_plain
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.swift.items import InTurn, LiveItem
+from nion_distortion.swift.phrases import sentence
 
 if TYPE_CHECKING:
     from nion_distortion.averaging import DriftAlignedAverage
@@ -210,10 +211,6 @@ def _scale_numbers(live: "LiveReport") -> dict[str, float] | None:
 # words
 
 
-def _sentence(reason: str) -> str:
-    return reason[:1].upper() + reason[1:].rstrip(".") + "." if reason else ""
-
-
 def _how(live: "LiveReport") -> str:
     """Say by what the picture was corrected."""
     report = live.report
@@ -233,7 +230,7 @@ def _how(live: "LiveReport") -> str:
 def _caption(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     """Say why there is nothing new, how good the picture is, and whether its scale is known."""
     report = live.report
-    said = [_sentence(live.reason or "")]
+    said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
         said += [_residual(report), _state(report), _pixel(live, corrected)]
     return " ".join(filter(None, said))
@@ -258,7 +255,7 @@ def _small(std: float) -> str:
 
 
 def _state(report: "FrameReport") -> str:
-    return _sentence(f"{report.state}: {report.state_reason}" if report.state_reason else "")
+    return sentence(f"{report.state}: {report.state_reason}" if report.state_reason else "")
 
 
 def _pixel(live: "LiveReport", corrected: "CorrectedFrame") -> str:
@@ -385,7 +382,7 @@ class CorrectedItem:
         reason : str
             One sentence.
         """
-        caption = _sentence(reason)
+        caption = sentence(reason)
         self._turn.add(
             {
                 key: _Shown(title=self._title(key, is_updated=False), caption=caption)

@@ -17,12 +17,13 @@ from nion_distortion.swift.live import display_items
 from nion_distortion.swift.panel import PANEL_ID, DistortionPanel
 from nion_distortion.swift.parts import Parts
 from nion_distortion.swift.processing import register_processing
+from nion_distortion.swift.source import channel_id
 
 __all__ = [
+    "AcquisitionMenuItem",
     "Controls",
-    "CorrectLiveScanMenuItem",
     "DistortionExtension",
-    "ShowWorkspaceMenuItem",
+    "menu_items",
     "register_panel",
     "show_panel",
     "show_workspace",
@@ -49,6 +50,7 @@ class Controls:
     def __init__(self, parts: Parts | None = None) -> None:
         self._parts = parts
         self._controls: WeakKeyDictionary[Project, Control] = WeakKeyDictionary()
+        self._listeners: WeakKeyDictionary[Project, Any] = WeakKeyDictionary()
 
     def of(self, window: Window) -> Control:
         """Return the control of a window's project; made where there was none.
@@ -63,78 +65,79 @@ class Controls:
         Control
             It stops when the window in which it was started closes.
         """
-        control = self._controls.get(window.document_model)
+        project = window.document_model
+        control = self._controls.get(project)
         if control is None:
-            control = self._controls[window.document_model] = Control(window.ui, parts=self._parts)
+            control = self._controls[project] = Control(window.ui, parts=self._parts)
+            self._listeners[project] = project.about_to_close_event.listen(control.close)
         return control
 
     def close(self) -> None:
         """Stop everywhere."""
         for project in list(self._controls):
+            self._listeners.pop(project, None)
             self._controls.pop(project).close()
 
 
-class CorrectLiveScanMenuItem:
-    """The menu item that starts the correction in a project, and stops it again.
+class AcquisitionMenuItem:
+    """An item of the Acquisition menu.
 
     Parameters
     ----------
-    controls : Controls
-        Of the projects.
+    name : str
+        What it does, in words.
+    execute : callable
+        Does it in a window.
     """
 
     menu_id = "acquisition_menu"
     menu_name = _("Acquisition")
     menu_before_id = "window_menu"
-    menu_item_name = _("Correct Live Scan")
 
-    def __init__(self, controls: Controls) -> None:
-        self._controls = controls
+    def __init__(self, name: str, execute: Callable[[Window], object]) -> None:
+        self.menu_item_name, self._execute = name, execute
 
     def menu_item_execute(self, window: Any) -> None:
-        """Start or stop.
+        """Do it.
 
         Parameters
         ----------
         window : DocumentWindow
             The host's facade of the window.
         """
-        document_window = window._document_controller  # noqa: SLF001  # the facade has no live items
-        control = self._controls.of(document_window)
-        if control.running is not None:
-            control.stop()
-        else:
-            control.start(document_window)
-            show_panel(document_window)
+        self._execute(window._document_controller)  # noqa: SLF001  # it has no live items
 
 
-class ShowWorkspaceMenuItem:
-    """The menu item that shows panel, scan, correction and diagrams side by side.
+def menu_items(controls: Controls) -> tuple[AcquisitionMenuItem, ...]:
+    """Make what stands in the Acquisition menu.
 
     Parameters
     ----------
     controls : Controls
         Of the projects.
+
+    Returns
+    -------
+    tuple of AcquisitionMenuItem
+        From the top.
     """
+    return (
+        AcquisitionMenuItem(_("Correct Live Scan"), partial(_start_or_stop, controls)),
+        AcquisitionMenuItem(_("Distortion Workspace"), partial(_show_workspace, controls)),
+    )
 
-    menu_id = "acquisition_menu"
-    menu_name = _("Acquisition")
-    menu_before_id = "window_menu"
-    menu_item_name = _("Distortion Workspace")
 
-    def __init__(self, controls: Controls) -> None:
-        self._controls = controls
+def _start_or_stop(controls: Controls, window: Window) -> None:
+    control = controls.of(window)
+    if control.running is not None:
+        control.stop()
+    else:
+        control.start(window)
+        show_panel(window)
 
-    def menu_item_execute(self, window: Any) -> None:
-        """Show it.
 
-        Parameters
-        ----------
-        window : DocumentWindow
-            The host's facade of the window.
-        """
-        document_window = window._document_controller  # noqa: SLF001  # as above
-        show_workspace(document_window, self._controls.of(document_window))
+def _show_workspace(controls: Controls, window: Window) -> None:
+    show_workspace(window, controls.of(window))
 
 
 class DistortionExtension:
@@ -156,10 +159,7 @@ class DistortionExtension:
     def __init__(self, api_broker: Any) -> None:
         api = api_broker.get_api(version="~1.0", ui_version="~1.0")
         self.controls = Controls()
-        self._menu_items = [
-            api.create_menu_item(make(self.controls))
-            for make in (CorrectLiveScanMenuItem, ShowWorkspaceMenuItem)
-        ]
+        self._menu_items = [api.create_menu_item(one) for one in menu_items(self.controls)]
         register_panel(self.controls)
         self._processing = register_processing()
         self._unregister_colours = register_colours()
@@ -237,6 +237,6 @@ def show_workspace(window: Window, control: Control) -> None:
     show_panel(window)
     scan = control.scan
     if scan is not None:
-        channel_id = control.channel_id(scan)
+        seen = channel_id(scan, control.choices.channel)
         items = display_items(window, control.running)
-        workspace.show_workspace(window, scan.hardware_source_id, channel_id, items)
+        workspace.show_workspace(window, scan.hardware_source_id, seen, items)

@@ -9,6 +9,8 @@ from nion.data import DataAndMetadata
 from nion.swift import DocumentController
 from nion.swift.model import DataItem, DisplayItem
 
+from nion_distortion.swift.windows import do_soon, forget
+
 __all__ = ["InTurn", "LiveItem", "shown_in"]
 
 EMPTY_PX = 64
@@ -141,7 +143,7 @@ class InTurn(Generic[Change]):
         with self._lock:
             self._waiting.update(changes)
         if self._is_open:
-            self._window.add_task(self._task, self._tick)
+            do_soon(self._window, self._task, self._tick)
 
     def _tick(self) -> None:
         with self._lock:
@@ -151,14 +153,14 @@ class InTurn(Generic[Change]):
         if not self._is_open:
             return
         if is_more:
-            self._window.add_task(self._task, self._tick)
+            do_soon(self._window, self._task, self._tick)
         if name is not None and change is not None:
             self._hand_over(name, change)
 
     def close(self) -> None:
         """Hand nothing over any more."""
         self._is_open = False
-        self._window.clear_task(self._task)
+        forget(self._window, self._task)
 
 
 def shown_in(window: DocumentController.DocumentController) -> list[DisplayItem.DisplayItem]:

@@ -69,6 +69,11 @@ class LiveCorrection:
             session.subscribe(one.show)
         self.follow(choices)
 
+    @property
+    def window(self) -> Window:
+        """Where it was begun."""
+        return self._window
+
     def follow(self, choices: Choices) -> None:
         """Show what the operator now wants to see.
 
@@ -113,17 +118,17 @@ class LiveCorrection:
             BLINK_S, lambda: self._blink(is_raw=not is_raw)
         )
 
-    def record(self) -> bool:
+    def record(self) -> int:
         """Keep the newest scan and its correction, every channel, as items of the project.
 
         Returns
         -------
-        bool
-            False where no frame has been corrected yet.
+        int
+            How many items; none where the newest frame could not be corrected.
         """
         last = self.session.last
         if last is None or last.report is None or last.report.corrected is None:
-            return False
+            return 0
         when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
         pictures = [
             (f"{when} {one.channel}, " + _("as scanned"), scanned_xdata(one)) for one in last.scan
@@ -132,8 +137,7 @@ class LiveCorrection:
             (f"{when} {one.channel}, " + _("corrected"), corrected_xdata(one, report=last))
             for one in (last.report.corrected, *last.others)
         ]
-        record(self._window, pictures)
-        return True
+        return len(record(self._window, pictures))
 
     def refuse(self, reason: str) -> None:
         """Say why a scan cannot be corrected; on any thread.

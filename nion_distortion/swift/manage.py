@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nion.swift import DocumentController
 from nion.ui import Declarative
 
-from nion_distortion.swift.words import sentence
+from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.widgets import UI, Description, button, row, text, typed
 
 if TYPE_CHECKING:
     from nion_distortion.calibrations import CalibrationStore, CalibrationSummary
@@ -20,9 +21,9 @@ _ = gettext.gettext
 
 Window = DocumentController.DocumentController
 
-FILES = "Calibrations (*.sqlite)"
+FILES = _("Calibrations") + " (*.sqlite)"
 
-WIDTH = 620
+WIDTH, LABEL = 620, 60
 
 NAMES = (
     "rows", "index", "details", "sample", "note", "trouble", "is_chosen", "is_asking", "question",
@@ -162,8 +163,10 @@ def _row(one: "CalibrationSummary") -> str:
     settings = one.settings
     scan = f"{settings.field_of_view_nm:g} nm, {settings.shape_px[1]} x {settings.shape_px[0]} px"
     if settings.dwell_time_us is not None:
-        scan += f", {settings.dwell_time_us:g} us"
-    error = "?" if one.predicted_error_pm is None else f"{one.predicted_error_pm:.1f} pm"
+        scan += f", {settings.dwell_time_us:g} \N{MICRO SIGN}s"
+    error = _("no error predicted")
+    if one.predicted_error_pm is not None:
+        error = _("{pm:.1f} pm left").format(pm=one.predicted_error_pm)
     return f"{one.calibration_id[:6]}  {made}  {one.sample or _('unnamed')}  {scan}  {error}"
 
 
@@ -182,48 +185,46 @@ def _details(one: "CalibrationSummary") -> str:
     )
 
 
-def _layout() -> Declarative.UIDescription:
-    u = Declarative.DeclarativeUI()
-    words = [
-        u.create_row(
-            u.create_label(text=label, width=60),
-            u.create_line_edit(text=f"@binding({name})", enabled="@binding(is_chosen)"),
-            spacing=6,
-        )
-        for label, name in ((_("Sample"), "sample"), (_("Note"), "note"))
-    ]
-    buttons = u.create_row(
-        u.create_push_button(
-            text=_("Delete..."), on_clicked="delete_clicked", enabled="@binding(is_chosen)"
-        ),
-        u.create_push_button(
-            text=_("Export..."), on_clicked="export_clicked", enabled="@binding(is_chosen)"
-        ),
-        u.create_push_button(text=_("Import..."), on_clicked="import_clicked"),
-        u.create_stretch(),
-        u.create_push_button(text=_("Close"), on_clicked="close_window"),
-        spacing=8,
-    )
-    ask = u.create_row(
-        u.create_label(text="@binding(question)", word_wrap=True, width=WIDTH - 160),
-        u.create_push_button(text=_("Delete"), on_clicked="really_delete_clicked"),
-        u.create_push_button(text=_("Keep"), on_clicked="keep_clicked"),
-        u.create_stretch(),
-        spacing=8,
-        visible="@binding(is_asking)",
+def _layout() -> Description:
+    u = UI()
+    listed = u.create_list_box(
+        items_ref="@binding(rows)", current_index="@binding(index)", width=WIDTH, height=220
     )
     content = u.create_column(
-        u.create_list_box(
-            items_ref="@binding(rows)", current_index="@binding(index)", width=WIDTH, height=220
-        ),
-        u.create_label(text="@binding(details)", word_wrap=True, width=WIDTH),
-        *words,
-        ask,
-        u.create_label(text="@binding(trouble)", word_wrap=True, width=WIDTH, color="#C00000"),
-        buttons,
+        listed,
+        text(u, "details", WIDTH, lines=2),
+        _typed(u, _("Sample"), "sample", _("What it was made on")),
+        _typed(u, _("Note"), "note", _("Anything worth remembering")),
+        _question(u),
+        text(u, "trouble", WIDTH, lines=2, color="#C00000"),
+        _buttons(u),
         spacing=8,
     )
     return u.create_window(content, title=_("Distortion Calibrations"), margin=12)
+
+
+def _typed(u: UI, label: str, name: str, tool_tip: str) -> Description:
+    line = typed(u, name, tool_tip, width=WIDTH - LABEL - 10, enabled="is_chosen")
+    return row(u, u.create_label(text=label, width=LABEL), line)
+
+
+def _question(u: UI) -> Description:
+    delete = button(u, _("Delete"), "really_delete_clicked", _("Delete it for good"))
+    keep = button(u, _("Keep"), "keep_clicked", _("Delete nothing"))
+    asked = text(u, "question", WIDTH - 160, lines=2)
+    return row(u, asked, delete, keep, visible="is_asking")
+
+
+def _buttons(u: UI) -> Description:
+    delete, export = _("Delete the chosen one; you are asked first"), _("Write it to a file")
+    import_ = _("Take the calibrations of a file over; those that are known stay as they are")
+    return row(
+        u,
+        button(u, _("Delete..."), "delete_clicked", delete, enabled="is_chosen"),
+        button(u, _("Export..."), "export_clicked", export, enabled="is_chosen"),
+        button(u, _("Import..."), "import_clicked", import_),
+        button(u, _("Close"), "close_window", _("Close this window")),
+    )
 
 
 def manage_calibrations(window: Window, store: "CalibrationStore") -> Declarative.WindowHandler:

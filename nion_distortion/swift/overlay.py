@@ -11,6 +11,7 @@ from nion.swift.model import DisplayItem, Graphics
 from nion.utils import Geometry
 
 from nion_distortion.swift.marks import ARROW, FOUND, IDEAL, Marks, drawn, marks_of
+from nion_distortion.swift.windows import do_soon, forget
 
 if TYPE_CHECKING:
     from nion_distortion.session import LiveReport
@@ -192,7 +193,7 @@ class Overlay:
             The newest.
         """
         if self._is_open and self._is_on:
-            self._window.add_task(TASK, partial(self._apply, marks_of(live)))
+            do_soon(self._window, TASK, partial(self._apply, marks_of(live)))
 
     def set(self, *, is_on: bool, gain: float) -> None:
         """Switch it, and choose how long the arrows are.
@@ -216,7 +217,7 @@ class Overlay:
         """Take the graphic away."""
         if self._is_open:
             self._is_open = False
-            self._window.clear_task(TASK)
+            forget(self._window, TASK)
             self._remove()
 
     def _apply(self, marks: Marks) -> None:

@@ -9,12 +9,11 @@ from nion.ui import Declarative
 from nion.utils import ReferenceCounting
 
 from nion_distortion.swift import words
-from nion_distortion.swift.choices import SAMPLES
 from nion_distortion.swift.control import Control
+from nion_distortion.swift.fields import FIELDS, FieldsHandler
 from nion_distortion.swift.live import View
 from nion_distortion.swift.manage import manage_calibrations
 from nion_distortion.swift.panel_layout import layout
-from nion_distortion.swift.source import scan_sources
 
 __all__ = ["PANEL_ID", "DistortionPanel"]
 
@@ -23,35 +22,31 @@ _ = gettext.gettext
 PANEL_ID = "nion-distortion-panel"
 
 Window = DocumentController.DocumentController
-CHANNELS = ("HAADF", "MAADF", "BF", "ABF")
-
 VIEWS: tuple[View, ...] = ("corrected", "raw", "blink")
 
-ARROWS = 10.0
-"""How much longer the overlay's arrows are than the displacements, at first."""
-
 SHOWN = (
-    "view_index", "is_overlaid", "arrows", "averaged",
-    "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
+    *FIELDS,
+    "view_index", "off_by", "corrected", "meaning", "applied", "in_use", "counts", "trouble",
     "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
-    "is_fed_back", "is_logging", "log_text", "is_idle", "is_calibrating", "can_calibrate",
-    "is_unsaved", "is_reference", "is_cell", "correct_text", "sample_index", "applied_index",
-    "scan_names", "scan_index", "channel", "frames", "stop_pm", "sample_name", "a_nm", "b_nm",
-    "gamma_deg",
+    "is_fed_back", "is_logging", "log_text", "is_calibrating", "can_calibrate", "is_unsaved",
+    "correct_text", "said", "has_hint", "has_advice", "has_progress", "has_said",
 )  # fmt: skip
 """What may have changed when the control says so."""
 
 
-class _Handler(Declarative.Handler):
+def _says(name: str) -> property:
+    """Return whether there is a text; without one its place is left to what is below."""
+    return property(lambda self: bool(getattr(self, name)))
+
+
+class _Handler(FieldsHandler):
     """What the panel shows of a control, and what its widgets do: names for the layout."""
 
     def __init__(
         self, window: Window, control: Control, show_workspace: Callable[[Window], object]
     ) -> None:
-        super().__init__()
-        self._window, self._control = window, control
-        self._show_workspace = show_workspace
-        self._shown: dict[str, Any] = {}
+        super().__init__(control)
+        self._window, self._show_workspace = window, show_workspace
         self._listener: Any = control.changed_event.listen(
             ReferenceCounting.weak_partial(_Handler._changed, self)
         )
@@ -63,107 +58,8 @@ class _Handler(Declarative.Handler):
         super().close()
 
     def _changed(self) -> None:
-        """Tell the widgets of what is new; called at each frame, so of nothing else."""
-        for name in SHOWN:
-            value = getattr(self, name)
-            if name not in self._shown or self._shown[name] != value:
-                self._shown[name] = value
-                self.notify_property_changed(name)
-
-    # scan
-
-    @property
-    def scan_names(self) -> list[str]:
-        """Names of the scans to choose from."""
-        return [one.display_name for one in scan_sources()] or [_("no scan device")]
-
-    @property
-    def scan_index(self) -> int:
-        """Which of them is chosen."""
-        scan = self._control.scan
-        ids = [one.hardware_source_id for one in scan_sources()]
-        return ids.index(scan.hardware_source_id) if scan is not None else 0
-
-    @scan_index.setter
-    def scan_index(self, index: int | None) -> None:
-        ids = [one.hardware_source_id for one in scan_sources()]
-        if index is not None and index < len(ids):
-            self._control.choose(scan_id=ids[index])
-
-    @property
-    def channel(self) -> str:
-        """Name of the analysed channel."""
-        return self._control.choices.channel
-
-    @channel.setter
-    def channel(self, name: str | None) -> None:
-        if name:
-            self._control.choose(channel=name.strip())
-
-    # sample
-
-    @property
-    def sample_index(self) -> int:
-        """Which kind of sample is chosen."""
-        return SAMPLES.index(self._control.choices.sample)
-
-    @sample_index.setter
-    def sample_index(self, index: int | None) -> None:
-        if index is not None:
-            self._control.choose(sample=SAMPLES[index])
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether the sample is a reference."""
-        return self._control.choices.is_reference
-
-    @property
-    def is_cell(self) -> bool:
-        """Whether the cell is typed in."""
-        return self._control.choices.sample == "cell"
-
-    @property
-    def a_nm(self) -> str:
-        """First edge of the cell."""
-        return f"{self._control.choices.cell[0]:g}"
-
-    @a_nm.setter
-    def a_nm(self, text: str | None) -> None:
-        self._choose_cell(0, text)
-
-    @property
-    def b_nm(self) -> str:
-        """Second edge of the cell."""
-        return f"{self._control.choices.cell[1]:g}"
-
-    @b_nm.setter
-    def b_nm(self, text: str | None) -> None:
-        self._choose_cell(1, text)
-
-    @property
-    def gamma_deg(self) -> str:
-        """Angle of the cell."""
-        return f"{self._control.choices.cell[2]:g}"
-
-    @gamma_deg.setter
-    def gamma_deg(self, text: str | None) -> None:
-        self._choose_cell(2, text)
-
-    def _choose_cell(self, index: int, text: str | None) -> None:
-        cell: list[Any] = list(self._control.choices.cell)
-        cell[index] = text
-        self._control.choose(cell=tuple(cell))
-
-    @property
-    def applied_index(self) -> int:
-        """What is applied: 0 the frame's own lattice, 1 the stored calibration."""
-        choices = self._control.choices
-        return int(choices.applied == "calibration" or not choices.is_reference)
-
-    @applied_index.setter
-    def applied_index(self, index: int | None) -> None:
-        if index is not None and self.is_reference:
-            self._control.choose(applied=("own lattice", "calibration")[index])
+        """Tell the widgets of what is new; called at each frame."""
+        self.tell(SHOWN)
 
     # live correction
 
@@ -188,6 +84,7 @@ class _Handler(Declarative.Handler):
 
     @property
     def is_fed_back(self) -> bool:
+        """Whether the scan's centre follows the sample's drift."""
         return self._control.is_fed_back
 
     @is_fed_back.setter
@@ -196,6 +93,7 @@ class _Handler(Declarative.Handler):
 
     @property
     def view_index(self) -> int:
+        """What the corrected item shows."""
         return VIEWS.index(self._control.view)
 
     @view_index.setter
@@ -204,35 +102,13 @@ class _Handler(Declarative.Handler):
             self._control.look(VIEWS[index])
 
     @property
-    def is_overlaid(self) -> bool:
-        return self._control.choices.arrows > 0
-
-    @is_overlaid.setter
-    def is_overlaid(self, is_wanted: bool) -> None:
-        self._control.choose(arrows=ARROWS if is_wanted else 0.0)
-
-    @property
-    def arrows(self) -> str:
-        return f"{self._control.choices.arrows:g}"
-
-    @arrows.setter
-    def arrows(self, text: str | None) -> None:
-        self._control.choose_number("arrows", text, float)
-
-    @property
-    def averaged(self) -> str:
-        return str(self._control.choices.averaged)
-
-    @averaged.setter
-    def averaged(self, text: str | None) -> None:
-        self._control.choose_number("averaged", text, int)
-
-    @property
     def is_logging(self) -> bool:
+        """Whether each frame is written into a log."""
         return self._control.is_logging
 
     @property
     def log_text(self) -> str:
+        """Words on the button."""
         return _("End Log") if self.is_logging else _("Log...")
 
     @property
@@ -247,7 +123,9 @@ class _Handler(Declarative.Handler):
 
     @property
     def meaning(self) -> str:
-        """What these numbers are."""
+        """What these numbers are, or why there are none yet."""
+        if self.is_correcting and self._control.last is None:
+            return words.waiting()
         return words.headline(self._control.last)[2]
 
     @property
@@ -268,16 +146,17 @@ class _Handler(Declarative.Handler):
 
     @property
     def trouble(self) -> str:
-        """What is wrong."""
+        """What is wrong, and what helps."""
         control = self._control
-        return words.trouble(control.message, control.last, control.choices)
-
-    # calibration
+        last = None if control.is_refused else control.last  # a newer scan than its was refused
+        return words.trouble(control.message, last, control.choices)
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no calibration runs."""
-        return not self.is_calibrating
+    def said(self) -> str:
+        """What was done last, and what is being logged."""
+        return self._control.said
+
+    # calibration
 
     @property
     def is_calibrating(self) -> bool:
@@ -295,34 +174,6 @@ class _Handler(Declarative.Handler):
         return self._control.is_unsaved
 
     @property
-    def frames(self) -> str:
-        """Frames of a calibration."""
-        return str(self._control.choices.frames)
-
-    @frames.setter
-    def frames(self, text: str | None) -> None:
-        self._control.choose_number("frames", text, int)
-
-    @property
-    def stop_pm(self) -> str:
-        """Predicted error that is good enough, pm."""
-        value = self._control.choices.stop_pm
-        return f"{value:g}" if value else ""
-
-    @stop_pm.setter
-    def stop_pm(self, text: str | None) -> None:
-        self._control.choose_number("stop_pm", text or "0", float)
-
-    @property
-    def sample_name(self) -> str:
-        """What a calibration is said to be made on."""
-        return self._control.choices.sample_name
-
-    @sample_name.setter
-    def sample_name(self, text: str | None) -> None:
-        self._control.choose(sample_name=(text or "").strip())
-
-    @property
     def calibration_words(self) -> str:
         """How far the calibration has come."""
         return words.calibration_progress(self._control.calibrating, self._control.choices)[0]
@@ -335,18 +186,15 @@ class _Handler(Declarative.Handler):
     @property
     def hint(self) -> str:
         """Whether the microscope is set up well enough."""
-        report = None if self._control.last is None else self._control.last.report
-        return (
-            "" if report is None or report.hints is None else words.sentence(report.hints.sentence)
-        )
+        return words.set_up(self._control.set_up, is_checking=self._control.is_checking)
 
     @property
     def advice(self) -> str:
         """What a longer fly-back would gain."""
-        report = None if self._control.last is None else self._control.last.report
-        if report is None or report.advice is None:
-            return ""
-        return words.sentence(report.advice.sentence)
+        return words.advice(self._control.last, self._control.set_up)
+
+    has_hint, has_advice, has_said = (_says(name) for name in ("hint", "advice", "said"))
+    has_progress = _says("calibration_words")
 
     # buttons
 
@@ -356,6 +204,10 @@ class _Handler(Declarative.Handler):
             self._control.stop()
         else:
             self._control.start(self._window)
+
+    def check_clicked(self, _widget: Any) -> None:
+        """Look at the set-up."""
+        self._control.check_set_up(self._window)
 
     def calibrate_clicked(self, _widget: Any) -> None:
         """Begin a calibration."""
@@ -368,7 +220,6 @@ class _Handler(Declarative.Handler):
     def save_clicked(self, _widget: Any) -> None:
         """Try once more to save the calibration."""
         self._control.save_calibration()
-        self._changed()
 
     def record_clicked(self, _widget: Any) -> None:
         """Keep scan and correction."""
@@ -390,6 +241,7 @@ class _Handler(Declarative.Handler):
         paragraph = self._control.describe()
         if paragraph:
             self._window.ui.clipboard_set_text(paragraph)
+            self._control.tell(_("A paragraph for a methods section is in the clipboard."))
 
     def manage_clicked(self, _widget: Any) -> None:
         """Open the window in which calibrations are looked after."""

@@ -14,7 +14,15 @@ from nion_distortion._failures import log_failure
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 from nion_distortion.nion_metadata import reported_settings, scanned_px
 
-__all__ = ["FrameTap", "current_scan", "scan_settings", "scan_sources"]
+__all__ = [
+    "FrameTap",
+    "channel_id",
+    "channel_names",
+    "chosen_scan",
+    "current_scan",
+    "scan_settings",
+    "scan_sources",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +87,59 @@ def current_scan() -> scan_base.ScanHardwareSource | None:
     chosen = controller.scan_controller if controller else None
     playing = [scan for scan in scans if scan.is_playing]
     return next(iter([*playing, *([chosen] if chosen else []), *scans]), None)
+
+
+def chosen_scan(scan_id: str) -> scan_base.ScanHardwareSource | None:
+    """Return a scan by its id.
+
+    Parameters
+    ----------
+    scan_id : str
+        Of the scan hardware source.
+
+    Returns
+    -------
+    ScanHardwareSource or None
+        Where that is not there the one that the operator looks at; None without a scan.
+    """
+    chosen = [one for one in scan_sources() if one.hardware_source_id == scan_id]
+    return chosen[0] if chosen else current_scan()
+
+
+def channel_names(scan: scan_base.ScanHardwareSource) -> list[str]:
+    """Return the names of a scan's channels.
+
+    Parameters
+    ----------
+    scan : ScanHardwareSource
+        The scan.
+
+    Returns
+    -------
+    list of str
+        In its order, those too that are switched off.
+    """
+    return [scan.get_channel_state(index).name for index in range(scan.channel_count)]
+
+
+def channel_id(scan: scan_base.ScanHardwareSource, channel: str) -> str:
+    """Return the host's id of a channel.
+
+    Parameters
+    ----------
+    scan : ScanHardwareSource
+        The scan.
+    channel : str
+        Its name.
+
+    Returns
+    -------
+    str
+        That of the first channel where none has this name.
+    """
+    names = channel_names(scan)
+    index = names.index(channel) if channel in names else 0
+    return scan.get_channel_state(index).channel_id or "a"
 
 
 class FrameTap:

@@ -4,14 +4,17 @@ import gettext
 from typing import TYPE_CHECKING
 
 from nion_distortion.swift.choices import Choices
+from nion_distortion.swift.phrases import sentence
 
 if TYPE_CHECKING:
     from nion_distortion.calibrations import CalibrationSummary
     from nion_distortion.diagnostics import Estimate
     from nion_distortion.live_calibration import CalibrationState
     from nion_distortion.session import LiveReport, SessionCounts
+    from nion_distortion.swift.checking import SetUp
 
 __all__ = [
+    "advice",
     "age",
     "applied",
     "calibration_progress",
@@ -19,8 +22,9 @@ __all__ = [
     "headline",
     "in_use",
     "sample_names",
-    "sentence",
+    "set_up",
     "trouble",
+    "waiting",
 ]
 
 _ = gettext.gettext
@@ -47,25 +51,9 @@ def sample_names(samples: tuple[str, ...]) -> list[str]:
         "unknown": _("unknown"),
         "free": _("a crystal, cell unknown"),
         "similarity": _("a crystal, similarity"),
-        "cell": _("a crystal with the cell below"),
+        "cell": _("a crystal, cell below"),
     }
     return [own.get(one, one) for one in samples]
-
-
-def sentence(reason: str) -> str:
-    """Make a reason a sentence.
-
-    Parameters
-    ----------
-    reason : str
-        Perhaps without capital and full stop.
-
-    Returns
-    -------
-    str
-        With both; nothing stays nothing.
-    """
-    return reason[:1].upper() + reason[1:].rstrip(".") + "." if reason else ""
 
 
 def estimate(number: "Estimate | None") -> str:
@@ -111,6 +99,66 @@ def headline(live: "LiveReport | None") -> tuple[str, str, str]:
     if report.worth_it is False:
         meaning = _("Correcting is not worth it: its error exceeds its gain. ") + meaning
     return estimate(report.off_by_pm), estimate(report.corrected_pm), meaning
+
+
+def waiting() -> str:
+    """Say what is waited for.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    return _("Waiting for a frame: is the scan running?")
+
+
+def set_up(seen: "SetUp | None", *, is_checking: bool) -> str:
+    """Say how well the microscope is set up.
+
+    Parameters
+    ----------
+    seen : SetUp or None
+        What a frame has shown.
+    is_checking : bool
+        Whether a frame is awaited.
+
+    Returns
+    -------
+    str
+        A sentence, with the scan that it was seen in.
+    """
+    if is_checking:
+        return waiting()
+    if seen is None:
+        return ""
+    found = _("the frame cannot be used: {reason}").format(reason=seen.reason)
+    if seen.hint is not None:
+        found = seen.hint.sentence
+    ny, nx = seen.settings.shape_px
+    said = _("Set-up at {fov:g} nm, {nx} x {ny} px: {found}")
+    return sentence(said.format(fov=seen.settings.field_of_view_nm, nx=nx, ny=ny, found=found))
+
+
+def advice(live: "LiveReport | None", seen: "SetUp | None") -> str:
+    """Say what a longer fly-back would gain.
+
+    Parameters
+    ----------
+    live : LiveReport or None
+        The newest report.
+    seen : SetUp or None
+        What the set-up was seen by, for while nothing is corrected.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    report = None if live is None else live.report
+    known = None if report is None else report.advice
+    if known is None and seen is not None:
+        known = seen.advice
+    return "" if known is None else sentence(known.sentence)
 
 
 def applied(live: "LiveReport | None") -> str:
@@ -189,9 +237,13 @@ def age(seconds: float) -> str:
     str
         In minutes, hours or days.
     """
+    if seconds < MINUTE_S:
+        return _("less than 1 min")
     if seconds < HOUR_S:
-        return f"{max(seconds, 0) / MINUTE_S:.0f} min"
-    return f"{seconds / HOUR_S:.1f} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.0f} d"
+        return _("{number:.0f} min").format(number=seconds / MINUTE_S)
+    if seconds < 2 * DAY_S:
+        return _("{number:.1f} h").format(number=seconds / HOUR_S)
+    return _("{number:.0f} d").format(number=seconds / DAY_S)
 
 
 def counts(counted: "SessionCounts | None") -> str:
@@ -234,15 +286,19 @@ def trouble(message: str, live: "LiveReport | None", choices: Choices) -> str:
     str
         Sentences; nothing where nothing is wrong.
     """
-    if message:
-        return sentence(message)
-    if live is None:
-        return ""
-    words = sentence(live.reason or "")
-    nothing_known = live.report is not None and live.report.model is None
-    if nothing_known and not choices.is_reference:
-        words += " " + _("Choose which crystal the sample is, and calibrate.")
-    return words
+    said = [sentence(message)]
+    if live is not None:
+        said.append(sentence(live.reason or ""))
+        if live.report is not None and live.report.model is None:
+            said.append(_to_know(choices))
+    return " ".join(filter(None, said))
+
+
+def _to_know(choices: Choices) -> str:
+    """Say what helps where nothing is known of the scan settings."""
+    if not choices.is_reference:
+        return _("Choose which crystal the sample is, and calibrate.")
+    return _("Calibrate.") if choices.applied == "calibration" else ""
 
 
 def calibration_progress(state: "CalibrationState | None", choices: Choices) -> tuple[str, int]:

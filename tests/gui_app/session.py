@@ -9,13 +9,14 @@ import json
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nion.instrumentation import HardwareSource
 from nion.swift.model import PlugInManager
 
 from nion_distortion.swift import extension
+from nion_distortion.swift.panel import PANEL_ID
 from simulator.nion_device import profile_parameters
 from simulator.specimen import make_specimen
 
@@ -123,11 +124,63 @@ async def opened(window: Any) -> Session:
     return session
 
 
-async def calibrated(session: Session, scan: Any) -> None:
-    """Scan a crystal, calibrate on it, and correct it by its own lattice."""
+def widgets(widget: Any) -> Iterator[Any]:
+    """Yield a widget and all in it."""
+    yield widget
+    for inner in widget._contained_widgets:  # there is no public way
+        yield from widgets(inner)
+
+
+USED = ("ComboBoxWidget", "LineEditWidget", "PushButtonWidget", "CheckBoxWidget")
+
+
+def key(name: str) -> None:
+    """Press a key in the program's window; without a window manager it must be given the keys."""
+    found = subprocess.run(
+        ["xdotool", "search", "--onlyvisible", "--name", "Nion Swift"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for number in found.stdout.split():
+        subprocess.run(["xdotool", "windowfocus", number], check=False)
+    subprocess.run(["xdotool", "key", name], check=True)
+
+
+async def walked(session: Session) -> None:
+    """Walk through the panel with the tab key, and note where it leads."""
+    panel = session.window.workspace_controller._find_dock_panel(PANEL_ID)
+    used = [one for one in widgets(panel.widget) if type(one).__name__ in USED]
+    seen: list[int] = []
+    session.control.choose(sample="cell")  # so that its edges are there
+    used[0].focused = True
+    for _ in range(2 * len(used)):
+        await asyncio.sleep(0.1)  # keys come through the screen's server
+        focused = [number for number, one in enumerate(used) if one.focused]
+        seen += [number for number in focused if number not in seen]
+        key("Tab")
+    may = [one for one in used if one.enabled and one.visible]
+    session.seen["walked"] = {"order": seen, "reachable": [used.index(one) for one in may]}
+    session.control.choose(sample="unknown")
+
+
+async def checked(session: Session, scan: Any) -> None:
+    """See before anything is calibrated whether the microscope is set up well enough."""
     control = session.control
     scan.set_current_frame_parameters(profile_parameters((256, 256), 1.0, 8.0))
     scan.start_playing()
+    control.choose(sample="SrTiO3 [001]")
+    control.check_set_up(session.window)
+    await session.until("checked", lambda: not control.is_checking)
+    seen = control.set_up
+    session.seen["set-up"] = None if seen is None or seen.hint is None else seen.hint.sentence
+    await session.picture("set-up")
+    control.choose(sample="unknown")
+
+
+async def calibrated(session: Session) -> None:
+    """Scan a crystal, calibrate on it, and correct it by its own lattice."""
+    control = session.control
     control.start(session.window)
     await session.until("uncalibrated", lambda: control.last is not None)
     control.choose(sample="SrTiO3 [001]", frames=6, sample_name="simulated STO")
@@ -156,7 +209,9 @@ async def corrected(session: Session, scan: Any) -> None:
 async def script(_application: Any, window: Any) -> None:
     """Work as an operator does."""
     scan, session = scan_source(), await opened(window)
-    await calibrated(session, scan)
+    await walked(session)
+    await checked(session, scan)
+    await calibrated(session)
     await corrected(session, scan)
     session.control.stop()
     scan.abort_playing(sync_timeout=10.0)

@@ -33,6 +33,16 @@ def test_program_ends_by_itself_without_a_traceback_of_ours(session: dict[str, A
     assert not [line for line in ours if line.lstrip().startswith("File ")]
 
 
+def test_keys_reach_every_widget_of_the_panel_from_top_to_bottom(session: dict[str, Any]) -> None:
+    walked = session["walked"]
+    assert walked["order"] == sorted(walked["order"])
+    assert set(walked["reachable"]) <= set(walked["order"])
+
+
+def test_set_up_is_seen_before_anything_is_calibrated(session: dict[str, Any]) -> None:
+    assert session["set-up"].startswith("usable: ")
+
+
 def test_without_a_calibration_nothing_is_corrected_and_the_panel_says_so(
     session: dict[str, Any],
 ) -> None:
@@ -73,7 +83,7 @@ def test_record_keeps_scan_and_correction(session: dict[str, Any]) -> None:
     assert session["recorded"]["items"] == session["other sample"]["items"] + 2
 
 
-@pytest.mark.parametrize("name", ["opened", "reference", "sample"])
+@pytest.mark.parametrize("name", ["opened", "set-up", "reference", "sample"])
 def test_pictures_show_something(session: dict[str, Any], name: str) -> None:
     # an empty screen compresses to a few kilobytes
     assert (session["folder"] / f"{name}.png").stat().st_size > 50_000

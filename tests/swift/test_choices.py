@@ -47,9 +47,11 @@ def test_an_unknown_sample_cannot_calibrate() -> None:
         ({"sample": "cheese"}, "the sample must be one of"),
         ({"applied": "nothing"}, "applied must be one of"),
         ({"frames": 0}, "1 to 200 frames"),
-        ({"stop_pm": -1.0}, "stop_pm must be 0 to 1000"),
-        ({"sample": "cell", "cell": (0.4, 0.4, 5.0)}, "gamma_deg must be between"),
-        ({"sample": "cell", "cell": (0.0, 0.4, 90.0)}, "a_nm must be"),
+        ({"stop_pm": -1.0}, "0 to 1000 pm, not -1 pm"),
+        ({"averaged": -1}, "0 to 1000 frames are averaged, not -1"),
+        ({"arrows": float("nan")}, "arrows are 0 to 1000 times"),
+        ({"sample": "cell", "cell": (0.4, 0.4, 5.0)}, "an angle of 10 to 170 degrees"),
+        ({"sample": "cell", "cell": (0.0, 0.4, 90.0)}, "edges of more than 0 nm"),
     ],
 )
 def test_what_cannot_be_is_said_in_words(changes: dict[str, object], words: str) -> None:

@@ -9,6 +9,7 @@ import session_fakes as fakes
 from nion.instrumentation import HardwareSource
 from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, opened
 
+from nion_distortion.swift.checking import SetUp
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.control import KEPT, Control
 from simulator.nion_device import profile_parameters
@@ -59,7 +60,7 @@ def test_what_cannot_be_chosen_is_said_and_changes_nothing(window: Window) -> No
     assert window.control.choices == before
     assert "1 to 200 frames" in window.control.message
     window.control.choose_number("frames", "many", int)
-    assert "'many' is not a number" in window.control.message
+    assert "'many' is not a whole number" in window.control.message
     window.control.choose_number("frames", " 12 ", int)
     assert (window.control.choices.frames, window.control.message) == (12, "")
 
@@ -111,6 +112,11 @@ def test_calibration_is_made_saved_and_used_for_the_next_sample(window: Window) 
     window.tick_until(lambda: over(window), window.parts.states)
     assert window.control.calibrating is not None
     assert window.control.calibrating.phase == "done"
+    seen = window.control.set_up
+    assert seen is not None
+    assert seen.hint is not None
+    assert seen.hint.verdict == "usable"
+    assert seen.advice is not None
     (stored,) = window.parts.store().list()
     assert (stored.sample, stored.frames) == ("STO, wedge", 3)
     assert "scan" in stored.provenance
@@ -122,6 +128,67 @@ def test_calibration_is_made_saved_and_used_for_the_next_sample(window: Window) 
     assert report.report is not None
     assert report.report.field is not None
     assert report.report.field.kind == "stationary"
+
+
+def test_set_up_is_looked_at_before_a_calibration_and_nothing_is_kept(window: Window) -> None:
+    window.parts.process = window.parts.refit = None
+    window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
+    window.control.choose(sample="SrTiO3 [001]")
+    before = window.scan.data_channel_updated_event.listener_count
+    window.control.check_set_up(window.window)
+    assert is_checking(window)
+    assert set_up(window) is None
+    window.frames(1)
+    window.tick_until(lambda: not is_checking(window))
+    seen = set_up(window)
+    assert seen is not None
+    assert seen.hint is not None
+    assert (seen.hint.verdict, seen.settings.field_of_view_nm) == ("usable", 5.0)
+    assert seen.advice is not None
+    assert window.scan.data_channel_updated_event.listener_count == before
+    assert window.parts.store().list() == ()
+
+
+def is_checking(window: Window) -> bool:
+    return window.control.is_checking
+
+
+def set_up(window: Window) -> SetUp | None:
+    return window.control.set_up
+
+
+def test_frame_without_a_lattice_says_so_when_the_set_up_is_looked_at(window: Window) -> None:
+    window.parts.level = fakes.UNUSABLE
+    window.control.check_set_up(window.window)
+    window.frames(1)
+    window.tick_until(lambda: not window.control.is_checking)
+    seen = window.control.set_up
+    assert seen is not None
+    assert (seen.hint, seen.reason) == (None, fakes.REASON)
+
+
+def test_unknown_sample_is_not_looked_at_for_the_set_up(window: Window) -> None:
+    window.control.choose(sample="unknown")
+    window.control.check_set_up(window.window)
+    assert not window.control.is_checking
+    assert "say first which crystal" in window.control.message
+
+
+def test_damaged_store_is_said_until_it_can_be_opened(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged() -> None:
+        raise ValueError("the calibrations are damaged")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(window.parts, "store", damaged)
+        window.toggle()
+        window.control.choose(frames=12)
+        window.frames(1)
+        window.window.periodic()
+        assert window.control.message == "the calibrations are damaged"
+    assert window.control.open_store() is not None
+    assert window.control.message == ""
 
 
 def test_new_calibration_takes_the_place_of_what_the_session_knew(window: Window) -> None:

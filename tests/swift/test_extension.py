@@ -22,7 +22,7 @@ from swift_windows import CRYSTAL_SCAN, PATIENCE_S, SAMPLE, Window, opened
 
 from nion_distortion.atoms import find_columns
 from nion_distortion.frame import ScanSettings
-from nion_distortion.swift import control, extension
+from nion_distortion.swift import extension, source
 from nion_distortion.swift.panel import PANEL_ID
 from nion_distortion.swift.source import current_scan
 from simulator.microscope import Microscope
@@ -175,10 +175,10 @@ def test_running_scan_is_the_current_one(window: Window) -> None:
 
 
 def test_without_a_scan_the_user_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "current_scan", lambda: None)
-    monkeypatch.setattr(control, "scan_sources", list)
+    monkeypatch.setattr(source, "current_scan", lambda: None)
+    monkeypatch.setattr(source, "scan_sources", list)
     window.toggle()
-    assert window.control.message == "There is no scan to correct: no scan device is registered."
+    assert window.control.message == "There is no scan: no scan device is registered."
     assert window.item is None
 
 
@@ -223,10 +223,10 @@ class Broker:
 
 def test_menu_items_start_the_correction_and_show_the_workspace(window: Window) -> None:
     facade = SimpleNamespace(_document_controller=window.window)
-    correct = extension.CorrectLiveScanMenuItem(window.controls)
+    correct, show = extension.menu_items(window.controls)
     correct.menu_item_execute(facade)
     assert window.control.running is not None
-    extension.ShowWorkspaceMenuItem(window.controls).menu_item_execute(facade)
+    show.menu_item_execute(facade)
     shown = [panel.display_item for panel in window.window.workspace.display_panels]
     assert window.control.running.item.display_items["HAADF"] in shown
     correct.menu_item_execute(facade)

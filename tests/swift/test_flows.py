@@ -2,14 +2,23 @@
 
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 import session_fakes as fakes
+from nion.instrumentation import HardwareSource
+from nion.swift import Workspace
 from nion.utils import Geometry
-from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, opened
+from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, quiet
 
+from nion_distortion.frame import Frame
+from nion_distortion.live_calibration import CalibrationState
 from nion_distortion.session import LiveReport
+from nion_distortion.stack import CalibrationProgress
+from nion_distortion.swift.extension import show_workspace
+from nion_distortion.swift.words import calibration_progress
+from nion_distortion.swift.workspace import WORKSPACE_ID
 from simulator.nion_device import profile_parameters
 
 pytestmark = pytest.mark.gui
@@ -19,17 +28,8 @@ pytestmark = pytest.mark.gui
 def window(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Window]:
-    """Make a window, and see afterwards that nothing was said to have gone wrong."""
-    with opened(tmp_path) as made:
-        before = made.scan.data_channel_updated_event.listener_count
+    with quiet(tmp_path, caplog, capfd) as made:
         yield made
-        made.halt()
-        made.control.stop_all()
-        made.window.periodic()
-        assert made.scan.data_channel_updated_event.listener_count == before
-    errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
-    assert errors == []
-    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def until(window: Window, condition: object) -> LiveReport:
@@ -113,6 +113,94 @@ def test_settings_changed_again_and_again_never_mix(window: Window) -> None:
     never_mixed(window)
 
 
+def test_aborted_frame_is_not_corrected_and_the_next_start_is(window: Window) -> None:
+    window.toggle()
+    for _ in range(4):
+        window.frames(1)
+        window.halt()
+    window.frames(2)
+    assert all((frame.image[-1] != 0).any() for frame, _ in window.parts.process.calls)
+    never_mixed(window)
+
+
+def test_workspace_is_deleted_while_it_is_seen(window: Window) -> None:
+    controller = window.window.workspace_controller
+    assert controller is not None
+    window.toggle()
+    window.frames(2)
+    show_workspace(window.window, window.control)
+    window.window.periodic()
+    command = Workspace.RemoveWorkspaceCommand(controller)  # what the host's menu item performs
+    command.perform()
+    window.window.push_undo_command(command)
+    assert workspaces(window).count(WORKSPACE_ID) == 0
+    window.frames(2)
+    window.tick_until(lambda: window.item.data_shape == (96, 96))
+    show_workspace(window.window, window.control)
+    assert workspaces(window).count(WORKSPACE_ID) == 1
+    shown = [panel.data_item for panel in window.window.workspace.display_panels]
+    assert window.item in shown
+
+
+def workspaces(window: Window) -> list[str]:
+    return [one.workspace_id for one in window.window.project.workspaces]
+
+
+def reads_all(frames: Iterable[Frame], *, progress: Any, **_: Any) -> Any:
+    """Stand in for `stack.calibrate`, which takes seconds."""
+    read: list[Frame] = []
+    for frame in frames:
+        read.append(frame)
+        progress(CalibrationProgress(frames=len(read), error_pm=1.0))
+    return fakes.Model(read[0].settings, (0.0,))
+
+
+def calibrated_to(window: Window, condition: Any) -> CalibrationState:
+    for _ in range(100):
+        state = window.parts.states.get(timeout=PATIENCE_S)
+        if condition(state):
+            return state
+    raise AssertionError("the calibration did not come so far")
+
+
+def test_settings_changed_in_mid_calibration_end_it_with_words(window: Window) -> None:
+    window.parts.calibrate = reads_all
+    window.control.calibrate(window.window)
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    calibrated_to(window, lambda state: state.frames == 4)
+    window.scan.set_current_frame_parameters(profile_parameters((96, 96), 1.0, 4.0))
+    ended = calibrated_to(window, lambda state: state.is_over)
+    assert (ended.phase, ended.model) == ("failed", None)
+    window.tick_until(lambda: not window.control.is_calibrating, window.parts.states)
+    words = calibration_progress(window.control.calibrating, window.control.choices)[0]
+    assert words.startswith("Not calibrated: ")
+    assert "field of view 3 -> 4 nm" in words
+    window.control.calibrate(window.window)
+    calibrated_to(window, lambda state: state.frames == 2)
+    assert window.control.is_calibrating
+
+
+def test_source_is_removed_in_mid_calibration(window: Window) -> None:
+    window.parts.calibrate = reads_all
+    window.control.calibrate(window.window)
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    calibrated_to(window, lambda state: state.frames == 2)
+    window.halt()
+    HardwareSource.HardwareSourceManager().hardware_source_removed_event.fire(window.scan)
+    assert not window.control.is_calibrating
+    assert window.control.calibrating is not None
+    assert window.control.calibrating.phase == "cancelled"
+    assert "The scan device is gone" in window.control.message
+
+
+def test_source_that_comes_later_is_told_to_the_panel(window: Window) -> None:
+    heard: list[bool] = []
+    listener = window.control.changed_event.listen(lambda: heard.append(True))
+    HardwareSource.HardwareSourceManager().hardware_source_added_event.fire(window.scan)
+    assert heard
+    del listener
+
+
 def test_everything_of_ours_is_deleted_while_it_runs(window: Window) -> None:
     window.control.choose(averaged=2, arrows=20)
     window.toggle()
@@ -146,6 +234,30 @@ def test_plug_in_is_unloaded_while_it_works(window: Window, *, is_calibrating: b
     assert not control.is_calibrating
     assert not window.item.is_live
     window.window.periodic()
+
+
+def test_plug_in_is_unloaded_in_the_middle_of_a_frame_and_then_refuses_in_words(
+    window: Window, tmp_path: pathlib.Path
+) -> None:
+    process = window.parts.process = fakes.Process(gated=True)
+    control = window.control
+    window.toggle()
+    window.scan.start_playing(sync_timeout=PATIENCE_S)
+    assert process.begun.acquire(timeout=PATIENCE_S)
+    window.controls.close()
+    assert control.window is None
+    process.go.release(100)
+    window.join_threads()
+    window.window.periodic()
+    assert window.parts.reports.empty()
+    for begin in (control.start, control.calibrate, control.check_set_up):
+        begin(window.window)
+        assert control.window is None
+        assert "unloaded" in control.message
+        control.choose()  # which takes the message away
+    control.log_to(tmp_path / "log.csv")
+    assert "unloaded" in control.message
+    assert not control.is_logging
 
 
 def test_everything_is_toggled_in_quick_succession(window: Window, tmp_path: pathlib.Path) -> None:

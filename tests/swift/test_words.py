@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import session_fakes as fakes
 
+from nion_distortion.diagnostics import Estimate, FlybackAdvice, SetupHint
 from nion_distortion.live_calibration import CalibrationState
 from nion_distortion.options import Options
 from nion_distortion.session import LiveReport, SessionCounts
-from nion_distortion.swift import words
+from nion_distortion.swift import phrases, words
+from nion_distortion.swift.checking import SetUp
 from nion_distortion.swift.choices import SAMPLES, Choices
 
 
@@ -61,7 +63,13 @@ def test_calibration_in_use_has_its_name_its_age_and_its_state() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-5, "0 min"), (120, "2 min"), (7200, "2.0 h"), (86400 * 3, "3 d")],
+    [
+        (-5, "less than 1 min"),
+        (59, "less than 1 min"),
+        (120, "2 min"),
+        (7200, "2.0 h"),
+        (86400 * 3, "3 d"),
+    ],
 )
 def test_age(seconds: float, text: str) -> None:
     assert words.age(seconds) == text
@@ -78,8 +86,61 @@ def test_trouble_offers_to_calibrate_where_nothing_is_known() -> None:
         "No calibration matches. Choose which crystal the sample is, and calibrate."
     )
     assert words.trouble("", unknown, Choices(sample="free")) == "No calibration matches."
-    assert words.trouble("the disk is full", unknown, Choices()) == "The disk is full."
+    applies_stored = Choices(sample="free", applied="calibration")
+    assert words.trouble("", unknown, applies_stored) == "No calibration matches. Calibrate."
     assert words.trouble("", None, Choices()) == ""
+
+
+def test_what_went_wrong_outside_of_a_frame_does_not_hide_why_it_was_not_corrected() -> None:
+    unusable = replace(live(), reason="too few columns")
+    assert words.trouble("the disk is full", unusable, Choices()) == (
+        "The disk is full. Too few columns."
+    )
+    assert words.trouble("the disk is full", None, Choices()) == "The disk is full."
+
+
+def seen(**changes: Any) -> SetUp:
+    return SetUp(settings=fakes.settings(8.0, side=256), **changes)
+
+
+def test_set_up_is_said_with_the_scan_in_which_it_was_seen() -> None:
+    hint = SetupHint(
+        verdict="usable",
+        sentence="usable: 12.0 px per cell, 800 columns in view, 50 +- 1.2 electrons",
+        pixels_per_cell=12.0,
+        columns=800,
+        effective_counts=Estimate(50.0, 1.2, 60.0),
+    )
+    assert words.set_up(seen(hint=hint), is_checking=False) == (
+        "Set-up at 8 nm, 256 x 256 px: usable: 12.0 px per cell, 800 columns in view, "
+        "50 \N{PLUS-MINUS SIGN} 1.2 electrons."
+    )
+    unusable = words.set_up(seen(reason="There is no lattice."), is_checking=False)
+    assert unusable.endswith("256 px: the frame cannot be used: There is no lattice.")
+    assert words.set_up(None, is_checking=False) == ""
+    assert "is the scan running?" in words.set_up(seen(hint=hint), is_checking=True)
+
+
+def test_fly_back_advice_is_the_newest_frame_s_or_that_of_the_set_up() -> None:
+    of_frame, of_check = FlybackAdvice(sentence="40 us more"), FlybackAdvice(sentence="5 us more")
+    assert words.advice(None, None) == ""
+    assert words.advice(live(), seen(advice=of_check)) == "5 \N{MICRO SIGN}s more."
+    assert words.advice(live(advice=of_frame), seen(advice=of_check)) == "40 \N{MICRO SIGN}s more."
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("", ""),
+        ("it is so", "It is so."),
+        ("is it so?", "Is it so?"),
+        ("It is so.", "It is so."),
+        ("off by 3 pm +- 0.2 pm", "Off by 3 pm \N{PLUS-MINUS SIGN} 0.2 pm."),
+        ("we let us see 12 us", "We let us see 12 \N{MICRO SIGN}s."),
+    ],
+)
+def test_reasons_become_sentences(said: str, written: str) -> None:
+    assert phrases.sentence(said) == written
 
 
 @pytest.mark.parametrize(
