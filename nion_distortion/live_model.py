@@ -26,6 +26,10 @@ HELD_BACK = 2
 AGREEMENT = 4.0
 """Two first frames agree when their mean squared difference is under this many variances."""
 
+VAGUE = 2.0
+"""A first frame that claims this many times the error of the second agrees with anything: decay and
+lengths are not taken from it."""
+
 SMALLEST_STD_PX = 0.005
 """Claims of less than this (0.2 pm) do not make two frames disagree."""
 
@@ -187,7 +191,7 @@ class LiveModel:
         return rows - self.began_nm
 
     def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
-        """Return a frame held back that agrees with this one, or hold this one back too.
+        """Return a frame held back that agrees with this one and is as sure, or hold this back too.
 
         Parameters
         ----------
@@ -227,9 +231,15 @@ class LiveModel:
 
 
 def _agree(one: "DistortionModel", two: "DistortionModel") -> bool:
-    """Compare the stationary distortions of two frames with what they claim to know of them."""
+    """Compare the stationary distortions of two frames with what they claim to know of them.
+
+    The first is what would be gone on with, and must be about as sure as the second.
+    """
     first, second = one.stationary_field(), two.stationary_field()
     seen = first.valid & second.valid
     difference = (first.displacement_px - second.displacement_px)[:, seen]
-    variance = (np.square(first.std_px) + np.square(second.std_px))[:, seen] + SMALLEST_STD_PX**2
-    return bool(np.sum(np.square(difference) / variance) < AGREEMENT * max(difference.size, 1))
+    squares = [np.square(field.std_px)[:, seen] + SMALLEST_STD_PX**2 for field in (first, second)]
+    if squares[0].sum() > VAGUE**2 * squares[1].sum():
+        return False
+    ratio = np.square(difference) / (squares[0] + squares[1])
+    return bool(np.sum(ratio) < AGREEMENT * max(difference.size, 1))

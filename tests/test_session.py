@@ -17,7 +17,8 @@ import pytest
 import session_fakes as fakes
 
 from nion_distortion.frame import Frame, ScanSettings
-from nion_distortion.options import KnownCrystal, KnownFlyback, Options
+from nion_distortion.live_model import LiveModel
+from nion_distortion.options import Free, KnownCrystal, KnownFlyback, Options
 from nion_distortion.session import LiveReport, Session
 from simulator.microscope import Microscope
 from simulator.scan import strong_flyback
@@ -91,6 +92,29 @@ def test_agreement_is_two_standard_deviations_of_the_difference(
 ) -> None:
     run.levels(0.0, difference * np.sqrt(2) * fakes.STD_PX)
     assert (run.model is not None) == agrees
+
+
+@pytest.mark.parametrize(
+    ("first_px", "second_px", "agrees"),
+    [(0.1, 0.1, True), (0.19, 0.1, True), (0.21, 0.1, False), (0.1, 0.3, True)],
+)
+def test_a_first_frame_that_knows_little_is_not_gone_on_with(
+    first_px: float, second_px: float, *, agrees: bool
+) -> None:
+    """It agrees with any other, but its decay and lengths would stay."""
+
+    def model(std_px: float) -> Any:
+        field = SimpleNamespace(
+            displacement_px=np.zeros((2, 4, 4)),
+            std_px=np.full((2, 4, 4), std_px),
+            valid=np.ones((4, 4), bool),
+        )
+        return SimpleNamespace(stationary_field=lambda: field)
+
+    live = LiveModel(fakes.frame(0, 0.0).settings, Free())
+    first = model(first_px)
+    assert live.agreeing(first) is None
+    assert (live.agreeing(model(second_px)) is first) == agrees
 
 
 def test_amplitudes_are_found_again_once_after_the_fifth_accepted_frame(run: Run) -> None:
