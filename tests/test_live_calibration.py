@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import session_fakes as fakes
+import torch
 from model_cases import flyback
+from threadpoolctl import threadpool_limits
 
 import nion_distortion as nd
 from nion_distortion import stack
@@ -465,6 +467,17 @@ def real(count: int, **changes: Any) -> Run:
     return run
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Bitwise the same needs sums in the same order, in PyTorch as well."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_real_frames_teach_what_the_same_frames_teach_from_a_file() -> None:
     run = real(3, frames=3)
     end = run.end()

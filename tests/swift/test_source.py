@@ -484,8 +484,13 @@ class Corrected:
 @pytest.mark.gui
 def test_real_processing_corrects_every_frame_of_a_stream_and_its_memory_does_not_grow() -> None:
     scanned = parameters(5.0, shape=(160, 160))
+    strong = strong_flyback(device_settings(scanned))
+    slow, fast = strong.line_flyback_nm  # on so few nm the beam would turn back
     errors = replace(
-        strong_flyback(device_settings(scanned)), drift_nm_s=(0.01, 0.02), line_jitter_nm=0.002
+        strong,
+        line_flyback_nm=(0.5 * slow, 0.5 * fast),
+        drift_nm_s=(0.01, 0.02),
+        line_jitter_nm=0.002,
     )
     sto = make_specimen("sto_001", rotation_rad=0.07)
     with start_host(Microscope(specimen=sto, errors=errors)) as host:
