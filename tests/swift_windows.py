@@ -192,8 +192,10 @@ def quiet(
         yield made
         made.halt()
         made.control.stop_all()
+        made.join_threads()
         made.window.periodic()
-        assert made.scan.data_channel_updated_event.listener_count == before
+        count = made.scan.data_channel_updated_event.listener_count
+        assert count == before, (count, before)
     told = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]
     errors = [one for one in told if HOST_RACE.sub("", one) == one]
     assert errors == []

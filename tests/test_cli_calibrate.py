@@ -296,7 +296,8 @@ def test_an_exported_field_says_what_its_sign_means(exported: Path) -> None:
     field = tiny_model().stationary_field()
     if exported.suffix == ".h5":
         with h5py.File(exported) as content:
-            np.testing.assert_array_equal(content["std_px"], field.std_px)
+            # both are computed from the stored information: the last bit of float32 may differ
+            np.testing.assert_allclose(content["std_px"], field.std_px, rtol=0, atol=1e-7)
             np.testing.assert_array_equal(content["valid"], field.valid)
             assert content["displacement_px"].attrs["units"] == "px"
             assert content.attrs["sign_convention"] == SIGN_CONVENTION
