@@ -168,17 +168,3 @@ def test_a_calibration_keeps_the_hum_out_of_d() -> None:
     assert model.basis.mains_hz == pytest.approx(HUM.hum_hz, abs=0.2)
     assert off_pm(model, some[-1][2]) < 1.0
     assert off_pm(model, some[-1][2], stationary=True) < 1.0
-
-
-def test_frames_together_show_what_none_shows_alone() -> None:
-    """A hum of a picometre, and its frequency better than by any of them."""
-    errors = replace(HUM, hum_nm=0.001, walk_nm=0.003, seed=1)
-    machine = microscope(errors, seed=1)
-    some = [sampled(machine, SLOW, index=index) for index in range(6)]
-    frames = [CalibrationFrame(samples, lattice) for samples, lattice, _ in some]
-    for frame in frames:
-        assert first_model(*frame, TERMS).basis.mains_hz is None
-
-    found = calibrated(first_model(*frames[0], TERMS), frames).basis.mains_hz
-
-    assert found == pytest.approx(HUM.hum_hz, abs=0.2)

@@ -19,7 +19,6 @@ from nion_distortion.gaussian_process.fitting import (
     FrameFit,
     fit_frame,
     frame_evidence,
-    mains_of_frames,
     precision_of,
     stationary_posterior,
     stationary_variances,
@@ -50,9 +49,6 @@ LINEARISED = 1
 
 LEARNT_FROM = 20
 """Frames, spread over all, from which amplitudes are learnt."""
-
-MAINS_FROM = 6
-"""Frames, spread over all, in which the mains is looked for."""
 
 MOST_KEPT = 200
 """Frames whose samples a calibration keeps."""
@@ -126,9 +122,9 @@ def calibrated(
     Notes
     -----
     Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
-    up what the frames say; in the first passes shapes are learnt from one frame, the mains is
-    looked for in some of them together, and amplitudes are learnt from many. Before and after,
-    each frame is compared with what all others say, and left out where it disagrees.
+    up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
+    the first passes. Before and after, each frame is compared with what all others say, and left
+    out where it disagrees.
     """
     state, chi2 = _started(model, frames)
     state, flagged = _without_strangers(state, frames, chi2)  # before they could teach anything
@@ -224,17 +220,12 @@ def _with_parts(state: _State, used: tuple[int, ...], parts: tuple[Information, 
 
 
 def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
-    """Learn the shapes from one frame in the middle, and look for the mains in some.
-
-    What frames said in the old functions is void.
-    """
+    """Learn the shapes from one frame in the middle; what frames said in the old ones is void."""
     middle = frames[state.used[len(state.used) // 2]].samples
     basis, hyperparameters = learn_shapes(
         middle, state.basis, state.hyperparameters, moving_px=state.distortion_px
     )
     basis = suited(basis, hyperparameters, precision_of(middle, hyperparameters))
-    some = [frames[state.used[n]].samples for n in _spread(len(state.used), MAINS_FROM)]
-    basis = basis.with_mains(mains_of_frames(some, basis, hyperparameters, state.distortion_px))
     return replace(state, basis=basis, hyperparameters=hyperparameters, parts=())
 
 

@@ -1,6 +1,5 @@
 """One frame's samples -> weights, linearised at the model's own prediction."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     suited,
 )
 from nion_distortion.gaussian_process.learning import Evidence, Linearised, learn, weigh_calm
-from nion_distortion.gaussian_process.mains import find_mains, mains_line, shared_hz
+from nion_distortion.gaussian_process.mains import find_mains, mains_line
 from nion_distortion.gaussian_process.posterior import Posterior, combined, marginal, solve
 from nion_distortion.gaussian_process.weights import Information
 
@@ -28,7 +27,6 @@ __all__ = [
     "fit_frame_and_hyperparameters",
     "frame_evidence",
     "linearised_frame",
-    "mains_of_frames",
     "precision_of",
     "stationary_posterior",
     "stationary_variances",
@@ -233,7 +231,7 @@ def fit_frame_and_hyperparameters(
     found = _learnt(samples, basis, _start(samples, None), pixel_size_nm)
     fit = found.fit
     mains_hz = find_mains(
-        [(found.linearised, fit.posterior)], fit.basis, fit.hyperparameters, pixel_size_nm
+        found.linearised, fit.basis, fit.hyperparameters, fit.posterior, pixel_size_nm
     )
     if mains_hz is not None:  # they were learnt with the mains among the rest
         basis = fit.basis.with_mains(mains_hz)
@@ -303,62 +301,14 @@ def frame_evidence(
     Evidence
         About the weights of D and W_k, without any prior of theirs, and about fast waves.
     """
-    linearised, given, posterior = _alone(samples, basis, hyperparameters, moving_px)
+    linearised = linearised_frame(samples, hyperparameters, moving_px)
+    given = linearised.information(basis)
+    posterior = solve(given, _precision(linearised, basis, hyperparameters))
     lattice = np.full((2, 3), linearised.lattice_precision)
     return Evidence(
         information=marginal(given, basis.size, lattice),
         waves=linearised.fast_waves(basis, posterior.mean),
     )
-
-
-def mains_of_frames(
-    frames: Sequence[DistortionSamples],
-    basis: Basis,
-    hyperparameters: Hyperparameters,
-    moving_px: npt.NDArray[np.float32],
-) -> float | None:
-    """Look for the mains in several frames together.
-
-    Parameters
-    ----------
-    frames : sequence of DistortionSamples
-        Indexed columns of each frame.
-    basis : Basis
-        The functions; those of the mains are left out.
-    hyperparameters : Hyperparameters
-        Those of the fits.
-    moving_px : ndarray of float32, shape (2, ny, nx)
-        D at every pixel, for the prediction.
-
-    Returns
-    -------
-    float or None
-        Its frequency, Hz; None where the frames do not show it, or there can be none.
-    """
-    if basis.line_time_s is None:
-        return None
-    without, fits = basis.with_mains(None), []
-    for samples in frames:
-        linearised, _, posterior = _alone(samples, without, hyperparameters, moving_px)
-        fits.append((linearised, posterior))
-    hz = find_mains(fits, without, hyperparameters, frames[0].settings.pixel_size_nm)
-    if hz is None:
-        return None
-    found = basis.with_mains(hz)
-    alone = [_alone(samples, found, hyperparameters, moving_px)[2] for samples in frames]
-    return shared_hz(found, alone)
-
-
-def _alone(
-    samples: DistortionSamples,
-    basis: Basis,
-    hyperparameters: Hyperparameters,
-    moving_px: npt.NDArray[np.float32],
-) -> tuple[Linearised, Information, Posterior]:
-    """Fit one frame about a known D with nothing but its own samples."""
-    linearised = linearised_frame(samples, hyperparameters, moving_px)
-    given = linearised.information(basis)
-    return linearised, given, solve(given, _precision(linearised, basis, hyperparameters))
 
 
 def _precision(linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters) -> Array:

@@ -1,6 +1,5 @@
-"""The mains: whether frames show it, and at which frequency."""
+"""The mains: whether one frame shows it, and at which frequency."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from nion_distortion.gaussian_process.learning import Linearised
 from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.gaussian_process.scan_time import MAINS_MODES
 
-__all__ = ["MainsLine", "find_mains", "mains_line", "shared_hz"]
+__all__ = ["MainsLine", "find_mains", "mains_line"]
 
 Array = npt.NDArray[np.float64]
 
@@ -43,50 +42,51 @@ class MainsLine(NamedTuple):
 
 
 def find_mains(
-    fits: Sequence[tuple[Linearised, Posterior]],
+    linearised: Linearised,
     basis: Basis,
     hyperparameters: Hyperparameters,
+    posterior: Posterior,
     pixel_size_nm: float,
 ) -> float | None:
-    """Look for the mains in what fits without it have left.
+    """Look for the mains in what a fit without it has left.
 
     Parameters
     ----------
-    fits : sequence of (Linearised, Posterior)
-        Samples of each frame, and the weights that were fitted to them, those of a change of the
-        lattice last.
+    linearised : Linearised
+        Samples of one frame.
     basis : Basis
-        The functions of the fits, none of which is the mains'.
+        The functions of the fit, none of which is the mains'.
     hyperparameters : Hyperparameters
-        Those of the fits: what a beam that walks and shakes does at the same frequencies.
+        Those of the fit: what a beam that walks and shakes does at the same frequencies.
+    posterior : Posterior
+        Their weights, those of a change of the lattice last.
     pixel_size_nm : float
         Side of a pixel.
 
     Returns
     -------
     float or None
-        Its frequency, Hz; None where the frames together do not show it, or there can be none.
+        Its frequency, Hz; None where the frame does not show it, or there can be none.
 
     Notes
     -----
     With functions F, weights W of the columns, residual r, and what the other functions take up,
     ``K = F W F - F W Phi C Phi W F`` and ``g = F W r`` hold all of the evidence: with prior
     variances P it gains ``(g (1/P + K)^-1 g - log det(1 + P K)) / 2``. Waves too fast for W_k's
-    functions have some power without any mains: what the mains gains is counted from there. Frames
-    share its frequency, not its phase or amplitude: their gains add up.
+    functions have some power without any mains: what the mains gains is counted from there.
     """
     if basis.line_time_s is None:
         return None
     duration = basis.line_time_s * basis.shape_px[0]
-    left = [_Left.of(*fit, (basis, hyperparameters), 1e-3 / pixel_size_nm) for fit in fits]
+    left = _Left.of(linearised, (basis, hyperparameters), posterior, 1e-3 / pixel_size_nm)
     count = 2 * int(np.ceil(WITHIN_HZ * duration / SPACING)) - 1
     coarse = np.concatenate([_about(hz, WITHIN_HZ, count) for hz in NOMINAL_HZ])
-    gains = np.sum([one.gains(coarse) for one in left], axis=0)
+    gains = left.gains(coarse)
     if gains.max() < CERTAIN + np.log(len(coarse)):
         return None
     best = float(coarse[np.argmax(gains)])
     fine = _about(best, min(WITHIN_HZ, 0.5 * SPACING / duration), FINE)
-    return float(fine[np.argmax(np.sum([one.gains(fine) for one in left], axis=0))])
+    return float(fine[np.argmax(left.gains(fine))])
 
 
 def _about(hz: float, within_hz: float, count: int) -> Array:
@@ -109,8 +109,8 @@ class _Left(NamedTuple):
     def of(
         cls,
         linearised: Linearised,
-        posterior: Posterior,
         prior: tuple[Basis, Hyperparameters],
+        posterior: Posterior,
         px_per_pm: float,
     ) -> "_Left":
         design, seen = linearised.design(prior[0]), linearised.seen(prior[0])
@@ -195,31 +195,3 @@ def mains_line(basis: Basis, posterior: Posterior) -> MainsLine | None:
         hz_std=float((certain + prior) ** -0.5) / duration,
         amplitude_px=float(np.sqrt((weights[:, :2] ** 2).sum())),
     )
-
-
-def shared_hz(basis: Basis, posteriors: Sequence[Posterior]) -> float | None:
-    """Combine what frames say about the frequency of the mains.
-
-    Parameters
-    ----------
-    basis : Basis
-        The functions, those of the mains among them.
-    posteriors : sequence of Posterior
-        Weights of each frame by itself.
-
-    Returns
-    -------
-    float or None
-        In Hz; None where there is no mains.
-
-    Notes
-    -----
-    Each frame's frequency is drawn to that of the basis by the same prior, which counts once.
-    """
-    lines = [line for line in (mains_line(basis, one) for one in posteriors) if line is not None]
-    if basis.mains_hz is None or basis.line_time_s is None or not lines:
-        return None
-    prior = (basis.line_time_s * basis.shape_px[0] / MAINS_STEP) ** 2
-    change = sum((one.hz - basis.mains_hz) / one.hz_std**2 for one in lines)
-    certain = sum(one.hz_std**-2 for one in lines) - (len(lines) - 1) * prior
-    return basis.mains_hz + change / certain
