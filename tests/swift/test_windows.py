@@ -227,3 +227,16 @@ def test_project_that_is_opened_again_has_nothing_live_and_is_corrected_again(
     assert ours(window) == before
     window.toggle()
     assert not window.item.is_live
+
+
+def test_project_closes_while_it_is_corrected_and_calibrated(window: Window) -> None:
+    window.scan.set_current_frame_parameters(CRYSTAL_SCAN)
+    window.control.calibrate(window.window)
+    window.toggle()
+    window.frames(2)
+    old = window.control
+    window.reopen()
+    assert old.window is None
+    assert not window.item.is_live
+    window.frames(0)
+    window.window.periodic()
