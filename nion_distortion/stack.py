@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nion_distortion.diagnostics import FlybackAdvice, SetupHint, flyback_advice, setup_hint
-from nion_distortion.diagnostics.numbers import PM_PER_NM
+from nion_distortion.diagnostics.numbers import field_error_pm
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
@@ -138,11 +138,11 @@ def predicted_error_pm(model: DistortionModel) -> float:
     -------
     float
         Rms length of the stationary field's standard deviation over the valid pixels, pm; what
-        moves the beam in single frames only is not in it.
+        moves the beam in single frames only is not in it. NaN where no pixel is valid.
     """
     field = model.stationary_field()
-    variance = np.square(field.std_px, dtype=np.float64).sum(axis=0)[field.valid]
-    return PM_PER_NM * model.settings.pixel_size_nm * float(np.sqrt(np.mean(variance)))
+    error_pm = field_error_pm(field, field.std_px)
+    return np.nan if error_pm is None else error_pm
 
 
 def _nothing_usable(count: int, reasons: tuple[str, ...]) -> Exception:

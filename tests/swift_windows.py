@@ -1,5 +1,6 @@
 """A headless document window of Nion Swift with the simulated scan and the plug-in's control."""
 
+import gc
 import logging
 import pathlib
 import queue
@@ -194,6 +195,7 @@ def quiet(
         made.control.stop_all()
         made.join_threads()
         made.window.periodic()
+        gc.collect()  # a closed project's document model is a cycle, and listens until it goes
         count = made.scan.data_channel_updated_event.listener_count
         assert count == before, (count, before)
     told = [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR]

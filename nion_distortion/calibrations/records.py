@@ -7,19 +7,16 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nion_distortion._validation import reduce_frozen
 from nion_distortion._version import installed_version
-from nion_distortion.distortion import DistortionField
+from nion_distortion.diagnostics.numbers import PM_PER_NM, field_error_pm
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.hyperparameters import NAMES, prior_variances
 from nion_distortion.gaussian_process.terms import line_flyback
 
 __all__ = ["Calibration", "CalibrationSummary", "FlybackPrior", "Nearest", "summarised"]
-
-PM_PER_NM = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -236,8 +233,8 @@ def summarised(
         note=str(labels[1]),
         frames=model.frames,
         reference=field.reference,
-        predicted_error_pm=_rms_pm(field, field.std_px, field.unremoved_std_px),
-        field_error_pm=_rms_pm(field, field.std_px),
+        predicted_error_pm=field_error_pm(field, field.std_px, field.unremoved_std_px),
+        field_error_pm=field_error_pm(field, field.std_px),
         tau_us=tau_us,
         tau_std_us=tau_std_us,
         amplitude_pm=amplitude_pm,
@@ -250,13 +247,6 @@ def summarised(
         provenance=provenance,
         software=installed_version(),
     )
-
-
-def _rms_pm(field: DistortionField, *stds_px: npt.NDArray[np.float32]) -> float | None:
-    if not field.valid.any():
-        return None
-    squares = sum(np.square(std[:, field.valid]).sum(axis=0) for std in stds_px)
-    return float(np.sqrt(np.mean(squares))) * field.settings.pixel_size_nm * PM_PER_NM
 
 
 def _amplitude_pm(

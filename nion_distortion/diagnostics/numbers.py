@@ -16,6 +16,7 @@ __all__ = [
     "Estimate",
     "effective_counts",
     "expected_error_pm",
+    "field_error_pm",
     "is_worth_it",
     "off_by_pm",
     "removed_pm",
@@ -76,6 +77,28 @@ def expected_error_pm(corrected: CorrectedFrame) -> Estimate:
     some = _every(corrected.valid.shape)
     lengths = np.sqrt((corrected.std_px[:, *some] ** 2).sum(axis=0))[corrected.valid[some]]
     return _estimate(lengths * to_pm, None)
+
+
+def field_error_pm(field: DistortionField, *stds_px: npt.NDArray[np.floating]) -> float | None:
+    """Say how far off a field is.
+
+    Parameters
+    ----------
+    field : DistortionField
+        The field.
+    *stds_px : ndarray, shape (2, ny, nx)
+        Independent standard deviations that count: ``std_px``, or ``unremoved_std_px`` as well.
+
+    Returns
+    -------
+    float, optional
+        Rms length of all of them over the valid pixels, pm; None where no pixel is valid.
+    """
+    if not field.valid.any():
+        return None
+    valid = (np.square(std[:, field.valid], dtype=np.float64) for std in stds_px)
+    squares = sum(std.sum(axis=0) for std in valid)
+    return PM_PER_NM * field.settings.pixel_size_nm * float(np.sqrt(np.mean(squares)))
 
 
 def is_worth_it(field: DistortionField, off_by: Estimate) -> bool:

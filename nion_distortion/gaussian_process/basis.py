@@ -3,14 +3,19 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process.cosines import MARGIN, WIDE, cosines, on_interval
+from nion_distortion.gaussian_process.cosines import (
+    MARGIN,
+    WIDE,
+    cosines,
+    fill_products,
+    on_interval,
+)
 from nion_distortion.gaussian_process.scan_time import MAINS_MODES, ScanTime, mains_line_time_s
 from nion_distortion.options import KnownFlyback
 
@@ -73,14 +78,6 @@ def _line_functions() -> Array:
 
 
 LINE_FUNCTIONS = _line_functions()
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill_products(along_y, along_x, iy, ix, rows):  # type: ignore[no-untyped-def]
-    """``rows[j] = along_y[iy[j]] * along_x[ix[j]]``."""
-    for j in range(len(iy)):
-        for i in range(rows.shape[1]):
-            rows[j, i] = along_y[iy[j], i] * along_x[ix[j], i]
 
 
 class ExpectedFlyback(NamedTuple):
@@ -472,7 +469,7 @@ class Basis:
             The first rows are filled.
         """
         where, (iy, ix), (along_y, along_x) = self.slices, self.smooth_modes, along
-        _fill_products(along_y, along_x, iy, ix, rows[where["smooth"]])
+        fill_products(along_y, along_x, iy, ix, rows[where["smooth"]])
         rows[where["line"].start : where["frame"].stop] = self.flyback_functions(places)
         if "fast_axis" in self.terms:
             rows[where["fast"]] = along_x[1:]

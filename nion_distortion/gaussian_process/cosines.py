@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MARGIN", "WIDE", "cosines", "on_interval"]
+__all__ = ["MARGIN", "WIDE", "cosines", "fill_cosines", "fill_products", "on_interval"]
 
 Array = npt.NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def cosines(place: npt.ArrayLike, modes: int) -> Array:
     """
     table = np.empty((modes, np.size(place)))
     table[:1] = 1.0
-    _fill_cosines(np.asarray(place, dtype=np.float64), table[1:])
+    fill_cosines(np.asarray(place, dtype=np.float64), table[1:])
     return table
 
 
@@ -59,8 +59,16 @@ def on_interval(place_px: Array, length_px: int, margin: float = MARGIN) -> Arra
 
 
 @numba.njit(cache=True, nogil=True)
-def _fill_cosines(place, rows):  # type: ignore[no-untyped-def]
-    """``rows[k - 1] = sqrt(2) cos(pi k place)``, one row from the two before."""
+def fill_cosines(place, rows):  # type: ignore[no-untyped-def]
+    """Tabulate cosines but the constant, each from the two before; for compiled callers.
+
+    Parameters
+    ----------
+    place : ndarray, shape (n,)
+        Places in the unit interval.
+    rows : ndarray, shape (modes, n)
+        Filled with ``rows[k - 1] = sqrt(2) cos(pi k place)``.
+    """
     modes, n = rows.shape
     root = np.sqrt(2.0)
     twice = np.empty(n)
@@ -71,3 +79,21 @@ def _fill_cosines(place, rows):  # type: ignore[no-untyped-def]
             last = rows[k - 1, i] if k > 0 else root
             before = rows[k - 2, i] if k > 1 else root
             rows[k, i] = twice[i] * last - before if k > 0 else 0.5 * twice[i] * root
+
+
+@numba.njit(cache=True, nogil=True)
+def fill_products(along_y, along_x, iy, ix, rows):  # type: ignore[no-untyped-def]
+    """Multiply functions of y by functions of x; for compiled callers.
+
+    Parameters
+    ----------
+    along_y, along_x : ndarray, shape (modes, n)
+        Functions of each axis at the same places.
+    iy, ix : ndarray of int, shape (k,)
+        Which of each.
+    rows : ndarray, shape (k, n)
+        Filled with ``rows[j] = along_y[iy[j]] * along_x[ix[j]]``.
+    """
+    for j in range(len(iy)):
+        for i in range(rows.shape[1]):
+            rows[j, i] = along_y[iy[j], i] * along_x[ix[j], i]

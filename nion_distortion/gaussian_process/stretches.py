@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion.gaussian_process.basis import Basis
-from nion_distortion.gaussian_process.cosines import cosines
+from nion_distortion.gaussian_process.cosines import cosines, fill_cosines, fill_products
 
 __all__ = ["Columns", "Sums", "Sweep", "sums_of"]
 
@@ -249,8 +249,9 @@ def _sum_stretches(functions, modes, fast, time, sums, kept):  # type: ignore[no
         series = _polynomials((times[some] - middles[k]) / half) * w
         squares[k] = series.sum(axis=1)
         weighted = series[:SERIES].T
-        y, x = _cosines(unit_y[some], 2 * count), _cosines(unit_x[some], top + count)
-        products = _products(y, x, iy, ix)
+        y, x = _table(unit_y[some], 2 * count), _table(unit_x[some], top + count)
+        products = np.empty((smooth, len(times[some])))
+        fill_products(y, x, iy, ix, products)
         own = single[:, some].copy()
         along_time[:smooth, k] = products @ weighted
         along_time[smooth : smooth + fast, k] = x[1 : fast + 1] @ weighted
@@ -266,27 +267,10 @@ def _sum_stretches(functions, modes, fast, time, sums, kept):  # type: ignore[no
 
 
 @numba.njit(cache=True, nogil=True)
-def _cosines(place, modes):  # type: ignore[no-untyped-def]
-    """Equivalent to `cosines`."""
-    rows = np.empty((modes, len(place)))
-    root = np.sqrt(2.0)
-    for i in range(len(place)):
-        rows[0, i] = 1.0
-        rows[1, i] = root * np.cos(np.pi * place[i])
-    for k in range(2, modes):
-        for i in range(len(place)):
-            before = rows[k - 2, i] if k > 2 else root
-            rows[k, i] = root * rows[1, i] * rows[k - 1, i] - before
-    return rows
-
-
-@numba.njit(cache=True, nogil=True)
-def _products(along_y, along_x, iy, ix):  # type: ignore[no-untyped-def]
-    """``along_y[iy] * along_x[ix]``."""
-    rows = np.empty((len(iy), along_y.shape[1]))
-    for j in range(len(iy)):
-        for i in range(along_y.shape[1]):
-            rows[j, i] = along_y[iy[j], i] * along_x[ix[j], i]
+def _table(place, modes):  # type: ignore[no-untyped-def]
+    """Equivalent to `cosines`, for compiled callers."""
+    rows = np.ones((modes, len(place)))
+    fill_cosines(place, rows[1:])
     return rows
 
 
