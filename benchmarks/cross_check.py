@@ -13,7 +13,7 @@ from gpytorch.kernels import LinearKernel, RBFKernel, ScaleKernel
 from benchmarks import real
 from benchmarks.results import Measured
 from benchmarks.scenes import flyback_microscope, settings_of
-from nion_distortion.distortion import DistortionSamples, places_on_sample, scan_places
+from nion_distortion.distortion import DistortionSamples
 from nion_distortion.files import read_frames
 from nion_distortion.gaussian_process import basis as functions
 from nion_distortion.gaussian_process import hyperparameters as priors
@@ -23,6 +23,7 @@ from nion_distortion.gaussian_process.hyperparameters import prior_variances, su
 from nion_distortion.gaussian_process.learning import Linearised
 from nion_distortion.gaussian_process.posterior import solve
 from nion_distortion.pipeline import process_frame
+from nion_distortion.scan_places import places_on_sample, scan_places
 
 __all__ = [
     "Agreement",

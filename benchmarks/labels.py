@@ -14,8 +14,8 @@ from scipy.spatial import cKDTree
 from benchmarks.strain import SeenColumns
 from nion_distortion.atoms import AtomColumns, find_columns
 from nion_distortion.correction import CorrectedFrame
-from nion_distortion.distortion import places_on_sample
 from nion_distortion.pipeline import FrameReport
+from nion_distortion.scan_places import places_on_sample
 from simulator.microscope import Shot
 
 __all__ = [

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, frozen, owned, reduce_frozen
-from nion_distortion.correction import CorrectedFrame, shifted
+from nion_distortion.correction import CorrectedFrame
 from nion_distortion.frame import ScanSettings
+from nion_distortion.interpolation import shifted
 
 __all__ = ["AlignedFrame", "DriftAlignedAverage", "RunningSums"]
 

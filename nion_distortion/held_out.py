@@ -11,13 +11,14 @@ from scipy.spatial import KDTree
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns
 from nion_distortion.correction import CorrectedFrame, correct_frame
-from nion_distortion.distortion import DistortionSamples, scan_places
+from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import first_model
 from nion_distortion.gaussian_process.fitting import crystal_scale
 from nion_distortion.lattice import IndexedColumns, Lattice, index_columns
 from nion_distortion.options import TERMS, Options
 from nion_distortion.pipeline import process_frame
+from nion_distortion.scan_places import scan_places
 
 __all__ = [
     "HeldOut",

@@ -23,12 +23,7 @@ from nion_distortion.diagnostics import (
     removed_pm,
     setup_hint,
 )
-from nion_distortion.distortion import (
-    DistortionField,
-    DistortionSamples,
-    places_on_sample,
-    sample_distortion,
-)
+from nion_distortion.distortion import DistortionField, DistortionSamples, sample_distortion
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel, FieldEstimate, first_model
 from nion_distortion.lattice import IndexedColumns, index_columns
@@ -46,6 +41,7 @@ from nion_distortion.references import (
     against_filtered_image,
     check_same_geometry,
 )
+from nion_distortion.scan_places import places_on_sample
 
 __all__ = ["FrameReport", "Measured", "measure_frame", "process_frame"]
 

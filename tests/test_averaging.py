@@ -14,8 +14,9 @@ from scipy.spatial import cKDTree
 
 from nion_distortion.atoms import find_columns
 from nion_distortion.averaging import MARGIN_PX, DriftAlignedAverage
-from nion_distortion.correction import CorrectedFrame, correct_frame, shifted
+from nion_distortion.correction import CorrectedFrame, correct_frame
 from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.interpolation import shifted
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.scan import ScanErrors

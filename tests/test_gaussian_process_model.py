@@ -22,7 +22,6 @@ from model_cases import (
 )
 from strategies import few, seeds
 
-from nion_distortion.distortion import scan_places_of_pixels
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process import Drift, first_model, learning, refit_amplitudes
 from nion_distortion.gaussian_process.drift import follow_drift
@@ -37,6 +36,7 @@ from nion_distortion.gaussian_process.gauge import find_gauge
 from nion_distortion.gaussian_process.hyperparameters import NAMES, prior_variances
 from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.options import TERMS
+from nion_distortion.scan_places import scan_places_of_pixels
 from simulator.scan import ScanErrors
 
 Array = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ from scipy.interpolate import make_interp_spline
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
-from nion_distortion.distortion import DistortionField, FieldKind, scan_places_of_pixels
+from nion_distortion.distortion import DistortionField, FieldKind
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.coils import ShapeErrors, name_of, scan_matrix
@@ -30,6 +30,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
 )
 from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.options import AnyReference, Free, Reference
+from nion_distortion.scan_places import scan_places_of_pixels
 
 __all__ = ["FieldEstimate", "Subject", "estimate_field"]
 

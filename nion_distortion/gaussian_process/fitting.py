@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import reduce_frozen
-from nion_distortion.distortion import DistortionSamples, scan_places
+from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import (
     Hyperparameters,
@@ -19,6 +19,7 @@ from nion_distortion.gaussian_process.learning import Evidence, Linearised, lear
 from nion_distortion.gaussian_process.mains import find_mains, mains_line
 from nion_distortion.gaussian_process.posterior import Posterior, combined, marginal, solve
 from nion_distortion.gaussian_process.weights import Information
+from nion_distortion.scan_places import scan_places
 
 __all__ = [
     "FrameFit",

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion.distortion import scan_places
+from nion_distortion.scan_places import scan_places
 
 __all__ = ["FREEDOMS", "IDENTITY", "Freedom", "composed", "find_gauge", "fitted", "moved_to_zero"]
 
