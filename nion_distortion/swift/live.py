@@ -10,14 +10,10 @@ from nion.swift.model import DisplayItem
 
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.diagrams import Diagrams
-from nion_distortion.swift.display import (
-    AverageItems,
-    CorrectedItem,
-    corrected_xdata,
-    scanned_xdata,
-)
+from nion_distortion.swift.display import AverageItems, CorrectedItem
 from nion_distortion.swift.overlay import Overlay
 from nion_distortion.swift.recording import record
+from nion_distortion.swift.xdata import corrected_xdata, scanned_xdata
 
 if TYPE_CHECKING:
     from nion_distortion.session import LiveReport, Session

@@ -15,7 +15,8 @@ from nion_distortion.correction import correct_frame
 from nion_distortion.diagnostics import Estimate
 from nion_distortion.frame import Frame
 from nion_distortion.session import LiveReport
-from nion_distortion.swift.display import AverageItems, CorrectedItem, corrected_xdata
+from nion_distortion.swift.display import AverageItems, CorrectedItem
+from nion_distortion.swift.xdata import corrected_xdata
 
 
 def shown(frame: Frame) -> Any:

@@ -1,0 +1,125 @@
+"""Results -> what stands above and below a picture."""
+
+import gettext
+from typing import TYPE_CHECKING
+
+from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.xdata import KNOWN_CRYSTAL, measured_scale, scale_numbers
+
+if TYPE_CHECKING:
+    from nion_distortion.correction import CorrectedFrame
+    from nion_distortion.pipeline import FrameReport
+    from nion_distortion.session import LiveReport
+
+__all__ = ["caption_of", "how_corrected", "pixel_size"]
+
+_ = gettext.gettext
+
+
+def how_corrected(live: "LiveReport") -> str:
+    """Say by what the picture was corrected.
+
+    Parameters
+    ----------
+    live : LiveReport
+        The newest.
+
+    Returns
+    -------
+    str
+        For a title; empty where nothing was.
+    """
+    report = live.report
+    if report is None or report.field is None:
+        return ""
+    if report.field.kind == "frame":
+        return _("the sample is taken as the reference")
+    if live.calibration is not None:
+        known = live.calibration.calibration_id[:6]
+        if not live.accepted:
+            return _("by the stored calibration {id}").format(id=known)
+        words = _("by the stored calibration {id} and {frames} later frames")
+        return words.format(id=known, frames=live.accepted)
+    return _("by what earlier frames have shown")
+
+
+def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
+    """Say why there is nothing new, how good the picture is, and whether its scale is known.
+
+    Parameters
+    ----------
+    live : LiveReport
+        The newest.
+    corrected : CorrectedFrame or None
+        What is shown of it.
+
+    Returns
+    -------
+    str
+        Sentences; numbers with their units and uncertainties.
+    """
+    report = live.report
+    said = [sentence(live.reason or "")]
+    if report is not None and corrected is not None:
+        said += [_residual(report), _state(report), pixel_size(live, corrected)]
+    return " ".join(filter(None, said))
+
+
+def _residual(report: "FrameReport") -> str:
+    off_by, left = report.off_by_pm, report.corrected_pm
+    if off_by is None or left is None:
+        return ""
+    std = "" if off_by.std is None else f" ± {_small(off_by.std)}"
+    said = _("Off by {off:.1f}{std} pm, corrected: {left:.1f} pm expected (rms).").format(
+        off=off_by.value, std=std, left=left.value
+    )
+    if report.worth_it is False:
+        said += " " + _("Correcting is not worth it: its error exceeds its gain.")
+    return said
+
+
+def _small(std: float) -> str:
+    """Write an uncertainty, which is never zero."""
+    return f"{std:.1f}" if std >= 0.1 else f"{std:.1g}"
+
+
+def _state(report: "FrameReport") -> str:
+    return sentence(f"{report.state}: {report.state_reason}" if report.state_reason else "")
+
+
+def pixel_size(live: "LiveReport", corrected: "CorrectedFrame") -> str:
+    """Say how large a pixel is, and how that is known.
+
+    Parameters
+    ----------
+    live : LiveReport
+        The newest.
+    corrected : CorrectedFrame
+        What is shown.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
+    size_pm = 1e3 * corrected.pixel_size_nm
+    if measured_scale(live) == KNOWN_CRYSTAL:
+        said = _("A pixel is {pm:.2f} pm, by the known crystal").format(pm=size_pm)
+        return said + _as_scanned(scale_numbers(live)) + "."
+    return _("A pixel is nominally {pm:.2f} pm; nothing has measured the scale.").format(pm=size_pm)
+
+
+def _as_scanned(numbers: dict[str, float] | None) -> str:
+    """Say how large a pixel of the scan was; nothing where that was not measured."""
+    if numbers is None:
+        return ""
+    nominal_pm = 1e3 * numbers["nominal_pixel_size_nm"]
+    said = [
+        _("{axis} {pm:.3f} ± {std:.3f}").format(
+            axis=axis,
+            pm=1e3 * numbers[f"scanned_pixel_{name}_nm"],
+            std=nominal_pm * numbers[f"scale_error_{name}_std_percent"] / 100,
+        )
+        for axis, name in (("y", "slow"), ("x", "fast"))
+    ]
+    return _(" (as scanned: {sizes} pm)").format(sizes=", ".join(said))
