@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.atoms import AtomColumns, find_columns
 from nion_distortion.correction import CorrectedFrame, correct_frame
 from nion_distortion.diagnostics import (
@@ -115,6 +115,10 @@ class FrameReport:
     removed_pm: Mapping[str, float] | None = None
     advice: FlybackAdvice | None = None
     hints: SetupHint | None = None
+
+    def __post_init__(self) -> None:
+        if self.drift_nm is not None:
+            object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (2,)))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -246,6 +250,9 @@ def _measured(
 
 
 def _check(frame: Frame, model: DistortionModel | None, options: Options) -> None:
+    if not hasattr(frame, "settings"):  # a bare array, from who does not look at types
+        kind = type(frame).__name__
+        raise ValueError(f"frame must be a Frame, which says what scan made it, not {kind}")
     if frame.image.ndim != 2:
         raise ValueError(f"image must be 2-D to find columns, not of shape {frame.image.shape}")
     if options.sample == "reference":

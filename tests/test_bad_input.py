@@ -102,6 +102,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: process_frame(frame_of(1e300 * good().astype(np.float64))),
         "image must be finite, but 36864 of its pixels are not",
     ),
+    "a bare array": (
+        lambda: process_frame(good()),  # type: ignore[arg-type]
+        "frame must be a Frame, which says what scan made it, not ndarray",
+    ),
     "one pixel is masked": (
         lambda: Frame(image=masked(5, 5), settings=SETTINGS),
         "image must be whole, but 1 of its pixels are masked",

@@ -1,3 +1,4 @@
+import importlib
 import json
 import re
 import subprocess
@@ -135,6 +136,17 @@ def test_what_nobody_expected_is_one_sentence_too(
     fail(KeyboardInterrupt())
     assert main(["correct", str(stack)]) == 2
     assert capsys.readouterr().err.endswith("nion-distortion: stopped\n")
+
+
+def test_stopped_while_libraries_are_loaded_it_says_so_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert main(["correct", "image.npy"]) == 2
+    assert capsys.readouterr().err == "nion-distortion: stopped\n"
 
 
 def test_an_image_without_columns_is_refused_with_its_reason(

@@ -28,6 +28,7 @@ from nion_distortion.diagnostics import (
     removed_pm,
     setup_hint,
 )
+from nion_distortion.diagnostics.numbers import with_std
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, first_model
@@ -243,8 +244,28 @@ def test_advice_knows_tau_and_what_is_left_at_the_line_start(dwell_us: float) ->
 def test_without_a_flyback_there_is_no_advice() -> None:
     model, _ = model_of(microscope(ScanErrors(smooth_nm=0.01)), frames=2)
     found = flyback_advice(model)
-    assert found.line_start_pm is None
-    assert "no line fly-back is seen" in found.sentence
+    assert found.line_start_pm is not None
+    assert found.line_start_std_pm is not None
+    assert found.line_start_pm < 3 * found.line_start_std_pm
+    assert found.tau_us is None
+    assert "no line fly-back is certain" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "std", "words"),
+    [
+        (36.31, 12.94, "36 +- 13 pm"),
+        (36.31, 1.234, "36.3 +- 1.2 pm"),
+        (243.2, 0.494, "243.20 +- 0.49 pm"),
+        (11.24, 250.0, "11 +- 250 pm"),
+        (36.31, None, "36.3 pm"),
+        (36.31, 0.0, "36.3 pm"),
+    ],
+)
+def test_a_number_has_the_digits_of_its_deviation(
+    value: float, std: float | None, words: str
+) -> None:
+    assert with_std(value, std, "pm") == words
 
 
 def test_unknown_timing_is_said_and_not_guessed() -> None:

@@ -104,7 +104,8 @@ def test_a_model_is_the_same_after_a_pickle() -> None:
     np.testing.assert_array_equal(
         again.stationary_field().displacement_px, model.stationary_field().displacement_px
     )
-    for array in (again.known.blocks, again.stationary.covariance, again.hyperparameters.logs):
+    arrays = (again.known.blocks, again.stationary.covariance, again.hyperparameters.logs)
+    for array in (*arrays, again.distortion_px):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 

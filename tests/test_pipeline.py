@@ -113,8 +113,11 @@ def test_a_report_survives_a_pickle_bit_by_bit() -> None:
     np.testing.assert_array_equal(again.field.displacement_px, report.field.displacement_px)  # type: ignore[union-attr]
     np.testing.assert_array_equal(again.corrected.image, report.corrected.image)  # type: ignore[union-attr]
     assert again.off_by_pm == report.off_by_pm
-    with pytest.raises(ValueError, match="read-only"):
-        again.corrected.image[0, 0] = 1
+    for one in (report, again):
+        with pytest.raises(ValueError, match="read-only"):
+            one.corrected.image[0, 0] = 1  # type: ignore[union-attr]
+        with pytest.raises(ValueError, match="read-only"):
+            one.drift_nm[0] = 1  # type: ignore[index]
 
 
 def test_eight_threads_give_identical_bits() -> None:

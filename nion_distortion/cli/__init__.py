@@ -31,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     chosen = _parser().parse_args(arguments)
     # Heavy libraries are loaded here, so that --help and a typing mistake answer at once.
-    command = importlib.import_module(f"nion_distortion.cli.{chosen.command}")
+    try:
+        command = importlib.import_module(f"nion_distortion.cli.{chosen.command}")
+    except KeyboardInterrupt:
+        return _explain("stopped")
     frame = importlib.import_module("nion_distortion.frame")
     try:
         # NumPy's and SciPy's thread pools together would make a frame several times slower.

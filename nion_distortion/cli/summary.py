@@ -69,7 +69,9 @@ def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
     dict
         By the names of `FrameReport`.
     """
-    drift_nm = (None, None) if report.drift_nm is None else tuple(map(float, report.drift_nm))
+    is_first = report.model is None or report.model.frames < 2  # nothing has it drifted from
+    known_nm = None if is_first else report.drift_nm
+    drift_nm = (None, None) if known_nm is None else tuple(map(float, known_nm))
     return {
         "frame": frame.index,
         "time_s": frame.time_s,

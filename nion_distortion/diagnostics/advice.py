@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nion_distortion.diagnostics.numbers import PM_PER_NM
+from nion_distortion.diagnostics.numbers import PM_PER_NM, with_std
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, LineFlyback, line_flyback
 
@@ -71,7 +71,9 @@ def flyback_advice(model: DistortionModel) -> FlybackAdvice:
     start, std = seen.start_px * to_pm, seen.start_std_px * to_pm
     if start < CLEAR * std or start < 0.1 * GOOD_ENOUGH_PM:
         return FlybackAdvice(
-            sentence=f"no line fly-back is seen: {start:.1f} pm +- {std:.1f} pm at the line start"
+            sentence=f"no line fly-back is certain: {with_std(start, std, 'pm')} at the line start",
+            line_start_pm=start,
+            line_start_std_pm=std,
         )
     return _weighed(seen, start, std, model.settings)
 
@@ -79,9 +81,7 @@ def flyback_advice(model: DistortionModel) -> FlybackAdvice:
 def _weighed(
     seen: LineFlyback, start_pm: float, std_pm: float, settings: ScanSettings
 ) -> FlybackAdvice:
-    known = (
-        f"at this fly-back time the first columns are off by {start_pm:.1f} pm +- {std_pm:.1f} pm"
-    )
+    known = f"at this fly-back time the first columns are off by {with_std(start_pm, std_pm, 'pm')}"
     dwell_us, flyback_us = settings.dwell_time_us, _flyback_us(settings)
     if dwell_us is None:
         return FlybackAdvice(
@@ -95,7 +95,7 @@ def _weighed(
     more_std_us = float(np.hypot(more_us / tau_us * tau_std_us, tau_us * std_pm / start_pm))
     if flyback_us is None:
         return FlybackAdvice(
-            sentence=f"{known}; {more_us:.0f} us +- {more_std_us:.0f} us more would leave "
+            sentence=f"{known}; {with_std(more_us, more_std_us, 'us')} more would leave "
             f"< {GOOD_ENOUGH_PM:.0f} pm, but "
             "the scan's fly-back time is not known",
             line_start_pm=start_pm,
@@ -105,9 +105,9 @@ def _weighed(
         )
     percent = 100.0 / (settings.shape_px[1] * dwell_us + flyback_us)
     wanted = (
-        f"{flyback_us + more_us:.0f} us +- {more_std_us:.0f} us would leave "
-        f"< {GOOD_ENOUGH_PM:.0f} pm and cost {percent * more_us:.0f} % +- "
-        f"{percent * more_std_us:.0f} % of frame time"
+        f"{with_std(flyback_us + more_us, more_std_us, 'us')} would leave "
+        f"< {GOOD_ENOUGH_PM:.0f} pm and cost "
+        f"{with_std(percent * more_us, percent * more_std_us, '%')} of frame time"
     )
     return FlybackAdvice(
         sentence=f"{known}; {wanted if more_us else 'that is good enough'}",

@@ -66,7 +66,9 @@ def condition_of(model: DistortionModel | None) -> Condition:
             f"calibration, to {now_pm:.1f} pm: a few frames of a crystal would renew it",
         )
     if watch is None or not len(watch.recent):
-        return Condition(state="valid", reason="no frame was compared with what is known yet")
+        return Condition(
+            state="valid", reason="not checked yet: no later frame was compared with it"
+        )
     return Condition(
         state="valid",
         value=watch.score,

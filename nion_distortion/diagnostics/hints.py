@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion.diagnostics.numbers import PM_PER_NM, Estimate, effective_counts
+from nion_distortion.diagnostics.numbers import PM_PER_NM, Estimate, effective_counts, with_std
 from nion_distortion.lattice import IndexedColumns
 
 __all__ = ["SetupHint", "Verdict", "setup_hint"]
@@ -89,8 +89,7 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
     elif counts.value < FEWEST_COUNTS:
         verdict = "too few counts"
     sentence = f"{verdict}: {cell:.1f} px per cell, {len(indexed.columns)} columns in view, "
-    spread = "" if counts.std is None else f" +- {counts.std:.2g}"
-    sentence += f"{counts.value:.3g}{spread} electrons at the peak of the brightest"
+    sentence += f"{with_std(counts.value, counts.std, 'electrons')} at the peak of the brightest"
     offset = _centre_offset(indexed)
     if offset is None:
         return SetupHint(
@@ -104,7 +103,7 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
     std_pm = offset[1] * PM_PER_NM * pixel_size_nm
     length = float(np.hypot(*offset_pm))
     if length > max(CLEAR * std_pm, CLEAR_PM):
-        sentence += f"; the sublattices stand {length:.1f} pm +- {std_pm:.2g} pm off the cell's "
+        sentence += f"; the sublattices stand {with_std(length, std_pm, 'pm')} off the cell's "
         sentence += "centre, perhaps by a mistilt"
     return SetupHint(
         verdict=verdict,

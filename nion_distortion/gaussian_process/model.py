@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import frozen, reduce_frozen
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
 from nion_distortion.gaussian_process.ageing import Ageing, claimed_std_px, widened
@@ -137,6 +137,9 @@ class DistortionModel:
     ageing: Ageing = AGELESS
     watch: Watch | None = None
     flagged: tuple[Flagged, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "distortion_px", frozen(self.distortion_px))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
