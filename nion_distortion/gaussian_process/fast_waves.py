@@ -20,10 +20,8 @@ LEAST_SEEN = 0.05
 LEAST_LEFT = 0.5
 """Where rows of columns lie along the lines, a fast wave looks like a slow one: not to be used."""
 
-RIDGE = 2e-3
-"""Precision of W_k's functions beside what the columns say about them: the softer they are, the
-more of the fast waves they seem to take up. With 1e-3 walks came out 10 % too small; with 1e-2 to
-3e-2 the evidence is greatest at the truth."""
+RIDGE = 1e-3
+"""Precision of W_k's functions beside what the columns say about them."""
 
 FASTEST = 1.9
 """Radians over the height of a column: it shows next to nothing of faster ones along x."""
