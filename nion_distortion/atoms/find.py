@@ -15,6 +15,7 @@ from nion_distortion.atoms.accept import (
     signal_of,
 )
 from nion_distortion.atoms.columns import AtomColumns
+from nion_distortion.atoms.correlation import Correlation, correlated_noise, lost_information
 from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
@@ -120,14 +121,31 @@ def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
     fits, start = _first_fits(view, fits)
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
-    view = view._replace(noise=noise_of_residual(view.image - cores, view.image, sign=view.sign))
+    view, correlation = _with_noise(view, fits, cores)
     window = view.window(RADIUS, WIDTH_PRIOR)
     model, window, tail = _settle(view, fits, cores, window)
-    keep = accepted(view, fits, start, model, window)
     fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail)
     fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
+    lost = lost_information(fits, window, correlation)
+    fits.covariance[:] *= np.outer(lost, lost)
+    keep = accepted(view, fits, start, model, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + tail
     return view, fits, keep
+
+
+def _with_noise(
+    view: View, fits: Fits, cores: npt.NDArray[np.float32]
+) -> tuple[View, Correlation]:
+    """Find the noise of the pixels, and how much of it they share."""
+    fine = noise_of_residual(view.image - cores, view.image, sign=view.sign)
+    noise, correlation = correlated_noise(
+        view.clipped - cores,
+        cores,
+        fine,
+        background=float(np.median(fits.parameters[:, BACKGROUND])),
+        floor=view._replace(noise=fine).window(RADIUS, WIDTH_PRIOR).floor,
+    )
+    return view._replace(noise=noise), correlation
 
 
 def _first_fits(view: View, fits: Fits) -> tuple[Fits, npt.NDArray[np.float64]]:

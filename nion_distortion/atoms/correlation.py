@@ -1,0 +1,228 @@
+"""Noise that neighbouring pixels share: how much, and what that costs the fits."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, Floats, Image
+from nion_distortion.atoms.fit import FREE_ORDER, Fits, Window, gradient
+from nion_distortion.atoms.noise import DIFFERENCE, Noise
+
+__all__ = ["Correlation", "correlated_noise", "lost_information"]
+
+LAGS = 8
+"""Neighbours looked at to either side: columns that are worth it are not much wider."""
+
+LINES, FEWEST = 65_000, 2000
+"""Pixels looked at along each axis, about: their correlations are known within 0.5 %; and how many
+are needed."""
+
+SURE = 3.0
+"""Standard errors of a correlation that is not chance."""
+
+LEAST_RATIO = 0.1
+"""Of variances: chance correlations must not make a fit surer than that."""
+
+
+class Correlation(NamedTuple):
+    """How much noise neighbours share: the product of both for one that is apart along both axes.
+
+    Attributes
+    ----------
+    y, x : ndarray, shape (k,)
+        Correlation at distances of 0 (one), 1, 2, ... px along the axis; zero beyond.
+    """
+
+    y: Floats
+    x: Floats
+
+    @property
+    def is_white(self) -> bool:
+        """Whether each pixel's noise is its own."""
+        return len(self.y) == len(self.x) == 1
+
+
+def correlated_noise(
+    residual: Image, cores: Image, noise: Noise, *, background: float, floor: float
+) -> tuple[Noise, Correlation]:
+    """Find how much of their noise neighbouring pixels share, and how much it is then in all.
+
+    Parameters
+    ----------
+    residual : ndarray, shape (ny, nx)
+        The image less its columns.
+    cores : ndarray, shape (ny, nx)
+        The columns, without background.
+    noise : Noise
+        Estimated from the finest detail along both axes, as if it were all.
+    background : float
+        Typical one.
+    floor : float
+        Least variance of a pixel.
+
+    Returns
+    -------
+    noise : Noise
+        Of a pixel.
+    correlation : Correlation
+        Of its neighbours.
+
+    Notes
+    -----
+    An image that was interpolated, filtered, or seen by a slow detector has less fine noise than
+    coarse. The fourth difference along one axis takes out the columns; what it leaves keeps the
+    noise's whole spectrum along the other, if that is a product of one for each axis, and its
+    power beside the one of differences along both says how much noise there is in all. Products
+    z z' of neighbours, in units of their standard deviation, are fitted by a correlation and a
+    multiple of u u', the product of the image's slopes: what a scan that trembles leaves is as
+    wide as a column and is no noise of the detector. Correlations count up to the first that
+    could be chance; of independent noise the estimate is the given one.
+    """
+    level = (noise.gain, noise.gain * background + noise.offset, floor)
+    along = [_along(residual, cores, level, axis) for axis in (0, 1)]
+    correlation = Correlation(along[0][1], along[1][1])
+    if correlation.is_white:
+        return noise, correlation
+    more = along[0][0] * along[1][0]
+    return Noise(noise.gain * more, noise.offset * more), correlation
+
+
+def _along(
+    residual: Image, cores: Image, level: tuple[float, float, float], axis: int
+) -> tuple[float, Floats]:
+    """Return the power that only differences along the other axis leave, and the correlation."""
+    sums = np.zeros((LAGS + 1, 5))
+    lines, length = residual.shape[1 - axis] - 4, residual.shape[axis]
+    step = max(1, round(lines * length / LINES))
+    _add_lines((residual, cores), level, (axis, step), sums)
+    count, product, slope, both, square = sums.T
+    spread = count * square - slope**2
+    if count[-1] < FEWEST or not spread.min() > 0.0:
+        return 1.0, np.ones(1)
+    covariance = (square * product - slope * both) / spread
+    correlation = covariance / max(covariance[0], 1e-30)
+    error = np.sqrt(square[1:] / spread[1:])
+    chance = np.abs(correlation[1:]) < SURE * error
+    last = 1 + (int(np.argmax(chance)) if chance.any() else LAGS)
+    return float(covariance[0]), correlation[:last]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_lines(
+    images: tuple[Image, Image],
+    level: tuple[float, float, float],
+    along: tuple[int, int],
+    sums: Floats,
+) -> None:
+    """Sum 1, z z', u u', z z' u u' and (u u')^2 over the pairs of every step-th line, by distance.
+
+    Lines lie along the axis; z is the fourth difference across them, u the slopes of both axes.
+    """
+    axis, step = along
+    across, length = images[0].shape[1 - axis], images[0].shape[axis]
+    line = np.zeros((3, length), np.float32)
+    for number in range(2, across - 2, step):
+        _fill_line(images, level, (axis, number), line)
+        for lag in range(len(sums)):
+            _add_pairs(line, lag, sums[lag])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _fill_line(
+    images: tuple[Image, Image],
+    level: tuple[float, float, float],
+    place: tuple[int, int],
+    line: Image,
+) -> None:
+    """Fill in z and both u along one line, but for its ends."""
+    residual, cores = images
+    axis, number = place
+    gain, offset, floor = np.float32(level[0]), np.float32(level[1]), np.float32(level[2])
+    for k in range(1, line.shape[1] - 1):
+        i, j = (k, number) if axis == 0 else (number, k)
+        fine = np.float32(0.0)
+        for tap in range(-2, 3):
+            beside = residual[i, j + tap] if axis == 0 else residual[i + tap, j]
+            fine += np.float32(DIFFERENCE[tap + 2]) * beside
+        scale = np.float32(1.0) / np.sqrt(max(gain * cores[i, j] + offset, floor))
+        line[0, k] = fine * scale
+        line[1, k] = (cores[i + 1, j] - cores[i - 1, j]) * scale
+        line[2, k] = (cores[i, j + 1] - cores[i, j - 1]) * scale
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
+def _add_pairs(line: Image, lag: int, sums: Floats) -> None:
+    product = slope = both = square = np.float32(0.0)
+    z, uy, ux = line
+    count = len(z) - 2 - lag
+    for k in range(1, 1 + count):
+        zz = z[k] * z[k + lag]
+        uu = uy[k] * uy[k + lag] + ux[k] * ux[k + lag]
+        product, slope = product + zz, slope + uu
+        both, square = both + zz * uu, square + uu * uu
+    sums[0] += count
+    sums[1] += product
+    sums[2] += slope
+    sums[3] += both
+    sums[4] += square
+
+
+def lost_information(fits: Fits, window: Window, correlation: Correlation) -> Floats:
+    """Say by how much the standard deviations of a typical column grow with correlated noise.
+
+    Parameters
+    ----------
+    fits : Fits
+        Where they have come to.
+    window : Window
+        What they share.
+    correlation : Correlation
+        Of the noise.
+
+    Returns
+    -------
+    ndarray, shape (5,)
+        Factors of the parameters' standard deviations: what the fits find, which weigh pixels as
+        if each had noise of its own, over what they claim.
+
+    Notes
+    -----
+    With gradients J in units of the pixels' standard deviations, the prior's information P, and
+    the correlations C, the covariance is ``H (J^T C J + P) H`` instead of ``H = (J^T J + P)^-1``.
+    """
+    if correlation.is_white:
+        return np.ones(5)
+    slopes = _whitened_gradient(fits, window)
+    prior = np.diag([0.0, 0.0, 0.0, window.precision, window.background_precision])
+    flat = slopes.reshape(5, -1)
+    along_y, along_x = (_band(one, slopes.shape[1]) for one in correlation)
+    shared = (along_y @ slopes @ along_x).reshape(5, -1)
+    inverse = np.linalg.inv(flat @ flat.T + prior)
+    covariance = inverse @ (flat @ shared.T + prior) @ inverse
+    ratio = np.diagonal(covariance) / np.diagonal(inverse)
+    return np.sqrt(np.maximum(ratio, LEAST_RATIO))
+
+
+def _whitened_gradient(fits: Fits, window: Window) -> Floats:
+    """Return the gradient of the typical column, (5, side, side), in standard deviations."""
+    column = np.median(fits.parameters[::8], axis=0)
+    column[:2] = 0.0
+    reach = int(window.radius_px)
+    slopes = np.zeros((5, 2 * reach + 1, 2 * reach + 1))
+    one = np.empty(5)
+    for i in range(-reach, reach + 1):
+        for j in range(-reach, reach + 1):
+            if i * i + j * j <= window.radius_px**2:
+                gradient(column, i, j, one)
+                expected = column[BACKGROUND] + column[AMPLITUDE] * one[AMPLITUDE]
+                variance = max(window.gain * expected + window.offset, window.floor)
+                slopes[:, i + reach, j + reach] = one / np.sqrt(variance)
+    return slopes
+
+
+def _band(correlation: Floats, size: int) -> Floats:
+    """Lay correlations out as the matrix of a line's pixels."""
+    apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    return np.where(apart < len(correlation), np.pad(correlation, (0, size))[apart], 0.0)
