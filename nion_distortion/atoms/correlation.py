@@ -2,15 +2,15 @@
 
 from typing import NamedTuple
 
+import cv2
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, Floats, Image
 from nion_distortion.atoms.fit import FREE_ORDER, Fits, Window, gradient
-from nion_distortion.atoms.noise import DIFFERENCE, Noise
+from nion_distortion.atoms.noise import DIFFERENCE, Noise, noise_of_residual
 
-__all__ = ["Correlation", "correlated_noise", "lost_information"]
+__all__ = ["WHITE", "Correlation", "correlated_noise", "lost_information"]
 
 LAGS = 8
 """Neighbours looked at to either side: columns that are worth it are not much wider."""
@@ -22,7 +22,10 @@ are needed."""
 SURE = 3.0
 """Standard errors of a correlation that is not chance."""
 
-LEAST_RATIO = 0.1
+PERIOD, LEAST_REACH_PX2 = 64, 1e-4
+"""Pixels after which noise repeats itself where its filter is looked for, and the least blur."""
+
+LEAST_SHARE, LEAST_RATIO = 0.01, 0.1
 """Of variances: chance correlations must not make a fit surer than that."""
 
 
@@ -39,28 +42,33 @@ class Correlation(NamedTuple):
     x: Floats
 
     @property
-    def is_white(self) -> bool:
-        """Whether each pixel's noise is its own."""
-        return len(self.y) == len(self.x) == 1
+    def excess(self) -> float:
+        """Power of the slowest noise over that of all: what filters leave of each electron."""
+        power = [1.0 + 2.0 * float(one[1:].sum()) for one in self]
+        return max(power[0] * power[1], LEAST_SHARE)
+
+
+WHITE = Correlation(np.ones(1), np.ones(1))
+"""Each pixel's noise is its own."""
 
 
 def correlated_noise(
-    residual: Image, cores: Image, noise: Noise, *, background: float, floor: float
+    residual: Image, image: Image, cores: Image, *, sign: float, background: float
 ) -> tuple[Noise, Correlation]:
-    """Find how much of their noise neighbouring pixels share, and how much it is then in all.
+    """Find the noise of an image, and how much of it neighbouring pixels share.
 
     Parameters
     ----------
     residual : ndarray, shape (ny, nx)
         The image less its columns.
+    image : ndarray, shape (ny, nx)
+        The image, without hot pixels.
     cores : ndarray, shape (ny, nx)
         The columns, without background.
-    noise : Noise
-        Estimated from the finest detail along both axes, as if it were all.
+    sign : float
+        As in `noise_of_residual`.
     background : float
         Typical one.
-    floor : float
-        Least variance of a pixel.
 
     Returns
     -------
@@ -78,35 +86,64 @@ def correlated_noise(
     z z' of neighbours, in units of their standard deviation, are fitted by a correlation and a
     multiple of u u', the product of the image's slopes: what a scan that trembles leaves is as
     wide as a column and is no noise of the detector. Correlations count up to the first that
-    could be chance; of independent noise the estimate is the given one.
+    could be chance; if none does, noise is what `noise_of_residual` says.
     """
-    level = (noise.gain, noise.gain * background + noise.offset, floor)
-    along = [_along(residual, cores, level, axis) for axis in (0, 1)]
-    correlation = Correlation(along[0][1], along[1][1])
-    if correlation.is_white:
-        return noise, correlation
-    more = along[0][0] * along[1][0]
-    return Noise(noise.gain * more, noise.offset * more), correlation
+    noise = noise_of_residual(residual, image, sign=sign)
+    y, x = (_along(residual, cores, (noise, background), axis) for axis in (0, 1))
+    if len(y) == len(x) == 1:
+        return noise, WHITE
+    reach = [float(np.sqrt(_reach_px2(one))) for one in (x, y)]
+    level = cv2.GaussianBlur(image, (0, 0), sigmaX=reach[0], sigmaY=reach[1])
+    fine = noise_of_residual(residual, np.asarray(level, np.float32), sign=sign)
+    seen = _seen_share(y) * _seen_share(x)
+    return Noise(fine.gain / seen, fine.offset / seen), Correlation(y, x)
 
 
-def _along(
-    residual: Image, cores: Image, level: tuple[float, float, float], axis: int
-) -> tuple[float, Floats]:
-    """Return the power that only differences along the other axis leave, and the correlation."""
+def _seen_share(correlation: Floats) -> float:
+    """Return which share of the noise the fourth difference shows, relative to independent one."""
+    own = np.convolve(DIFFERENCE, DIFFERENCE)[4:]
+    lags = min(len(own), len(correlation))
+    share = 1.0 + 2.0 * float(own[1:lags] @ correlation[1:lags])
+    return max(share, LEAST_SHARE)
+
+
+def _reach_px2(correlation: Floats) -> float:
+    """Return from how far the noise comes that the fourth difference shows, as a variance.
+
+    Of independent noise filtered by h, w shows ``(w * h)^2``, which is wider than ``w^2``.
+    """
+    spectrum = np.fft.rfft(
+        np.concatenate(
+            [correlation, np.zeros(PERIOD + 1 - 2 * len(correlation)), correlation[:0:-1]]
+        )
+    ).real
+    h = np.fft.fftshift(np.fft.irfft(np.sqrt(np.maximum(spectrum, 0.0)), PERIOD))
+    both = np.square(np.convolve(h, DIFFERENCE, "same"))
+    return max(_variance(both) - _variance(h) - _variance(np.square(DIFFERENCE)), LEAST_REACH_PX2)
+
+
+def _variance(weights: Floats) -> float:
+    away = np.arange(len(weights)) - len(weights) // 2
+    return float(weights @ away**2 / weights.sum())
+
+
+def _along(residual: Image, cores: Image, level: tuple[Noise, float], axis: int) -> Floats:
+    """Return the correlation along an axis."""
     sums = np.zeros((LAGS + 1, 5))
+    (gain, offset), background = level
     lines, length = residual.shape[1 - axis] - 4, residual.shape[axis]
     step = max(1, round(lines * length / LINES))
-    _add_lines((residual, cores), level, (axis, step), sums)
+    _add_lines((residual, cores), (gain, gain * background + offset, 1e-6), (axis, step), sums)
     count, product, slope, both, square = sums.T
     spread = count * square - slope**2
     if count[-1] < FEWEST or not spread.min() > 0.0:
-        return 1.0, np.ones(1)
+        return np.ones(1)
     covariance = (square * product - slope * both) / spread
     correlation = covariance / max(covariance[0], 1e-30)
     error = np.sqrt(square[1:] / spread[1:])
     chance = np.abs(correlation[1:]) < SURE * error
     last = 1 + (int(np.argmax(chance)) if chance.any() else LAGS)
-    return float(covariance[0]), correlation[:last]
+    return np.asarray(correlation[:last])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -170,7 +207,7 @@ def _add_pairs(line: Image, lag: int, sums: Floats) -> None:
 
 
 def lost_information(fits: Fits, window: Window, correlation: Correlation) -> Floats:
-    """Say by how much the standard deviations of a typical column grow with correlated noise.
+    """Say by how much the variances of a typical column grow with noise that pixels share.
 
     Parameters
     ----------
@@ -184,15 +221,16 @@ def lost_information(fits: Fits, window: Window, correlation: Correlation) -> Fl
     Returns
     -------
     ndarray, shape (5,)
-        Factors of the parameters' standard deviations: what the fits find, which weigh pixels as
-        if each had noise of its own, over what they claim.
+        Factors of the parameters' variances: those of fits that weigh pixels as if each had noise
+        of its own, over what they claim, which will be scaled by chi^2.
 
     Notes
     -----
     With gradients J in units of the pixels' standard deviations, the prior's information P, and
-    the correlations C, the covariance is ``H (J^T C J + P) H`` instead of ``H = (J^T J + P)^-1``.
+    the correlations C, the covariance is ``H (J^T C J + P) H`` instead of
+    ``H = (J^T J + P)^-1``, and of N pixels chi^2 has ``N - tr(H J^T C J)`` instead of N - 5.
     """
-    if correlation.is_white:
+    if correlation is WHITE:
         return np.ones(5)
     slopes = _whitened_gradient(fits, window)
     prior = np.diag([0.0, 0.0, 0.0, window.precision, window.background_precision])
@@ -201,8 +239,10 @@ def lost_information(fits: Fits, window: Window, correlation: Correlation) -> Fl
     shared = (along_y @ slopes @ along_x).reshape(5, -1)
     inverse = np.linalg.inv(flat @ flat.T + prior)
     covariance = inverse @ (flat @ shared.T + prior) @ inverse
-    ratio = np.diagonal(covariance) / np.diagonal(inverse)
-    return np.sqrt(np.maximum(ratio, LEAST_RATIO))
+    pixels = np.count_nonzero(flat[BACKGROUND])
+    left = (pixels - np.trace(inverse @ flat @ shared.T)) / (pixels - 5)
+    ratio = np.diagonal(covariance) / np.diagonal(inverse) / left
+    return np.asarray(np.maximum(ratio, LEAST_RATIO))
 
 
 def _whitened_gradient(fits: Fits, window: Window) -> Floats:

@@ -15,7 +15,7 @@ from nion_distortion.atoms.accept import (
     signal_of,
 )
 from nion_distortion.atoms.columns import AtomColumns
-from nion_distortion.atoms.correlation import Correlation, correlated_noise, lost_information
+from nion_distortion.atoms.correlation import correlated_noise, lost_information
 from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
@@ -32,7 +32,6 @@ from nion_distortion.atoms.learning import (
     unseen_share,
 )
 from nion_distortion.atoms.maxima import Normalised, normalised
-from nion_distortion.atoms.noise import noise_of_residual
 from nion_distortion.atoms.overlap import shared_covariance
 from nion_distortion.atoms.view import WIDTH_PRIOR, View, guessed, oriented
 from nion_distortion.frame import UnusableFrameError
@@ -121,31 +120,34 @@ def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
     fits, start = _first_fits(view, fits)
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
-    view, correlation = _with_noise(view, fits, cores)
+    view = _with_noise(view, fits, cores)
     window = view.window(RADIUS, WIDTH_PRIOR)
     model, window, tail = _settle(view, fits, cores, window)
     fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail)
     fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
-    lost = lost_information(fits, window, correlation)
-    fits.covariance[:] *= np.outer(lost, lost)
+    _widen(view, fits, window)
     keep = accepted(view, fits, start, model, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + tail
     return view, fits, keep
 
 
-def _with_noise(
-    view: View, fits: Fits, cores: npt.NDArray[np.float32]
-) -> tuple[View, Correlation]:
+def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
     """Find the noise of the pixels, and how much of it they share."""
-    fine = noise_of_residual(view.image - cores, view.image, sign=view.sign)
+    background = float(np.median(fits.parameters[:, BACKGROUND]))
     noise, correlation = correlated_noise(
-        view.clipped - cores,
-        cores,
-        fine,
-        background=float(np.median(fits.parameters[:, BACKGROUND])),
-        floor=view._replace(noise=fine).window(RADIUS, WIDTH_PRIOR).floor,
+        view.image - cores, view.image, cores, sign=view.sign, background=background
     )
-    return view._replace(noise=noise), correlation
+    return view._replace(noise=noise, correlation=correlation)
+
+
+def _widen(view: View, fits: Fits, window: Window) -> None:
+    """Widen all covariances by what noise that neighbours share costs the fits, in place.
+
+    They will be scaled by chi^2: what it has beyond the noise is not known to be shared.
+    """
+    beyond = max(reduced_chi2(fits)[1] - 1.0, 0.0)
+    more = np.sqrt((lost_information(fits, window, view.correlation) + beyond) / (1.0 + beyond))
+    fits.covariance[:] *= np.outer(more, more)
 
 
 def _first_fits(view: View, fits: Fits) -> tuple[Fits, npt.NDArray[np.float64]]:
@@ -223,7 +225,7 @@ def _columns(
     order = order[np.lexsort((place, line))]
     parameters, signal = fits.parameters[order], signal_of(fits)[order] / np.sqrt(typical)
     amplitude = parameters[:, AMPLITUDE] * scaled.unit
-    gain = view.noise.gain * view.sign * scaled.unit
+    gain = view.noise.gain * view.correlation.excess * view.sign * scaled.unit
     scale = typical * _scale(chi2[order] / typical, fits.pixels[order], signal)
     return AtomColumns(
         positions_px=parameters[:, :2],
