@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, Floats, Image
-from nion_distortion.atoms.fit import FREE_ORDER, Fits, Window, gradient
+from nion_distortion.atoms.fit import FREE_ORDER, ONE, Fits, Window, gradient
 from nion_distortion.atoms.noise import DIFFERENCE, Noise, noise_of_residual
 
 __all__ = ["WHITE", "Correlation", "correlated_noise", "lost_information"]
@@ -15,7 +15,7 @@ __all__ = ["WHITE", "Correlation", "correlated_noise", "lost_information"]
 LAGS = 8
 """Neighbours looked at to either side: columns that are worth it are not much wider."""
 
-LINES, FEWEST = 65_000, 2000
+LINES, FEWEST = 40_000, 2000
 """Pixels looked at along each axis, about: their correlations are known within 0.5 %; and how many
 are needed."""
 
@@ -25,8 +25,11 @@ SURE = 3.0
 PERIOD, LEAST_REACH_PX2 = 64, 1e-4
 """Pixels after which noise repeats itself where its filter is looked for, and the least blur."""
 
-LEAST_SHARE, LEAST_RATIO = 0.01, 0.1
-"""Of variances: chance correlations must not make a fit surer than that."""
+LEAST_SHARE, LEAST_RATIO, LEAST_VARIANCE = 0.01, 0.1, 1e-6
+"""Of variances: chance correlations must not make a fit surer than that; and of a pixel."""
+
+TAPS = tuple(float(tap) for tap in DIFFERENCE[:3])
+"""Of the fourth difference, from its end to its middle."""
 
 
 class Correlation(NamedTuple):
@@ -40,12 +43,6 @@ class Correlation(NamedTuple):
 
     y: Floats
     x: Floats
-
-    @property
-    def excess(self) -> float:
-        """Power of the slowest noise over that of all: what filters leave of each electron."""
-        power = [1.0 + 2.0 * float(one[1:].sum()) for one in self]
-        return max(power[0] * power[1], LEAST_SHARE)
 
 
 WHITE = Correlation(np.ones(1), np.ones(1))
@@ -128,40 +125,49 @@ def _variance(weights: Floats) -> float:
 
 
 def _along(residual: Image, cores: Image, level: tuple[Noise, float], axis: int) -> Floats:
-    """Return the correlation along an axis."""
-    sums = np.zeros((LAGS + 1, 5))
+    """Return the correlation along an axis, up to the first that could be chance."""
     (gain, offset), background = level
-    lines, length = residual.shape[1 - axis] - 4, residual.shape[axis]
-    step = max(1, round(lines * length / LINES))
-    _add_lines((residual, cores), (gain, gain * background + offset, 1e-6), (axis, step), sums)
+    variance = (gain, gain * background + offset, LEAST_VARIANCE)
+    step = max(1, round(residual.size / LINES))
+    sums = np.zeros((LAGS + 1, 5))
+    for lags in (1, LAGS):  # most images need no more than the first
+        sums[: lags + 1] = 0.0
+        _add_lines((residual, cores), variance, (axis, step), sums[: lags + 1])
+        correlation = _sure(sums[: lags + 1])
+        if len(correlation) == 1:
+            break
+    return correlation
+
+
+def _sure(sums: Floats) -> Floats:
+    """Return correlations up to the first that could be chance, from what `_add_lines` sums."""
     count, product, slope, both, square = sums.T
     spread = count * square - slope**2
     if count[-1] < FEWEST or not spread.min() > 0.0:
         return np.ones(1)
     covariance = (square * product - slope * both) / spread
     correlation = covariance / max(covariance[0], 1e-30)
-    error = np.sqrt(square[1:] / spread[1:])
-    chance = np.abs(correlation[1:]) < SURE * error
-    last = 1 + (int(np.argmax(chance)) if chance.any() else LAGS)
-    return np.asarray(correlation[:last])
+    sure = np.abs(correlation[1:]) > SURE * np.sqrt(square[1:] / spread[1:])
+    return np.asarray(correlation[: 1 + int(np.logical_and.accumulate(sure).sum())])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _add_lines(
     images: tuple[Image, Image],
-    level: tuple[float, float, float],
+    variance: tuple[float, float, float],
     along: tuple[int, int],
     sums: Floats,
 ) -> None:
     """Sum 1, z z', u u', z z' u u' and (u u')^2 over the pairs of every step-th line, by distance.
 
-    Lines lie along the axis; z is the fourth difference across them, u the slopes of both axes.
+    Lines lie along the axis; z is the fourth difference across them, u the slopes of both axes,
+    all in standard deviations; the variance is a gain, an offset and the least.
     """
     axis, step = along
     across, length = images[0].shape[1 - axis], images[0].shape[axis]
-    line = np.zeros((3, length), np.float32)
+    line = np.empty((4, length - 2), np.float32)
     for number in range(2, across - 2, step):
-        _fill_line(images, level, (axis, number), line)
+        _fill_line(images, variance, (axis, number), line)
         for lag in range(len(sums)):
             _add_pairs(line, lag, sums[lag])
 
@@ -169,32 +175,36 @@ def _add_lines(
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fill_line(
     images: tuple[Image, Image],
-    level: tuple[float, float, float],
+    variance: tuple[float, float, float],
     place: tuple[int, int],
     line: Image,
 ) -> None:
     """Fill in z and both u along one line, but for its ends."""
     residual, cores = images
     axis, number = place
-    gain, offset, floor = np.float32(level[0]), np.float32(level[1]), np.float32(level[2])
-    for k in range(1, line.shape[1] - 1):
-        i, j = (k, number) if axis == 0 else (number, k)
-        fine = np.float32(0.0)
-        for tap in range(-2, 3):
-            beside = residual[i, j + tap] if axis == 0 else residual[i + tap, j]
-            fine += np.float32(DIFFERENCE[tap + 2]) * beside
-        scale = np.float32(1.0) / np.sqrt(max(gain * cores[i, j] + offset, floor))
-        line[0, k] = fine * scale
-        line[1, k] = (cores[i + 1, j] - cores[i - 1, j]) * scale
-        line[2, k] = (cores[i, j + 1] - cores[i, j - 1]) * scale
+    gain, offset, least = np.float32(variance[0]), np.float32(variance[1]), np.float32(variance[2])
+    outer, inner, middle = np.float32(TAPS[0]), np.float32(TAPS[1]), np.float32(TAPS[2])
+    down, right = (0, 1) if axis == 0 else (1, 0)
+    z, uy, ux, light = line
+    for k in range(len(z)):
+        i, j = (k + 1, number) if axis == 0 else (number, k + 1)
+        one = residual[i - down, j - right] + residual[i + down, j + right]
+        two = residual[i - 2 * down, j - 2 * right] + residual[i + 2 * down, j + 2 * right]
+        z[k] = middle * residual[i, j] + inner * one + outer * two
+        uy[k] = cores[i + 1, j] - cores[i - 1, j]
+        ux[k] = cores[i, j + 1] - cores[i, j - 1]
+        light[k] = cores[i, j]
+    for k in range(len(z)):  # without strides: several at once
+        scale = ONE / np.sqrt(max(gain * light[k] + offset, least))
+        z[k], uy[k], ux[k] = z[k] * scale, uy[k] * scale, ux[k] * scale
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
 def _add_pairs(line: Image, lag: int, sums: Floats) -> None:
     product = slope = both = square = np.float32(0.0)
-    z, uy, ux = line
-    count = len(z) - 2 - lag
-    for k in range(1, 1 + count):
+    z, uy, ux = line[:3]
+    count = len(z) - lag
+    for k in range(count):
         zz = z[k] * z[k + lag]
         uu = uy[k] * uy[k + lag] + ux[k] * ux[k + lag]
         product, slope = product + zz, slope + uu

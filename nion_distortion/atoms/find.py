@@ -133,7 +133,7 @@ def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
     """Find the noise of the pixels, and how much of it they share."""
-    background = float(np.median(fits.parameters[:, BACKGROUND]))
+    background = float(np.median(fits.parameters[:, BACKGROUND])) if len(fits.chi2) else 0.0
     noise, correlation = correlated_noise(
         view.image - cores, view.image, cores, sign=view.sign, background=background
     )
@@ -225,7 +225,7 @@ def _columns(
     order = order[np.lexsort((place, line))]
     parameters, signal = fits.parameters[order], signal_of(fits)[order] / np.sqrt(typical)
     amplitude = parameters[:, AMPLITUDE] * scaled.unit
-    gain = view.noise.gain * view.correlation.excess * view.sign * scaled.unit
+    gain = view.noise.gain * view.sign * scaled.unit
     scale = typical * _scale(chi2[order] / typical, fits.pixels[order], signal)
     return AtomColumns(
         positions_px=parameters[:, :2],
