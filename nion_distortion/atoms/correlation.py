@@ -16,7 +16,7 @@ LAGS = 8
 """Neighbours looked at to either side: columns that are worth it are not much wider."""
 
 LINES, FEWEST = 40_000, 2000
-"""Pixels looked at along each axis, about: their correlations are known within 0.5 %; and how many
+"""Pixels looked at along each axis, about: their correlations are known within 0.7 %; and how many
 are needed."""
 
 SURE = 3.0
