@@ -456,7 +456,7 @@ def test_the_first_letters_of_an_id_are_enough_where_they_are_one(
     store.delete("abcd")
     with pytest.raises(ValueError, match=r"^calibration abcd could be abcd11 or abcd22$"):
         store.get("abcd")
-    with pytest.raises(ValueError, match=r"has no calibration abc$"):
+    with pytest.raises(ValueError, match=r"^at least 4 letters of the id are needed, not 'abc'$"):
         store.delete("abc")
 
 
