@@ -24,17 +24,21 @@ from atoms_images import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, local_maxima
 from nion_distortion.atoms.accept import beside
+from nion_distortion.atoms.correlation import WHITE
 from nion_distortion.atoms.drawing import redraw, render
+from nion_distortion.atoms.find import _fitted
 from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, starting
 from nion_distortion.atoms.learning import learnt_tail, tails, unseen_share
-from nion_distortion.atoms.maxima import blurred
+from nion_distortion.atoms.maxima import blurred, normalised
 from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.overlap import close_pairs, shared_covariance
+from nion_distortion.atoms.view import View, guessed, oriented
 from nion_distortion.frame import UnusableFrameError
 from simulator.scan import ScanErrors
 
@@ -463,6 +467,37 @@ def test_hot_pixels_do_not_count_as_noise() -> None:
 def test_an_image_without_noise_has_no_noise_model(value: float) -> None:
     with pytest.raises(UnusableFrameError, match="it shows nothing"):
         estimate_noise(np.full((80, 80), value))
+
+
+# Noise that neighbouring pixels share
+
+
+def seen_as(counted: Array) -> View:
+    view, begun = guessed(oriented(normalised(np.asarray(counted, np.float32))), None)
+    return _fitted(view, begun)[0]
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_noise_of_single_pixels_is_not_shared(seed: int) -> None:
+    counted = gaussian_sto(50.0, np.random.default_rng(seed))[0]
+    assert seen_as(counted).correlation is WHITE
+
+
+def test_noise_that_is_shared_has_the_correlation_of_its_filter() -> None:
+    counted = gaussian_sto(50.0, np.random.default_rng(23))[0]
+    slow = 0.75 * counted + 0.25 * np.roll(counted, 1, axis=1)
+    correlation = seen_as(slow).correlation
+    assert correlation.y.tolist() == [1.0]
+    np.testing.assert_allclose(correlation.x[:2], [1.0, 0.1875 / 0.625], atol=0.03)
+
+
+@pytest.mark.parametrize("seed", [30, 31])
+@pytest.mark.parametrize("sigma", [(0.0, 0.7), (0.6, 0.6), (1.0, 1.0)])
+def test_fits_in_a_filtered_image_claim_their_errors(sigma: tuple[float, float], seed: int) -> None:
+    counted, positions, kind = gaussian_sto(50.0, np.random.default_rng(seed))
+    columns = find_columns(gaussian_filter(counted, sigma))
+    found = matched(columns, positions, kind == 0, size=512, sigma=1.9)
+    assert 0.88 <= found.z <= 1.12
 
 
 # What is not a column

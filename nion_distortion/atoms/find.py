@@ -15,6 +15,7 @@ from nion_distortion.atoms.accept import (
     signal_of,
 )
 from nion_distortion.atoms.columns import AtomColumns
+from nion_distortion.atoms.correlation import correlated_noise, lost_information
 from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
@@ -31,7 +32,6 @@ from nion_distortion.atoms.learning import (
     unseen_share,
 )
 from nion_distortion.atoms.maxima import Normalised, normalised
-from nion_distortion.atoms.noise import noise_of_residual
 from nion_distortion.atoms.overlap import shared_covariance
 from nion_distortion.atoms.view import WIDTH_PRIOR, View, guessed, oriented
 from nion_distortion.frame import UnusableFrameError
@@ -120,14 +120,34 @@ def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
     fits, start = _first_fits(view, fits)
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
-    view = view._replace(noise=noise_of_residual(view.image - cores, view.image, sign=view.sign))
+    view = _with_noise(view, fits, cores)
     window = view.window(RADIUS, WIDTH_PRIOR)
     model, window, tail = _settle(view, fits, cores, window)
-    keep = accepted(view, fits, start, model, window)
     fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail)
     fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
+    _widen(view, fits, window)
+    keep = accepted(view, fits, start, model, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + tail
     return view, fits, keep
+
+
+def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
+    """Find the noise of the pixels, and how much of it they share."""
+    background = float(np.median(fits.parameters[:, BACKGROUND])) if len(fits.chi2) else 0.0
+    noise, correlation = correlated_noise(
+        view.image - cores, view.image, cores, sign=view.sign, background=background
+    )
+    return view._replace(noise=noise, correlation=correlation)
+
+
+def _widen(view: View, fits: Fits, window: Window) -> None:
+    """Widen all covariances by what noise that neighbours share costs the fits, in place.
+
+    They will be scaled by chi^2: what it has beyond the noise is not known to be shared.
+    """
+    beyond = max(reduced_chi2(fits)[1] - 1.0, 0.0)
+    more = np.sqrt((lost_information(fits, window, view.correlation) + beyond) / (1.0 + beyond))
+    fits.covariance[:] *= np.outer(more, more)
 
 
 def _first_fits(view: View, fits: Fits) -> tuple[Fits, npt.NDArray[np.float64]]:

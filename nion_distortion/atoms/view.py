@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array
+from nion_distortion.atoms.correlation import WHITE, Correlation
 from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA
 from nion_distortion.atoms.fit import Fits, Window, improve, starting
 from nion_distortion.atoms.maxima import (
@@ -73,6 +74,8 @@ class View(NamedTuple):
         Of a column.
     band, narrow : ndarray, shape (ny, nx)
         From `band_passed`, at a sigma not far from this one.
+    correlation : Correlation, default: WHITE
+        How much of their noise neighbouring pixels share.
     """
 
     image: npt.NDArray[np.float32]
@@ -82,6 +85,7 @@ class View(NamedTuple):
     sigma_px: float
     band: npt.NDArray[np.float32]
     narrow: npt.NDArray[np.float32]
+    correlation: Correlation = WHITE
 
     def with_sigma(self, sigma_px: float) -> "View":
         """Return the same image, band-passed for columns of another width.
@@ -107,9 +111,9 @@ class View(NamedTuple):
         View
             Its negative.
         """
-        image, clipped, sign, (gain, offset), sigma_px, band, narrow = self
+        image, clipped, sign, (gain, offset), sigma_px, band, narrow, correlation = self
         noise = Noise(-gain, offset)
-        return View(-image, -clipped, -sign, noise, sigma_px, -band, -narrow)
+        return View(-image, -clipped, -sign, noise, sigma_px, -band, -narrow, correlation)
 
     def window(self, radius: float, width_prior: float) -> Window:
         """Return what the fits share.
