@@ -660,6 +660,23 @@ def test_a_file_that_may_not_grow_loses_nothing(store: CalibrationStore) -> None
     assert list(store.path.parent.iterdir()) == [store.path]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_try_of_a_store_changes_nothing_and_finds_a_full_disk(
+    store: CalibrationStore, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    there = filled(store) if is_there else []
+    store.try_saving()
+    assert ids(store) == there
+    monkeypatch.setattr(database, "_connect", database._connect)  # undone at the end
+    change_connections(lambda connection: connection.execute("PRAGMA max_page_count = 1000"))
+    with pytest.raises(ValueError, match="is full and nothing was changed: free") as raised:
+        store.try_saving()
+    assert one_sentence(str(raised.value))
+    monkeypatch.undo()
+    assert ids(store) == there
+    assert list(store.path.parent.iterdir()) == [store.path] * is_there
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "cut in half": lambda content: content[: len(content) // 2],
     "cut in its first page": lambda content: content[:1000],

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,44 @@ def test_new_settings_begin_with_what_the_device_has_taught(
     assert seen == [store.known_flyback("scan 1"), None, None]
     assert seen[0] is not None
     assert "that is enough" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hindrance", ["no folder", "full disk"])
+def test_a_store_that_cannot_be_written_is_refused_before_anything_is_learnt(
+    store: CalibrationStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hindrance: str,
+) -> None:
+    def _calibrate(*_: object, **__: object) -> None:
+        pytest.fail("it began to learn")
+
+    monkeypatch.setattr(calibrate, "calibrate", _calibrate)
+    file = save(tmp_path / "new.npy", np.ones((2, 192, 192), np.float32), SETTINGS)
+    path = store.path if hindrance == "full disk" else file / "store.sqlite"
+    words = ["calibrate", str(file), "--store", str(path), "--out", str(tmp_path / "out")]
+    with files_of_at_most(2**20 if hindrance == "full disk" else None):
+        assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"nion-distortion: {path} cannot be ")
+    assert said.count("\n") == 1
+    assert len(store.list()) == 1
+
+
+@contextmanager
+def files_of_at_most(limit: int | None) -> Iterator[None]:
+    """Let no file grow beyond some bytes, as on a disk that is full."""
+    if limit is None:
+        yield
+        return
+    resource = pytest.importorskip("resource")  # Windows has none
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_cancelled_calibration_saves_nothing(

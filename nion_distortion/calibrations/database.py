@@ -1,6 +1,7 @@
 """The file of a store: opened, created, migrated, and every failure in one sentence."""
 
 import contextlib
+import errno
 import itertools
 import os
 import sqlite3
@@ -9,13 +10,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-__all__ = ["explained", "new_file", "reading", "reading_export", "writing"]
+__all__ = ["explained", "new_file", "reading", "reading_export", "try_writing", "writing"]
 
 APPLICATION = 0x4E446361
 """Tells our files from other programs' SQLite files."""
 
 BUSY_S = 10.0
 """How long to wait for another program that saves."""
+
+TRIED_BYTES = 8 * 2**20
+"""What is written and taken back to try a store: more than SQLite keeps in memory before a commit,
+and about what a large calibration takes."""
 
 SCHEMA = (
     """
@@ -129,7 +134,7 @@ def new_file(path: Path, *, journal: str = "DELETE") -> Iterator[sqlite3.Connect
     FileExistsError
         If there is such a file already; it is left as it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with closing(_connect(part, "mode=rwc")) as connection:
@@ -141,6 +146,38 @@ def new_file(path: Path, *, journal: str = "DELETE") -> Iterator[sqlite3.Connect
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # which would mean that the store itself is there
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, not a folder") from None
+
+
+def try_writing(path: Path) -> None:
+    """See whether a store can be changed, and leave it as it was: where there is none, none is made.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be written, or its disk is full; in one sentence.
+    """
+    with contextlib.suppress(_UndoneError), explained(path):
+        opened = writing(path) if _exists(path) else new_file(path)
+        with opened as connection:
+            connection.execute("CREATE TABLE tried (content BLOB)")
+            connection.execute("INSERT INTO tried VALUES (zeroblob(?))", (TRIED_BYTES,))
+            raise _UndoneError
+
+
+class _UndoneError(Exception):
+    """Ends a transaction that was a try."""
 
 
 @contextmanager

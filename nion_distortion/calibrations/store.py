@@ -21,6 +21,7 @@ from nion_distortion.calibrations.database import (
     new_file,
     reading,
     reading_export,
+    try_writing,
     writing,
 )
 from nion_distortion.calibrations.packing import (
@@ -170,6 +171,16 @@ class CalibrationStore:
         with writing(self.path) as connection:
             _insert(connection, row, parts)
         return summary.calibration_id
+
+    def try_saving(self) -> None:
+        """See whether a calibration could be saved, before one is learnt; nothing is changed.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be written, or its disk is full.
+        """
+        try_writing(self.path)
 
     def find(self, settings: ScanSettings) -> Calibration | None:
         """Look up the newest calibration that holds for a scan.

@@ -53,6 +53,7 @@ def run(chosen: argparse.Namespace) -> None:
     options = Options(reference=reference, flyback=known)
     folder = chosen.out or Path(f"{chosen.file.stem}_calibration")
     make_folder(folder)
+    store.try_saving()  # said before the work, which would be lost
     model, told = _learnt(frames, options, chosen)
     name = store.save(
         model,
