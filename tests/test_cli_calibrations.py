@@ -137,6 +137,11 @@ def test_calibrations_go_to_another_machine(
 MISTAKES = [
     (["show", "0000"], "has no calibration 0000"),
     (["delete", "zzzz", "--yes"], "has no calibration zzzz"),
+    (["show", "b81"], "at least 4 letters of the id are needed, not 'b81'"),
+    (["note", "b81", "good"], "at least 4 letters of the id are needed, not 'b81'"),
+    (["export", "b81", "FILE"], "at least 4 letters of the id are needed, not 'b81'"),
+    (["delete", "b81"], "at least 4 letters of the id are needed, not 'b81'"),
+    (["delete", "zzzz"], "has no calibration zzzz"),
     (["export", "zzzz", "FILE"], "has no calibration zzzz"),
     (["export", "ID", "STORE"], "exists already and was left as it is"),
     (["import", "FILE"], "does not exist"),

@@ -156,7 +156,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def try_writing(path: Path) -> None:
-    """See whether a store can be changed, and leave it as it was: where there is none, none is made.
+    """See whether a store can be changed, and leave it as it was; none is made where none is.
 
     Parameters
     ----------

@@ -256,7 +256,7 @@ class CalibrationStore:
         Parameters
         ----------
         calibration_id : str
-            Its id, or the first letters of it where no other begins so.
+            Its id, or its first four letters or more where no other begins so.
 
         Returns
         -------
@@ -273,6 +273,27 @@ class CalibrationStore:
             with _usable(row["id"]):
                 summary = _summary_of(connection, row)
             return _calibration(connection, summary)
+
+    def whole_id(self, calibration_id: str) -> str:
+        """Say which calibration is meant, be it damaged or not.
+
+        Parameters
+        ----------
+        calibration_id : str
+            Its id, or its first four letters or more where no other begins so.
+
+        Returns
+        -------
+        str
+            Its id.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or more than one.
+        """
+        with reading(self.path) as connection:
+            return str(self._row(connection, calibration_id)["id"])
 
     def rename(self, calibration_id: str, sample: str) -> None:
         """Say anew what a calibration was made on.
@@ -458,8 +479,11 @@ class CalibrationStore:
         exact = [row for row in rows if row["id"] == calibration_id]
         if exact:
             return exact[0]
-        is_long = len(calibration_id) >= SHORTEST_ID
-        alike = [row for row in rows if is_long and row["id"].startswith(calibration_id)]
+        if len(calibration_id) < SHORTEST_ID:
+            raise ValueError(
+                f"at least {SHORTEST_ID} letters of the id are needed, not {calibration_id!r}"
+            )
+        alike = [row for row in rows if row["id"].startswith(calibration_id)]
         if len(alike) > 1:
             names = " or ".join(sorted(row["id"] for row in alike))
             raise ValueError(f"calibration {calibration_id} could be {names}")

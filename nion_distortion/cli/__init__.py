@@ -147,7 +147,7 @@ def _calibrations(
     delete = actions.add_parser("delete", help="remove one")
     field = actions.add_parser("field", help="write what one takes out, for other programs")
     for action in (show, note, rename, delete, field):
-        action.add_argument("id", help="its id, or the first letters of it")
+        action.add_argument("id", help="its id, or its first four letters or more")
     note.add_argument("text", help="the new note")
     rename.add_argument("sample", help="the new name of its sample")
     delete.add_argument("--yes", action="store_true", help="do not ask")
@@ -155,7 +155,9 @@ def _calibrations(
     history.add_argument("--settings-of", metavar="ID", help="of which; default: the newest one's")
     history.add_argument("--out", type=Path, required=True, help="the picture, a PNG")
     export = actions.add_parser("export", help="copy some to a file for another machine")
-    export.add_argument("ids", nargs="+", metavar="id", help="which ones")
+    export.add_argument(
+        "ids", nargs="+", metavar="id", help="which ones, by id or its first four letters"
+    )
     taken = actions.add_parser("import", help="add those of an exported file")
     for action in (export, taken):
         action.add_argument("file", type=Path, help="the exported file")

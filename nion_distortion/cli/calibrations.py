@@ -163,16 +163,17 @@ def _rename(store: CalibrationStore, chosen: argparse.Namespace) -> None:
 
 
 def _delete(store: CalibrationStore, chosen: argparse.Namespace) -> None:
-    if not chosen.yes and not _agreed(f"Delete calibration {_named(store, chosen.id)}? [y/N] "):
+    whole = store.whole_id(chosen.id)
+    if not chosen.yes and not _agreed(f"Delete calibration {_named(store, whole)}? [y/N] "):
         _say("Nothing was deleted.")
         return
-    store.delete(chosen.id)
+    store.delete(whole)
 
 
-def _named(store: CalibrationStore, calibration_id: str) -> str:
+def _named(store: CalibrationStore, whole_id: str) -> str:
     """Say what would be deleted; of a damaged one only its id is sure."""
-    alike = [one for one in store.list() if one.calibration_id.startswith(calibration_id)]
-    return str(alike[0]) if len(alike) == 1 else calibration_id
+    known = (str(one) for one in store.list() if one.calibration_id == whole_id)
+    return next(known, whole_id)
 
 
 def _agreed(question: str) -> bool:
