@@ -660,6 +660,24 @@ def test_a_file_that_may_not_grow_loses_nothing(store: CalibrationStore) -> None
     assert list(store.path.parent.iterdir()) == [store.path]
 
 
+def test_an_export_to_a_full_disk_leaves_nothing_in_its_folder(
+    store: CalibrationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")  # Windows has none
+    there, folder = filled(store), tmp_path / "stick"
+    folder.mkdir()
+    monkeypatch.setattr(database, "_connect", database._connect)  # undone at the end
+    change_connections(lambda connection: connection.execute("PRAGMA cache_size = 1"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"e\.bin cannot be read or written"):
+            store.export(there, folder / "e.bin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_try_of_a_store_changes_nothing_and_finds_a_full_disk(
     store: CalibrationStore, monkeypatch: pytest.MonkeyPatch, *, is_there: bool

@@ -144,8 +144,7 @@ def new_file(path: Path, *, journal: str = "DELETE") -> Iterator[sqlite3.Connect
             connection.execute(f"PRAGMA journal_mode = {journal}")
         _publish(part, path)
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        _remove(part)
 
 
 def _make_folder(folder: Path) -> None:
@@ -311,8 +310,14 @@ def _back_up(path: Path, version: int) -> None:
                 _publish(part, path.with_name(f"{path.name}.schema-{version}{ending}"))
                 break
     finally:
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    """Remove a file of ours, and what SQLite leaves beside it where the disk is full."""
+    for ending in ("", "-journal", "-wal", "-shm"):
         with contextlib.suppress(OSError):
-            part.unlink()
+            part.with_name(f"{part.name}{ending}").unlink()
 
 
 def _publish(part: Path, path: Path) -> None:
