@@ -456,8 +456,12 @@ def test_the_first_letters_of_an_id_are_enough_where_they_are_one(
     store.delete("abcd")
     with pytest.raises(ValueError, match=r"^calibration abcd could be abcd11 or abcd22$"):
         store.get("abcd")
-    with pytest.raises(ValueError, match=r"^at least 4 letters of the id are needed, not 'abc'$"):
-        store.delete("abc")
+    for call in (store.delete, store.whole_id):
+        with pytest.raises(
+            ValueError, match=r"^at least 4 letters of the id are needed, not 'abc'$"
+        ):
+            call("abc")
+    assert store.whole_id("abcd2") == "abcd22"
 
 
 def test_an_export_is_one_file_that_another_store_takes(

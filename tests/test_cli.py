@@ -1,8 +1,10 @@
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -92,6 +94,47 @@ def test_a_single_image_needs_no_settings_but_the_field_of_view(
     assert not (tmp_path / "out").exists()
     assert main(["correct", str(one), "--fov-nm", "6", "--out", str(tmp_path / "out")]) == 0
     assert numbers_in(tmp_path / "out")["dwell_time_us"] is None
+
+
+def test_results_of_an_earlier_run_are_replaced_and_nothing_else(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, one = tmp_path / "out", tmp_path / "shorter" / stack.name
+    one.parent.mkdir()
+    np.save(one, np.load(stack)[0])
+    assert main(["correct", str(stack), "--out", str(out)]) == 0
+    assert "Replaced" not in capsys.readouterr().out
+    first = sorted(path.name for path in out.iterdir())
+    assert sorted(numbers_in(out)["files"]) == first
+    assert "drift_of_the_sample.png" in first
+    (out / "mine.png").write_bytes(b"of the user")
+    edited = out / "sto_corrected_0001.hspy"
+    os.utime(edited, ns=(time.time_ns() + 10**9,) * 2)
+    told = numbers_in(out)
+    (tmp_path / "outside.png").write_bytes(b"of the user")
+    told["files"].append("../outside.png")
+    stamp = (out / "report.json").stat().st_mtime_ns
+    (out / "report.json").write_text(json.dumps(told), encoding="utf-8")
+    os.utime(out / "report.json", ns=(stamp, stamp))
+    assert main(["correct", str(one), "--fov-nm", "6", "--out", str(out)]) == 0
+    line = f"Replaced the results of an earlier run in {out}.\n"
+    assert capsys.readouterr().out.count(line) == 1
+    left = {path.name for path in out.iterdir()}
+    assert left == {*numbers_in(out)["files"], "mine.png", edited.name}
+    assert (tmp_path / "outside.png").exists()
+    assert "drift_of_the_sample.png" not in left
+
+
+def test_results_of_another_file_stay_beside_the_new_ones_and_that_is_said(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, one = tmp_path / "out", tmp_path / "one.npy"
+    np.save(one, np.load(stack)[0])
+    assert main(["correct", str(stack), "--out", str(out)]) == 0
+    first = {path.name for path in out.iterdir()}
+    assert main(["correct", str(one), "--fov-nm", "6", "--out", str(out)]) == 0
+    assert "of an earlier run on another file" in capsys.readouterr().out
+    assert first < {path.name for path in out.iterdir()}
 
 
 def test_held_out_columns_are_measured_beside_the_fitted_ones(
@@ -185,14 +228,15 @@ def test_a_cut_out_image_is_fitted_without_fly_back_and_says_so(
     [
         (["correct", "missing.dm3"], "missing.dm3 does not exist"),
         (["correct", "FILE", "--fov-nm", "-3"], "field_of_view_nm must be positive, not -3"),
-        (["correct", "FILE", "--out", "FILE"], "sto.npy cannot be written to: File exists"),
-        (["demo", "--out", "FILE"], "sto.npy cannot be written to: File exists"),
+        (["correct", "FILE", "--out", "FILE"], "sto.npy is a file, not a folder"),
+        (["correct", "FILE", "--out", "FILE/in"], "sto.npy is a file, not a folder"),
+        (["demo", "--out", "FILE"], "sto.npy is a file, not a folder"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_2(
     stack: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
-    filled = [str(stack) if word == "FILE" else word for word in arguments]
+    filled = [word.replace("FILE", str(stack)) for word in arguments]
     assert main(filled) == 2
     said = capsys.readouterr().err
     assert sentence in said

@@ -301,10 +301,10 @@ def test_a_spectrum_image_of_hyperspy_keeps_its_axes(
         group["metadata/Signal"].attrs["signal_type"] = "EELS"
         group["metadata"].pop("nion_distortion")
         group["data"][...] = np.load(file)
+    (before,) = hspy.file_reader(str(made))
     name = store.list()[0].calibration_id
     assert command(tmp_path, "correct", str(raw), "--calibration", name) == 0
     (stored,) = hspy.file_reader(str(tmp_path / "out/raw_corrected.hspy"))
-    (before,) = hspy.file_reader(str(made))
     np.testing.assert_array_equal(stored["data"], before["data"])
     last = stored["axes"][3]
     assert (last["scale"], last["offset"], last["units"]) == (0.25, 500.0, "eV")

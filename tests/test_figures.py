@@ -212,6 +212,7 @@ def test_every_number_that_a_report_shows_is_in_its_json(tmp_path: Path) -> None
     }
     page = write_report(tmp_path, numbers, {}, title="t").read_text(encoding="utf-8")
     stored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert stored.pop("files") == ["report.html", "report.json"]
     assert stored == {
         "off_by_pm": 190.25,
         "frames": 20,

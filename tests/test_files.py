@@ -363,6 +363,7 @@ BAD_ARRAYS: dict[str, npt.NDArray[Any]] = {
     "four axes": np.zeros((2, 2, 16, 16)),
     "colour": np.zeros((16, 16, 3), dtype=np.uint8),
     "text": np.full((16, 16), "a"),
+    "spectrum image": np.zeros((16, 16, 4), np.float32),
     "no frames": np.zeros((0, 16, 16)),
     "small": np.zeros((4, 16)),
     "huge": np.broadcast_to(np.uint8(0), (20_000, 8)),
@@ -386,11 +387,19 @@ def save_truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def save_unequal(path: Path) -> None:
+    frames = np.empty(2, dtype=object)
+    frames[:] = [np.zeros((16, 16)), np.zeros((16, 20))]
+    np.save(path, frames)
+
+
 BAD_FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "missing": ("stack.npy", lambda _: None),
     "folder": ("stack.npy", Path.mkdir),
     "empty": ("stack.npy", Path.touch),
     "truncated": ("stack.npy", save_truncated),
+    "objects": ("stack.npy", save_unequal),
+    "words": ("stack.npy", lambda path: path.write_text("no array at all\n" * 9)),
     "unknown format": ("stack.doc", lambda path: path.write_text("words")),
     "not square": ("stack.hspy", save_not_square),
     "diffraction": ("stack.hspy", lambda path: save_hspy(path, picture(), 0.02, "1/nm")),
@@ -414,6 +423,9 @@ def bad_file(folder: Path, kind: str) -> Path:
         ("empty", "stack.npy is empty"),
         ("unknown format", "stack.doc has no known format; known are DM3, DM4"),
         ("truncated", "stack.npy cannot be read, it may be damaged or cut short"),
+        ("words", "stack.npy cannot be read, it may be damaged or cut short"),
+        ("objects", "stack.npy holds Python objects: its frames differ in size, or are no numbers"),
+        ("spectrum image", "from 8 to 16384 a side can be read; a spectrum image needs --calib"),
         ("no pixel size", "stack.npy has no pixel size; give the field of view (--fov-nm)"),
         ("complex", "stack.npy holds complex numbers; an image of real numbers is needed"),
         ("one axis", "stack.npy has 1 axes; an image has 2 and a stack of images 3"),
@@ -437,6 +449,15 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(
     with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
         read_frames(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "words"])
+def test_what_a_library_says_of_a_damaged_file_stands_in_the_traceback_only(
+    tmp_path: Path, kind: str
+) -> None:
+    with pytest.raises(ValueError, match=r"it may be damaged or cut short$") as caught:
+        read_frames(bad_file(tmp_path, kind))
+    assert str(caught.value.__cause__)
 
 
 @needs_data

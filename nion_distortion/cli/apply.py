@@ -13,9 +13,9 @@ from nion_distortion.calibrations import (
     applied_to,
     matching,
 )
+from nion_distortion.cli.results import finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
-    make_folder,
     off_by,
     run_numbers,
     scale_lines,
@@ -25,7 +25,6 @@ from nion_distortion.cli.summary import (
 )
 from nion_distortion.correction import CorrectedFrame, correct_frame, noted
 from nion_distortion.distortion import DistortionField
-from nion_distortion.figures import write_report
 from nion_distortion.files import (
     SpectrumImage,
     open_spectrum_image,
@@ -81,14 +80,15 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
     numbers = run_numbers(chosen.file, frames[0], done)
     numbers["calibration"] = applied.record(done.last[1])
     paragraphs = _paragraphs(applied, frames[0])
-    page = write_report(
+    ending = finish(
         folder,
         numbers,
         done.figures(),
         title=f"Scan distortion of {chosen.file.name}",
         paragraphs=paragraphs,
+        files=done.files,
     )
-    sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, f"Report: {page}", ""]))
+    sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, *ending, ""]))
 
 
 def _corrected(
@@ -107,8 +107,9 @@ def _corrected(
         done.add(frame, replace(report, corrected=noted(report.corrected, record)))
         stem = Path(frame.provenance["file"]).stem
         if spectra is not None:
+            name = f"{stem}_corrected.hspy"
             write_corrected_blocks(
-                folder / f"{stem}_corrected.hspy",
+                folder / name,
                 _blocks(spectra, report.field, record),
                 tuple(spectra.array.shape),
                 axes=spectra.axes,
@@ -118,6 +119,7 @@ def _corrected(
         else:
             name = f"{stem}_corrected_{frame.index:04d}.hspy"
             write_corrected(folder / name, noted(report.corrected, record), overwrite=True)
+        done.files.append(name)
     return done
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from nion_distortion.calibrations import Calibration, CalibrationStore
-from nion_distortion.cli.summary import Run, make_folder, scale_lines
+from nion_distortion.cli.results import finish, make_folder
+from nion_distortion.cli.summary import Run, scale_lines
 from nion_distortion.diagnostics import flyback_advice, scale_numbers
-from nion_distortion.figures import write_report
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame
 from nion_distortion.gaussian_process import DistortionModel
@@ -64,14 +64,14 @@ def run(chosen: argparse.Namespace) -> None:
     )
     kept = store.get(name)
     numbers = _numbers(chosen.file, kept, model, told)
-    page = write_report(
+    ending = finish(
         folder,
         numbers,
         _figures(frames[0], kept.model),
         title=f"Calibration {name} on {chosen.file.name}",
     )
     said = _summary(numbers, kept)
-    sys.stdout.write("\n".join([*said, f"Kept in {store.path}", f"Report: {page}", ""]))
+    sys.stdout.write("\n".join([*said, f"Kept in {store.path}", *ending, ""]))
 
 
 def _reference(chosen: argparse.Namespace) -> AnyReference:

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from nion_distortion.cli.apply import apply_calibration
+from nion_distortion.cli.results import check_folder, finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
-    make_folder,
     off_by,
     run_numbers,
     span,
     trust_lines,
     with_progress,
 )
-from nion_distortion.figures import residual_figure, write_report
+from nion_distortion.figures import residual_figure
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame
 from nion_distortion.held_out import held_out_residual
@@ -53,8 +53,7 @@ def run(chosen: argparse.Namespace) -> None:
     frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
     paragraphs = _paragraphs(frames[0])
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
-    if folder.exists() and not folder.is_dir():  # said before the work, not after it
-        make_folder(folder)
+    check_folder(folder)
     done = _corrected(frames, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
@@ -67,14 +66,15 @@ def run(chosen: argparse.Namespace) -> None:
         drawn["Distortion of each frame"] = residual_figure(
             {label: done.series(name) for label, name in courses.items()}
         )
-    page = write_report(
+    ending = finish(
         folder,
         numbers,
         drawn,
         title=f"Scan distortion of {chosen.file.name}",
         paragraphs=paragraphs,
+        files=done.files,
     )
-    sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, f"Report: {page}", ""]))
+    sys.stdout.write("\n".join([*_summary(numbers, done), *paragraphs, *ending, ""]))
 
 
 def _paragraphs(frame: Frame) -> list[str]:
@@ -98,6 +98,7 @@ def _corrected(frames: Sequence[Frame], folder: Path) -> Run:
             make_folder(folder)
             name = f"{Path(frame.provenance['file']).stem}_corrected_{frame.index:04d}.hspy"
             write_corrected(folder / name, report.corrected, overwrite=True)
+            done.files.append(name)
     return done
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from nion_distortion.cli.summary import Run, make_folder
+from nion_distortion.cli.results import finish, make_folder
+from nion_distortion.cli.summary import Run
 from nion_distortion.figures import (
     displacement_figure,
     pair_figure,
     residual_figure,
     uncertainty_figure,
-    write_report,
 )
 from nion_distortion.files import write_corrected
 from nion_distortion.options import Options
@@ -78,14 +78,15 @@ def run(chosen: argparse.Namespace) -> None:
         host.device.specimen = specimen("pto_sto", rotation_rad=ROTATION_RAD, seed=SEED)
         other = _apply(host, model, folder)
     numbers = _numbers(live, other)
-    page = write_report(
+    ending = finish(
         folder,
         numbers,
         live.figures() | _course(live) | _figures_of_other(other),
         title="A live scan of the simulated microscope",
         paragraphs=PARAGRAPHS,
+        files=[*live.files, *other.files],
     )
-    sys.stdout.write("\n".join([*_summary(numbers), f"Report: {page}", ""]))
+    sys.stdout.write("\n".join([*_summary(numbers), *ending, ""]))
 
 
 PARAGRAPHS = (
@@ -213,7 +214,9 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> bool
 
 def _write(folder: Path, name: str, done: Run) -> None:
     if done.last is not None and done.last[1].corrected is not None:
-        write_corrected(folder / f"{name}_corrected.hspy", done.last[1].corrected, overwrite=True)
+        file = folder / f"{name}_corrected.hspy"
+        write_corrected(file, done.last[1].corrected, overwrite=True)
+        done.files.append(file.name)
 
 
 def _numbers(live: Run, other: Run) -> dict[str, Any]:

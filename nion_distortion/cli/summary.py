@@ -25,7 +25,6 @@ __all__ = [
     "Run",
     "estimate_numbers",
     "frame_numbers",
-    "make_folder",
     "off_by",
     "run_numbers",
     "scale_lines",
@@ -233,25 +232,6 @@ def scale_lines(model: "DistortionModel") -> list[str]:
     ]
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, and those it stands in.
-
-    Parameters
-    ----------
-    folder : path
-        May exist already.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written to: {error.strerror}") from error
-
-
 @dataclass(slots=True, kw_only=True)
 class Run:
     """The frames of a run so far; of their pictures only the last is kept.
@@ -264,11 +244,14 @@ class Run:
         Coarse distortion fields of the last 100 usable frames.
     last : tuple of Frame and FrameReport, optional
         The last frame that was corrected.
+    files : list of str
+        Names of the pictures that were written.
     """
 
     numbers: list[dict[str, Any]] = field(default_factory=list)
     components: LiveComponents = field(default_factory=LiveComponents)
     last: "tuple[Frame, FrameReport] | None" = None
+    files: list[str] = field(default_factory=list)
 
     def add(self, frame: "Frame", report: "FrameReport", **more: float | None) -> None:
         """Take one more frame.

@@ -23,6 +23,7 @@ def write_report(
     *,
     title: str,
     paragraphs: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> Path:
     """Write ``report.html`` with its pictures inside, ``report.json`` and a PNG of each picture.
 
@@ -39,6 +40,9 @@ def write_report(
         Heading of the report.
     paragraphs : sequence of str
         What is to be said, above the numbers.
+    files : sequence of str
+        Names of what else was written to the folder; with those of the report they are listed in
+        ``report.json``, under ``files``.
 
     Returns
     -------
@@ -54,13 +58,17 @@ def write_report(
     values = as_plain(numbers)
     pictures = {caption: _png(figure) for caption, figure in figures.items()}
     page = html_page(title, paragraphs, values, pictures)
+    shown = {f"{_slug(caption)}.png": content for caption, content in pictures.items()}
+    listed = dict.fromkeys([*files, *shown, "report.html", "report.json"])
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for caption, content in pictures.items():
-            (target / f"{_slug(caption)}.png").write_bytes(content)
-        written = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
-        (target / "report.json").write_text(written + "\n", encoding="utf-8")
+        for name, content in shown.items():
+            (target / name).write_bytes(content)
         (target / "report.html").write_text(page, encoding="utf-8")
+        told = values | {"files": list(listed)}
+        written = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
+        # the last one: what is younger was changed by somebody else
+        (target / "report.json").write_text(written + "\n", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{target} cannot be written to: {error.strerror}") from error
     return target / "report.html"

@@ -20,6 +20,10 @@ __all__ = ["OPENERS"]
 
 
 def _open_npy(file: Path) -> Recording:
+    if _holds_objects(file):
+        raise RefusedError(
+            f"{file.name} holds Python objects: its frames differ in size, or are no numbers"
+        )
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     beside = file.with_suffix(".json")
     told = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
@@ -29,6 +33,15 @@ def _open_npy(file: Path) -> Recording:
         load=one_of(array),
         settings=stored_settings(beside.name, told.get("settings", told)),
     )
+
+
+def _holds_objects(file: Path) -> bool:
+    with file.open("rb") as stream:
+        is_first = np.lib.format.read_magic(stream) == (1, 0)
+        read = (
+            np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+        )
+        return bool(read(stream)[2].hasobject)
 
 
 def _open_ndata(file: Path) -> Recording:

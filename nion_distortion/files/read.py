@@ -113,10 +113,8 @@ def _guarded(file: Path, read: Callable[[], Result]) -> Result:
     except UnusableFrameError as error:
         raise RefusedError(str(error)) from None
     except Exception as error:  # damaged files raise anything, from struct.error to KeyError
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ValueError(
-            f"{file.name} cannot be read, it may be damaged or cut short ({reason[:120]})"
-        ) from error
+        # what a library says to its programmer helps nobody here, and may be dangerous advice
+        raise ValueError(f"{file.name} cannot be read, it may be damaged or cut short") from error
 
 
 def _mark_of(file: Path) -> str:

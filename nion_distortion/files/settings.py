@@ -19,6 +19,8 @@ NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0
 SQUARE_WITHIN = 5e-3
 """Sides of a pixel that differ by less count as equal."""
 
+SPECTRA = "; a spectrum image needs --calibration (with auto also its settings in a JSON beside it)"
+
 
 def check_images(name: str, recording: Recording) -> None:
     """Refuse what is no image of real numbers, before a pixel is read.
@@ -47,9 +49,10 @@ def check_images(name: str, recording: Recording) -> None:
     if 0 in shape:
         raise ValueError(f"{name} holds no pixels")
     if min(shape[-2:]) < SMALLEST_PX or max(shape[-2:]) > LARGEST_PX:
+        hint = SPECTRA if len(shape) == 3 and shape[-1] < SMALLEST_PX <= min(shape[:2]) else ""
         raise ValueError(
             f"{name} has frames of {shape[-2]} x {shape[-1]} pixels; "
-            f"from {SMALLEST_PX} to {LARGEST_PX} a side can be read"
+            f"from {SMALLEST_PX} to {LARGEST_PX} a side can be read{hint}"
         )
 
 
