@@ -333,15 +333,20 @@ def test_noise_falls_with_the_root_of_the_frames_and_is_what_it_claims() -> None
     assert noise[4] / noise[FRAMES] == pytest.approx(np.sqrt(FRAMES / 4), rel=0.08)
 
 
-def test_it_costs_under_5_ms_for_a_frame_of_512_px() -> None:
+def test_it_costs_under_a_third_of_a_cubic_map_coordinates() -> None:
     scan = fakes.settings(16.0, 512)
     valid = np.ones((512, 512), bool)
     valid[:, :9] = False
     rng = np.random.default_rng(0)
     frames = [corrected(rng.poisson(50, (512, 512)), valid, settings=scan) for _ in range(4)]
-    average, times_s = DriftAlignedAverage(), []
+    average, times_s, job_s = DriftAlignedAverage(), [], []
+    places = np.indices((512, 512)) + 0.3
     for index in range(60):
         before_s = time.process_time()
         average = average.added(frames[index % 4], (0.01 * index, -0.004 * index))
         times_s.append(time.process_time() - before_s)
-    assert min(times_s[20:]) < 5e-3
+        if index % 6 == 0:  # what takes 5 ms here takes 7 on another machine, and so does this
+            before_s = time.process_time()
+            ndimage.map_coordinates(frames[0].image, places, order=3)
+            job_s.append(time.process_time() - before_s)
+    assert min(times_s[20:]) < min(job_s) / 3  # 5 of 16 ms

@@ -76,7 +76,8 @@ def test_a_loaded_model_has_the_same_field_and_learns_the_same(store: Calibratio
     one, two = model.updated(samples, lattice), again.updated(samples, lattice)
     np.testing.assert_allclose(two.stationary.mean, one.stationary.mean, atol=1e-8, rtol=0)
     np.testing.assert_allclose(two.stationary.covariance, one.stationary.covariance, atol=1e-8)
-    np.testing.assert_allclose(two.known.blocks, one.known.blocks, rtol=1e-8)
+    largest = np.abs(one.known.blocks).max()  # the rest are sums in which much cancels
+    np.testing.assert_allclose(two.known.blocks, one.known.blocks, rtol=0, atol=1e-11 * largest)
     assert again.known.cross is not None
     assert two.frames == one.frames == 4
 
