@@ -37,6 +37,7 @@ from nion_distortion.gaussian_process.hyperparameters import NAMES, prior_varian
 from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.options import TERMS
 from nion_distortion.scan_places import scan_places_of_pixels
+from simulator.microscope import Microscope
 from simulator.scan import ScanErrors
 
 Array = npt.NDArray[np.float64]
@@ -59,6 +60,39 @@ def test_strong_flyback_is_removed_from_a_small_frame(sign: int) -> None:
     left = without_affine(truth.stationary_place_px(shown[seen]), pixels[seen])
     raw = without_affine(truth.stationary_place_px(pixels[seen]), pixels[seen])
     assert 1 - (left**2).sum() / (raw**2).sum() > 0.995
+
+
+def restless() -> tuple[Microscope, int]:
+    """Return a scan, and the number of a frame, whose amplitudes grow from pass to pass."""
+    errors = replace(
+        flyback(),
+        smooth_nm=0.04,
+        fast_axis_step_nm=0.005,
+        line_jitter_nm=0.004,
+        walk_nm=0.008,
+        drift_nm_s=(0.02, -0.01),
+        seed=9,
+    )
+    return microscope(errors, turn_rad=0.55, seed=9), 1
+
+
+def test_a_first_fit_does_not_run_away() -> None:
+    machine, index = restless()
+    samples, lattice, truth = sampled(machine, index=index)
+    field = first_model(samples, lattice, TERMS).stationary_field()
+    pixels, seen = every_pixel(SMALL), field.valid.ravel()
+    shown = pixels + field.displacement_px.reshape(2, -1).T
+    left = without_affine(truth.stationary_place_px(shown[seen]), pixels[seen])
+    raw = without_affine(truth.stationary_place_px(pixels[seen]), pixels[seen])
+    assert 1 - (left**2).sum() / (raw**2).sum() > 0.9
+
+
+def test_a_first_fit_that_runs_away_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, index = restless()
+    samples, lattice, _ = sampled(machine, index=index)
+    monkeypatch.setattr(learning, "LARGEST_GROWTH", 99.0)
+    with pytest.raises(UnusableFrameError, match="contradict each other"):
+        first_model(samples, lattice, TERMS)
 
 
 def test_columns_far_off_do_not_bend_a_frame_that_has_a_model() -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion.distortion import DistortionSamples
+from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.coils import CoilErrors
 from nion_distortion.gaussian_process.drift import Drift, between, follow_drift
@@ -140,9 +141,7 @@ def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> tupl
 
     The second result says how far each of them disagrees with all others.
     """
-    for number in (len(frames) // 2, len(frames) - 1, 0):
-        samples, lattice = frames[number]
-        one = first_model(samples, lattice, model.basis.terms)
+    for one in _taught_alone(frames, model.basis.terms):
         basis = replace(one.basis.refined(), expected=model.basis.expected)
         state = _State(
             basis=basis,
@@ -157,6 +156,23 @@ def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> tupl
         if np.median(chi2) < CONTRADICTS:
             break
     return state, chi2
+
+
+def _taught_alone(
+    frames: Sequence[CalibrationFrame], terms: frozenset[Any]
+) -> Iterator[DistortionModel]:
+    """Yield models of single frames, without those of frames that no distortion explains."""
+    refused, made = None, 0
+    for number in (len(frames) // 2, len(frames) - 1, 0):
+        try:
+            one = first_model(*frames[number], terms)
+        except UnusableFrameError as error:
+            refused = error
+            continue
+        made += 1
+        yield one
+    if not made and refused is not None:
+        raise refused
 
 
 def _without_strangers(

@@ -35,7 +35,14 @@ from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.posterior import marginal
 from nion_distortion.gaussian_process.weights import Information, scaled
 
-__all__ = ["Evidence", "Linearised", "learn", "learn_amplitudes", "weigh_calm"]
+__all__ = [
+    "Evidence",
+    "Linearised",
+    "is_at_bound",
+    "learn",
+    "learn_amplitudes",
+    "weigh_calm",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -43,6 +50,14 @@ MOST_EVALUATIONS = 25
 WIDEST_LOGS, LARGEST_LOGS = 5.0, 3.0
 """Bounds of the search below and above, in spreads of the priors: an error may be absent, but no
 scan has a smooth one of a nanometre, to which frames that contradict each other would lead."""
+
+AT_BOUND = 0.01
+"""A logarithm this close to its bound was stopped by it."""
+
+LARGEST_GROWTH = 1.0
+"""Most that the logarithm of an amplitude may grow from one pass to the next: about a poor
+prediction columns contradict each other, which only an amplitude without bounds explains, and with
+that the next prediction is poorer still."""
 
 PERHAPS_ABSENT = ("jitter", "walk", "frame", "fast")
 """Errors that some scans do not have at all, in the order in which they are weighed."""
@@ -237,8 +252,10 @@ def learn(
             given = linearised.information(basis)
     known = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
     evidence = Evidence(information=known, waves=waves)
-    hyperparameters = learn_amplitudes([evidence], basis, hyperparameters, pixel_size_nm)
-    return basis, hyperparameters, given, evidence
+    found = learn_amplitudes([evidence], basis, hyperparameters, pixel_size_nm)
+    if waves is not None:  # the first pass starts from what is typical, not from a fit
+        found = replace(found, logs=np.minimum(found.logs, hyperparameters.logs + LARGEST_GROWTH))
+    return basis, found, given, evidence
 
 
 def learn_amplitudes(
@@ -270,6 +287,27 @@ def learn_amplitudes(
         return _climb(_Score(given, basis, axis), hyperparameters.logs[axis], pixel_size_nm)
 
     return replace(hyperparameters, logs=np.stack(for_chunks(_of_axis, 2)))
+
+
+def is_at_bound(hyperparameters: Hyperparameters, pixel_size_nm: float) -> bool:
+    """Say whether the search for the smooth term's amplitude ended at its upper bound.
+
+    Parameters
+    ----------
+    hyperparameters : Hyperparameters
+        Those that were found.
+    pixel_size_nm : float
+        Side of a pixel.
+
+    Returns
+    -------
+    bool
+        True where no amplitude of a real scan explains the columns.
+    """
+    mean, std = prior_logs(pixel_size_nm)
+    smooth = NAMES.index("smooth")
+    largest = mean[smooth] + LARGEST_LOGS * std[smooth]
+    return bool((hyperparameters.logs[:, smooth] > largest - AT_BOUND).any())
 
 
 def weigh_calm(

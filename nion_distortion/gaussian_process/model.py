@@ -26,7 +26,7 @@ from nion_distortion.gaussian_process.fitting import (
     walk_precision,
 )
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
-from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
+from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
 from nion_distortion.gaussian_process.watch import Watch
@@ -337,7 +337,8 @@ def first_model(
     Raises
     ------
     UnusableFrameError
-        If there are too few columns, or they are not those of a known crystal.
+        If there are too few columns, if they are not those of a known crystal, or if no distortion
+        of a real scan explains them.
     """
     _check_enough(samples)
     settings = samples.settings
@@ -345,6 +346,7 @@ def first_model(
     rows, sigma_px = _rows_of_columns(samples), samples.sigma_px
     basis = Basis.of_scan(settings, rows, terms, sigma_px=sigma_px, flyback=flyback)
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
+    _check_bounds(fit, settings.pixel_size_nm)
     stationary = fit.posterior.leading()
     drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
     return DistortionModel(
@@ -432,6 +434,14 @@ def _check_enough(samples: DistortionSamples) -> None:
     if len(samples) < FEWEST_COLUMNS:
         raise UnusableFrameError(
             f"only {len(samples)} columns were indexed; a model needs {FEWEST_COLUMNS}"
+        )
+
+
+def _check_bounds(fit: FrameFit, pixel_size_nm: float) -> None:
+    if is_at_bound(fit.hyperparameters, pixel_size_nm):
+        raise UnusableFrameError(
+            "the indexed columns contradict each other: only a smooth distortion larger than that "
+            "of any scan would explain them"
         )
 
 
