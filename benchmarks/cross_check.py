@@ -18,9 +18,9 @@ from nion_distortion.files import read_frames
 from nion_distortion.gaussian_process import basis as functions
 from nion_distortion.gaussian_process import hyperparameters as priors
 from nion_distortion.gaussian_process.cosines import WIDE
-from nion_distortion.gaussian_process.fitting import FrameFit, crystal_scale, precision_of
+from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.hyperparameters import prior_variances, suited
-from nion_distortion.gaussian_process.learning import Linearised
+from nion_distortion.gaussian_process.linearisation import Linearised, crystal_scale, precision_of
 from nion_distortion.gaussian_process.posterior import solve
 from nion_distortion.pipeline import process_frame
 from nion_distortion.scan_places import places_on_sample, scan_places

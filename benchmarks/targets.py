@@ -450,9 +450,9 @@ TARGETS: tuple[Target, ...] = (
             shortfall="no frame tells how a slow walk along y and the stationary part share it:"
             " the claim of frames that jitter but do not walk holds a walk of 1 to 2 pm"
             if part == "stationary"
-            else "of frames that walk the claim is 0.92 of the error: functions of scan time take"
-            " up more of faster motions than they should, and one frame's walk comes out 10 % too"
-            " small; stiffer ones mend that, and claim 1.3 of the error where nothing is wrong",
+            else "of frames that walk the claim is 0.93 of the error: functions of scan time take"
+            " up more of faster motions than they should; stiffer ones mend that, and claim 1.3 of"
+            " the error where nothing is wrong",
         )
         for frames, models in (("", "all these single frames"), ("live ", "live, 7th frame"))
         for part, what in (("picture", "corrected frame"), ("stationary", "stationary field"))

@@ -14,7 +14,7 @@ from nion_distortion.correction import CorrectedFrame, correct_frame
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import first_model
-from nion_distortion.gaussian_process.fitting import crystal_scale
+from nion_distortion.gaussian_process.linearisation import crystal_scale
 from nion_distortion.lattice import IndexedColumns, Lattice, index_columns
 from nion_distortion.options import TERMS, Options
 from nion_distortion.pipeline import process_frame

@@ -18,8 +18,8 @@ from nion_distortion.gaussian_process import basis as functions
 from nion_distortion.gaussian_process import hyperparameters as priors
 from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.evidence import negative_log_evidence
-from nion_distortion.gaussian_process.fitting import FrameFit, precision_of
-from nion_distortion.gaussian_process.learning import Linearised
+from nion_distortion.gaussian_process.frame_fit import FrameFit
+from nion_distortion.gaussian_process.linearisation import Linearised, precision_of
 from nion_distortion.gaussian_process.posterior import marginal, solve
 from nion_distortion.pipeline import process_frame
 

@@ -28,7 +28,6 @@ from nion_distortion.gaussian_process.fast_waves import (
     find_fast_waves,
     score_fast_waves,
 )
-from nion_distortion.gaussian_process.fitting import ALIKE, STRONG_SLOPE, WEAK_COUPLING, _weights
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,
@@ -46,6 +45,12 @@ from nion_distortion.gaussian_process.learning import (
     _score_axis,
     _spread_of_decays,
     weigh_calm,
+)
+from nion_distortion.gaussian_process.linearisation import (
+    ALIKE,
+    STRONG_SLOPE,
+    WEAK_COUPLING,
+    _weights,
 )
 from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.posterior import combined, marginal, solve

@@ -17,16 +17,16 @@ from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.coils import CoilErrors
 from nion_distortion.gaussian_process.drift import Drift, between, follow_drift
 from nion_distortion.gaussian_process.fitting import (
-    FrameFit,
     fit_frame,
     frame_evidence,
-    precision_of,
     stationary_posterior,
     stationary_variances,
     walk_precision,
 )
+from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, suited
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
+from nion_distortion.gaussian_process.linearisation import precision_of
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shape_search import learn_shapes

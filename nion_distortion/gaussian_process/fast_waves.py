@@ -20,7 +20,7 @@ LEAST_SEEN = 0.05
 LEAST_LEFT = 0.5
 """Where rows of columns lie along the lines, a fast wave looks like a slow one: not to be used."""
 
-RIDGE = 1e-3
+RIDGE = 1.5e-3
 """Precision of W_k's functions beside what the columns say about them."""
 
 FASTEST = 1.9

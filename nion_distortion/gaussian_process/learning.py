@@ -18,7 +18,6 @@ from nion_distortion.gaussian_process.evidence import (
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
     alias_variances,
-    find_fast_waves,
     score_fast_waves,
 )
 from nion_distortion.gaussian_process.hyperparameters import (
@@ -31,13 +30,12 @@ from nion_distortion.gaussian_process.hyperparameters import (
     prior_surprise,
     prior_variances,
 )
-from nion_distortion.gaussian_process.moments import information
+from nion_distortion.gaussian_process.linearisation import Linearised
 from nion_distortion.gaussian_process.posterior import marginal
-from nion_distortion.gaussian_process.weights import Information, scaled
+from nion_distortion.gaussian_process.weights import Information
 
 __all__ = [
     "Evidence",
-    "Linearised",
     "is_at_bound",
     "learn",
     "learn_amplitudes",
@@ -86,116 +84,6 @@ class Evidence:
 
     information: Information
     waves: FastWaves | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Linearised:
-    """Samples about a prediction: ``targets = design^T weights + noise``.
-
-    Parameters
-    ----------
-    predicted_px : ndarray, shape (n, 2)
-        The places at which the functions are evaluated.
-    crystal : ndarray, shape (3, n)
-        Functions of a change of the lattice.
-    targets : ndarray, shape (n, 2)
-        Linearised observations less the ideal sites, px.
-    weights : ndarray, shape (n, 2, 2)
-        Inverse covariance of the targets, px^-2.
-    lattice_precision : float
-        Inverse prior variance of the change of the lattice, px^-2.
-    """
-
-    predicted_px: Array
-    crystal: Array
-    targets: Array
-    weights: Array
-    lattice_precision: float
-
-    def design(self, basis: Basis) -> Array:
-        """Evaluate the functions of D and W_k, then those of a change of the lattice.
-
-        Parameters
-        ----------
-        basis : Basis
-            The functions of D and W_k.
-
-        Returns
-        -------
-        ndarray, shape (m + 3, n)
-            One row for each function.
-        """
-        rows = basis.design(self.predicted_px, spare=len(self.crystal))
-        rows[basis.size :] = self.crystal
-        return rows
-
-    def information(self, basis: Basis) -> Information:
-        """Gather what the samples say about all weights.
-
-        Parameters
-        ----------
-        basis : Basis
-            The functions of D and W_k.
-
-        Returns
-        -------
-        Information
-            Without any prior.
-        """
-        given = information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
-        return scaled(given, self.seen(basis))
-
-    def residual_px(self, basis: Basis, mean: Array) -> Array:
-        """Compare the targets with what the weights predict.
-
-        Parameters
-        ----------
-        basis : Basis
-            The functions of D and W_k.
-        mean : ndarray, shape (2, m + 3)
-            The weights.
-
-        Returns
-        -------
-        ndarray, shape (n, 2)
-            Targets less prediction.
-        """
-        shown = mean * self.seen(basis)
-        residual: Array = self.targets - (shown @ self.design(basis)).T
-        return residual
-
-    def fast_waves(self, basis: Basis, mean: Array) -> FastWaves:
-        """Look for waves of scan time that are too fast for W_k in what a fit has left.
-
-        Parameters
-        ----------
-        basis : Basis
-            The functions of D and W_k.
-        mean : ndarray, shape (2, m + 3)
-            The weights.
-
-        Returns
-        -------
-        FastWaves
-            Their power, and that of the columns' own errors.
-        """
-        weights = np.stack([self.weights[:, axis, axis] for axis in range(2)], axis=1)
-        return find_fast_waves(basis, self.predicted_px, self.residual_px(basis, mean), weights)
-
-    def seen(self, basis: Basis) -> Array:
-        """Say how much of each function the columns show.
-
-        Parameters
-        ----------
-        basis : Basis
-            The functions of D and W_k.
-
-        Returns
-        -------
-        ndarray, shape (2, m + 3)
-            Those of a change of the lattice are shown whole.
-        """
-        return np.pad(basis.seen(), ((0, 0), (0, len(self.crystal))), constant_values=1.0)
 
 
 def learn(

@@ -12,7 +12,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     mains_shape,
     wave_variances,
 )
-from nion_distortion.gaussian_process.learning import Linearised
+from nion_distortion.gaussian_process.linearisation import Linearised
 from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.gaussian_process.scan_time import MAINS_MODES
 

@@ -17,7 +17,6 @@ from nion_distortion.gaussian_process.coils import Cell, CoilErrors, ShapeErrors
 from nion_distortion.gaussian_process.drift import Drift, follow_drift
 from nion_distortion.gaussian_process.fields import FieldEstimate, Subject, estimate_field
 from nion_distortion.gaussian_process.fitting import (
-    FrameFit,
     fit_frame,
     fit_frame_and_hyperparameters,
     frame_evidence,
@@ -25,6 +24,7 @@ from nion_distortion.gaussian_process.fitting import (
     stationary_variances,
     walk_precision,
 )
+from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.posterior import Posterior, marginal

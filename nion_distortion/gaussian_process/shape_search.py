@@ -16,7 +16,6 @@ from nion_distortion.gaussian_process.basis import (
     Basis,
 )
 from nion_distortion.gaussian_process.cosines import WIDE
-from nion_distortion.gaussian_process.fitting import linearised_frame
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     FAST_CORRELATION,
@@ -26,6 +25,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     mains_shape,
     prior_logs,
 )
+from nion_distortion.gaussian_process.linearisation import linearised_frame
 
 __all__ = ["exact_surprise", "learn_shapes"]
 

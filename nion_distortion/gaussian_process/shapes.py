@@ -17,8 +17,9 @@ from nion_distortion.gaussian_process.coils import (
     without_drift,
 )
 from nion_distortion.gaussian_process.drift import Drift
-from nion_distortion.gaussian_process.fitting import FrameFit, crystal_scale
+from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.gauge import find_gauge
+from nion_distortion.gaussian_process.linearisation import crystal_scale
 from nion_distortion.options import AnyReference, KnownCrystal, Similarity
 
 __all__ = ["FrameShapes", "reference_cell", "shapes_of_frame"]

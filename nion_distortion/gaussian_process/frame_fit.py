@@ -1,0 +1,79 @@
+"""What one frame says: the result of its fit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._validation import reduce_frozen
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
+from nion_distortion.gaussian_process.posterior import Posterior
+from nion_distortion.gaussian_process.weights import Information
+
+__all__ = ["FrameFit"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameFit:
+    """What one frame says.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Those that were used.
+    posterior : Posterior
+        Weights of D, W_k and of the change of the lattice.
+    known : Information
+        What this frame alone says about the weights of D.
+    lattice_px : ndarray, shape (2, 3)
+        A_k: ``place = lattice_px @ [1, X]``.
+    predicted_px : ndarray, shape (n, 2)
+        Where the model expects each column in the scan.
+    robust : ndarray, shape (n,)
+        Weight of each column, 0 to 1.
+    squares : float
+        Weighted squared residual.
+    observations : int
+        How many numbers were seen.
+    precision : ndarray, shape (2, m)
+        Inverse prior variances of all weights.
+    before : Information, optional
+        What was known about the weights of D before this frame.
+    """
+
+    basis: Basis
+    hyperparameters: Hyperparameters
+    posterior: Posterior
+    known: Information
+    lattice_px: Array
+    predicted_px: Array
+    robust: Array
+    squares: float
+    observations: int
+    precision: Array
+    before: Information | None = None
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    @property
+    def chi2(self) -> float:
+        """Squared residual over its expectation; computed at each call.
+
+        That is the number of observations less the weights that they determined themselves: the
+        trace of the weights' covariance C times this frame's information, or what is left of
+        ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said.
+        """
+        covariance = self.posterior.covariance
+        diagonal = np.stack([np.diag(block) for block in covariance])
+        determined = float((1.0 - self.precision * diagonal).clip(0.0, 1.0).sum())
+        if self.before is not None:
+            kept = self.before.vector.shape[1]
+            determined -= float(np.vdot(covariance[:, :kept, :kept], self.before.blocks))
+        return self.squares / max(self.observations - determined, 1.0)
