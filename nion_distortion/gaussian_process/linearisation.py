@@ -193,7 +193,7 @@ class Prediction:
 
     @property
     def scale(self) -> Array:
-        """Factors that bring ``crystal`` to the size of 1, shape (3,)."""
+        """Return factors that bring ``crystal`` to the size of 1, shape (3,)."""
         return _scale(self.crystal)
 
     @property
