@@ -15,8 +15,9 @@ from benchmarks.results import Measured
 from benchmarks.scenes import flyback_microscope, settings_of
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.files import read_frames
-from nion_distortion.gaussian_process import basis as functions
+from nion_distortion.gaussian_process import flyback
 from nion_distortion.gaussian_process import hyperparameters as priors
+from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.hyperparameters import prior_variances, suited
@@ -258,7 +259,7 @@ def exact_estimates(
 class _Terms(NamedTuple):
     """The terms of one axis in continuous space."""
 
-    basis: functions.Basis
+    basis: Basis
     values: dict[str, float]  # hyperparameters by name
     frequencies: Array  # half periods of the walk in its interval
     powers: Array  # of each frequency, px^2
@@ -286,9 +287,7 @@ class _Terms(NamedTuple):
         time = y + x / self.basis.period_px
         along = x / (self.basis.decay * nx)
         lag = np.exp(-np.maximum(along, -0.5 / (self.basis.decay * nx)))
-        first = np.exp(
-            -np.outer(np.maximum(time, 0.0), 1 / (np.array(functions.FRAME_DECAYS) * ny))
-        )
+        first = np.exp(-np.outer(np.maximum(time, 0.0), 1 / (np.array(flyback.FRAME_DECAYS) * ny)))
         angle = np.outer(time / self.basis.scan_time.interval_lines, np.pi * self.frequencies)
         waves = _waves(angle, shown[0] * np.sqrt(self.powers))
         angle = np.outer(x / (self.basis.wide * nx), np.pi * self.rough)
@@ -299,7 +298,7 @@ class _Terms(NamedTuple):
     def kernel(self, given: Linearised) -> Any:
         """Sum the terms: DESIGN of the model, each by GPyTorch's own kernels."""
         value, size = self.values, 10 + 2 * (len(self.frequencies) + len(self.rough))
-        along_y = _rbf((0,), functions.LINE_CORRELATION / WIDE)
+        along_y = _rbf((0,), flyback.LINE_CORRELATION / WIDE)
         terms = [
             _scaled(_rbf((0, 1), value["smooth_length"]), value["smooth"] ** 2),
             _scaled(_linear(2, 3) * along_y, value["line"] ** 2),

@@ -9,7 +9,7 @@ import pytest
 
 import nion_distortion as nd
 from nion_distortion.gaussian_process import DistortionModel, refit_amplitudes
-from nion_distortion.gaussian_process.basis import line_profiles
+from nion_distortion.gaussian_process.flyback import line_profiles
 from nion_distortion.pipeline import FrameReport, process_frame
 from simulator.detector import Detector
 from simulator.microscope import Microscope, Shot

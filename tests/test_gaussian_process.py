@@ -17,7 +17,7 @@ from sklearn.gaussian_process.kernels import DotProduct
 from strategies import few, positive_matrix, seeds
 
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process.basis import Basis, line_profiles
+from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.evidence import (
     joint_negative_log_evidence,
@@ -28,6 +28,7 @@ from nion_distortion.gaussian_process.fast_waves import (
     find_fast_waves,
     score_fast_waves,
 )
+from nion_distortion.gaussian_process.flyback import line_profiles
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,

@@ -9,7 +9,7 @@ from model_cases import DECAY, SMALL, flyback, microscope, sampled
 
 from nion_distortion.calibrations import CalibrationStore, FlybackPrior
 from nion_distortion.gaussian_process import DistortionModel, first_model
-from nion_distortion.gaussian_process.basis import ExpectedFlyback
+from nion_distortion.gaussian_process.flyback import ExpectedFlyback
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,

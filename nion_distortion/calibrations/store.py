@@ -1,13 +1,9 @@
 """The calibrations of a microscope, in one file."""
 
-import hashlib
-import json
-import logging
 import math
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from statistics import fmean
@@ -24,13 +20,7 @@ from nion_distortion.calibrations.database import (
     try_writing,
     writing,
 )
-from nion_distortion.calibrations.packing import (
-    PARTS,
-    as_json,
-    from_json,
-    pack_model,
-    unpack_model,
-)
+from nion_distortion.calibrations.packing import from_json, pack_model
 from nion_distortion.calibrations.records import (
     Calibration,
     CalibrationSummary,
@@ -38,52 +28,29 @@ from nion_distortion.calibrations.records import (
     Nearest,
     summarised,
 )
+from nion_distortion.calibrations.rows import (
+    Row,
+    all_rows,
+    damage_of,
+    insert_row,
+    row_of,
+    sound_summaries,
+    summary_of,
+    unpacked,
+    usable,
+    verified_parts,
+)
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.options import KnownFlyback
 
 __all__ = ["CalibrationStore", "default_path"]
 
-_log = logging.getLogger(__name__)
-
-COLUMNS = (
-    "id",
-    "sample",
-    "note",
-    "time_s",
-    "device_id",
-    "dwell_time_us",
-    "flyback_time_us",
-    "tau_us",
-    "amplitude_slow_pm",
-    "amplitude_fast_pm",
-    "details",
-    "sha256",
-)
 LEAST_TAU_LOG_STD = 0.1
 """A time constant is never taken to be known better than a single calibration finds it."""
 
-LABELS = ("sample", "note")
-"""What may be changed later, and so is under no checksum."""
-
-DETAILS = (
-    "settings",
-    "frames",
-    "reference",
-    "predicted_error_pm",
-    "field_error_pm",
-    "hyperparameters",
-    "provenance",
-    "tau_std_us",
-    "amplitude_std_pm",
-    "software",
-)
-"""Fields of a summary that have no column of their own."""
-
 SHORTEST_ID = 4
 """Letters by which a calibration may be called, where they are enough."""
-
-Row = dict[str, Any]
 
 
 def default_path() -> Path:
@@ -167,9 +134,9 @@ class CalibrationStore:
             provenance=as_plain(provenance or {}),
         )
         parts = pack_model(model)
-        row = _row_of(summary, parts)
+        row = row_of(summary, parts)
         with writing(self.path) as connection:
-            _insert(connection, row, parts)
+            insert_row(connection, row, parts)
         return summary.calibration_id
 
     def try_saving(self) -> None:
@@ -201,9 +168,9 @@ class CalibrationStore:
             If that calibration is damaged; an older one is not taken in its place unnoticed.
         """
         with reading(self.path) as connection:
-            for summary in _sound(connection):
+            for summary in sound_summaries(connection):
                 if not summary.settings.differences(settings):
-                    return _calibration(connection, summary)
+                    return unpacked(connection, summary)
         return None
 
     def nearest(self, settings: ScanSettings) -> Nearest | None:
@@ -223,7 +190,7 @@ class CalibrationStore:
         with reading(self.path) as connection:
             found = [
                 Nearest(summary, summary.settings.differences(settings), settings)
-                for summary in _sound(connection)
+                for summary in sound_summaries(connection)
             ]
         return min(found, key=lambda one: len(one.differences), default=None)
 
@@ -236,7 +203,7 @@ class CalibrationStore:
             The newest first; without those that are damaged, see `damaged`.
         """
         with reading(self.path) as connection:
-            return tuple(_sound(connection))
+            return tuple(sound_summaries(connection))
 
     def damaged(self) -> dict[str, str]:
         """Hold every calibration against its checksums.
@@ -247,7 +214,7 @@ class CalibrationStore:
             From the ids of those that cannot be used to the reason.
         """
         with reading(self.path) as connection:
-            reasons = {str(row["id"]): _damage(connection, row) for row in _rows(connection)}
+            reasons = {str(row["id"]): damage_of(connection, row) for row in all_rows(connection)}
         return {one: reason for one, reason in reasons.items() if reason is not None}
 
     def get(self, calibration_id: str) -> Calibration:
@@ -270,9 +237,9 @@ class CalibrationStore:
         """
         with reading(self.path) as connection:
             row = self._row(connection, calibration_id)
-            with _usable(row["id"]):
-                summary = _summary_of(connection, row)
-            return _calibration(connection, summary)
+            with usable(row["id"]):
+                summary = summary_of(connection, row)
+            return unpacked(connection, summary)
 
     def whole_id(self, calibration_id: str) -> str:
         """Say which calibration is meant, be it damaged or not.
@@ -375,11 +342,11 @@ class CalibrationStore:
         with reading(self.path) as connection:
             rows = [self._row(connection, one) for one in calibration_ids]
             each = {row["id"]: row for row in rows}
-            chosen = [(row, _verified(connection, row)) for row in each.values()]
+            chosen = [(row, verified_parts(connection, row)) for row in each.values()]
         try:
             with explained(file), new_file(file) as copy:
                 for row, parts in chosen:
-                    _insert(copy, row, parts)
+                    insert_row(copy, row, parts)
         except FileExistsError:
             raise ValueError(f"{file} exists already and was left as it is") from None
         return file
@@ -405,11 +372,11 @@ class CalibrationStore:
             under the same id with another content; then nothing is imported.
         """
         with reading_export(Path(path)) as source:
-            given = [(row, _verified(source, row)) for row in reversed(_rows(source))]
+            given = [(row, verified_parts(source, row)) for row in reversed(all_rows(source))]
         with writing(self.path) as connection:
             new = [(row, parts) for row, parts in given if not self._has(connection, row)]
             for row, parts in new:
-                _insert(connection, row, parts)
+                insert_row(connection, row, parts)
         return tuple(row["id"] for row, _ in new)
 
     def device_priors(self, device_id: str) -> tuple[FlybackPrior, ...]:
@@ -429,8 +396,8 @@ class CalibrationStore:
         with reading(self.path) as connection:
             rows = [
                 row
-                for row in _rows(connection)
-                if row["device_id"] == device_id and _damage(connection, row, deep=False) is None
+                for row in all_rows(connection)
+                if row["device_id"] == device_id and damage_of(connection, row, deep=False) is None
             ]
         return tuple(
             FlybackPrior(
@@ -475,7 +442,7 @@ class CalibrationStore:
 
     def _row(self, connection: sqlite3.Connection, calibration_id: str) -> Row:
         """Return the row of an id, or of its first letters."""
-        rows = _rows(connection)
+        rows = all_rows(connection)
         exact = [row for row in rows if row["id"] == calibration_id]
         if exact:
             return exact[0]
@@ -500,122 +467,3 @@ class CalibrationStore:
                 "nothing was imported: delete one of the two"
             )
         return there is not None
-
-
-def _row_of(summary: CalibrationSummary, parts: Mapping[str, bytes]) -> Row:
-    settings, (slow, fast) = summary.settings, summary.amplitude_pm or (None, None)
-    details = {name: getattr(summary, name) for name in DETAILS}
-    row: Row = {
-        "id": summary.calibration_id,
-        "sample": summary.sample,
-        "note": summary.note,
-        "time_s": summary.time_s,
-        "device_id": settings.device_id,
-        "dwell_time_us": _number(settings.dwell_time_us),
-        "flyback_time_us": _number(settings.flyback_time_us),
-        "tau_us": summary.tau_us,
-        "amplitude_slow_pm": slow,
-        "amplitude_fast_pm": fast,
-        "details": as_json(details, "the calibration"),
-    }
-    return row | {"sha256": _row_sum(row, {name: _sum(part) for name, part in parts.items()})}
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _sum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _row_sum(row: Row, part_sums: Mapping[str, str]) -> str:
-    """Sum up all that may never change: the columns but for the labels, and the model's parts."""
-    columns = [row[name] for name in COLUMNS if name not in (*LABELS, "sha256")]
-    plain = [value.hex() if isinstance(value, bytes) else value for value in columns]
-    return _sum(json.dumps([plain, sorted(part_sums.items())]).encode())
-
-
-def _insert(connection: sqlite3.Connection, row: Row, parts: Mapping[str, bytes]) -> None:
-    places = ", ".join("?" * len(COLUMNS))
-    connection.execute(
-        f"INSERT INTO calibrations ({', '.join(COLUMNS)}) VALUES ({places})",
-        [row[name] for name in COLUMNS],
-    )
-    connection.executemany(
-        "INSERT INTO contents (id, name, sha256, content) VALUES (?, ?, ?, ?)",
-        [(row["id"], name, _sum(parts[name]), parts[name]) for name in PARTS],
-    )
-
-
-def _rows(connection: sqlite3.Connection) -> list[Row]:
-    """Read all that is known of the calibrations but for their models, the newest first."""
-    query = f"SELECT {', '.join(COLUMNS)} FROM calibrations ORDER BY time_s DESC, rowid DESC"
-    return [dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(query)]
-
-
-def _sound(connection: sqlite3.Connection) -> Iterator[CalibrationSummary]:
-    for row in _rows(connection):
-        try:
-            yield _summary_of(connection, row)
-        except ValueError as reason:
-            _log.warning("Calibration %s cannot be used: %s", row["id"], reason)
-
-
-def _summary_of(connection: sqlite3.Connection, row: Row) -> CalibrationSummary:
-    query = "SELECT name, sha256 FROM contents WHERE id = ?"
-    if _row_sum(row, dict(connection.execute(query, (row["id"],)))) != row["sha256"]:
-        raise ValueError("what is stored about it does not match its checksum")
-    slow, fast = row["amplitude_slow_pm"], row["amplitude_fast_pm"]
-    return CalibrationSummary(
-        calibration_id=row["id"],
-        time_s=row["time_s"],
-        sample=row["sample"],
-        note=row["note"],
-        tau_us=row["tau_us"],
-        amplitude_pm=None if slow is None else (slow, fast),
-        **from_json(row["details"]),
-    )
-
-
-def _parts_of(connection: sqlite3.Connection, calibration_id: str) -> dict[str, bytes]:
-    query = "SELECT name, sha256, content FROM contents WHERE id = ?"
-    parts = {}
-    for name, expected, content in connection.execute(query, (calibration_id,)):
-        if not isinstance(content, bytes) or _sum(content) != expected:
-            raise ValueError(f"its {name} does not match its checksum")
-        parts[name] = content
-    return parts
-
-
-def _damage(connection: sqlite3.Connection, row: Row, *, deep: bool = True) -> str | None:
-    try:
-        _summary_of(connection, row)
-        if deep:
-            _parts_of(connection, row["id"])
-    except ValueError as reason:
-        return str(reason)
-    return None
-
-
-def _verified(connection: sqlite3.Connection, row: Row) -> dict[str, bytes]:
-    with _usable(row["id"]):
-        _summary_of(connection, row)
-        return _parts_of(connection, row["id"])
-
-
-def _calibration(connection: sqlite3.Connection, summary: CalibrationSummary) -> Calibration:
-    with _usable(summary.calibration_id):
-        parts = _parts_of(connection, summary.calibration_id)
-        return Calibration(summary=summary, model=unpack_model(parts))
-
-
-@contextmanager
-def _usable(calibration_id: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as reason:
-        raise ValueError(
-            f"calibration {calibration_id} cannot be used: {reason}; delete it, and import it "
-            "again if it was exported"
-        ) from reason

@@ -1,7 +1,7 @@
 """The finite basis: each term of the distortion as a few functions of the place in the scan."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,107 +16,34 @@ from nion_distortion.gaussian_process.cosines import (
     fill_products,
     on_interval,
 )
+from nion_distortion.gaussian_process.flyback import (
+    FRAME_DECAYS,
+    LINE_MODES,
+    SLOPE_MODES,
+    ExpectedFlyback,
+    first_lines,
+    line_profiles,
+)
 from nion_distortion.gaussian_process.scan_time import MAINS_MODES, ScanTime, mains_line_time_s
 from nion_distortion.options import KnownFlyback
 
-__all__ = ["Basis", "ExpectedFlyback", "line_profiles"]
+__all__ = ["Basis"]
 
 Array = npt.NDArray[np.float64]
 Modes = npt.NDArray[np.intp]
 
-SMOOTH_MODES, FAST_MODES, LINE_MODES, SLOPE_MODES = 13, 72, 4, 2
+SMOOTH_MODES, FAST_MODES = 13, 72
 MOST_FAST_MODES = 192
 """Of a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with 192 0.4 pm.
 Both are for a margin of 15 %; on a longer interval there are as many to the pixel."""
 
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
-LINE_CORRELATION = 0.78
-"""Of the line fly-back along y, in frame heights."""
-
-FRAME_DECAYS = (0.01, 0.03, 0.1)
-"""Decay of the first lines after the slow coil's return, in frame heights."""
 
 PIXELS_AT_ONCE = 2**19
 
 SEEN_HEIGHT = 0.77
 """Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;
 seen on simulated columns of 10 to 500 counts: 0.73 to 0.81."""
-
-
-def line_profiles(height: npt.ArrayLike) -> Array:
-    """Tabulate functions of y that with unit weights sum to a squared exponential.
-
-    Parameters
-    ----------
-    height : array_like, shape (n,) or scalar
-        Places in the frame, in its heights.
-
-    Returns
-    -------
-    ndarray, shape (4, n)
-        The widest first; within 1e-4 of the squared exponential's covariance, which has no
-        room to be reflected at any end.
-    """
-    places = np.atleast_1d(np.asarray(height, dtype=np.float64))
-    profiles: Array = LINE_FUNCTIONS.T @ _squared_exponential(LINE_NODES, places)
-    return profiles
-
-
-def _squared_exponential(one: Array, other: Array) -> Array:
-    near: Array = np.exp(-0.5 * (np.subtract.outer(one, other) / LINE_CORRELATION) ** 2)
-    return near
-
-
-LINE_NODES = np.polynomial.legendre.leggauss(LINE_MODES)[0] * 0.5 + 0.5
-
-
-def _line_functions() -> Array:
-    """Functions of unit variance at the nodes, the widest first, (nodes, functions)."""
-    sizes, vectors = np.linalg.eigh(_squared_exponential(LINE_NODES, LINE_NODES))
-    functions = (vectors / np.sqrt(sizes))[:, ::-1]
-    return np.asarray(functions * np.sign(functions[0]))  # odd ones have no sum
-
-
-LINE_FUNCTIONS = _line_functions()
-
-
-class ExpectedFlyback(NamedTuple):
-    """A device's line fly-back, expected under the settings of a scan."""
-
-    decay: float
-    """In line lengths."""
-    decay_log_std: float
-    amplitude_px: tuple[float, float] | None
-    """Size at the line start (slow, fast)."""
-
-    @classmethod
-    def of_scan(
-        cls, settings: ScanSettings, known: KnownFlyback | None
-    ) -> "ExpectedFlyback | None":
-        """Bring what is known to the settings of a scan.
-
-        Parameters
-        ----------
-        settings : ScanSettings
-            The scan.
-        known : KnownFlyback or None
-            What other settings have taught.
-
-        Returns
-        -------
-        ExpectedFlyback or None
-            None where nothing is known, or the scan's timing is not.
-        """
-        if known is None or settings.dwell_time_us is None:
-            return None
-        decay = known.tau_us / (settings.dwell_time_us * settings.shape_px[1])
-        amplitude = None
-        if known.amplitude_pm is not None and settings.flyback_time_us is not None:
-            later_us = settings.flyback_time_us - known.flyback_time_us
-            factor = 1e-3 * np.exp(-later_us / known.tau_us) / settings.pixel_size_nm
-            slow, fast = (abs(size) * float(factor) for size in known.amplitude_pm)
-            amplitude = (slow, fast)
-        return cls(decay, known.tau_log_std, amplitude)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,7 +418,7 @@ class Basis:
         if "line_flyback" in self.terms:
             parts.append(self.line_functions(places))
         if "frame_flyback" in self.terms:
-            parts.append(_first_lines(self.scan_time.lines(places) / self.shape_px[0]))
+            parts.append(first_lines(self.scan_time.lines(places) / self.shape_px[0]))
         return np.concatenate(parts)
 
     def on_intervals(self, places: Array) -> tuple[Array, Array]:
@@ -615,7 +542,7 @@ class Basis:
         along_line = line_profiles(y / self.shape_px[0])
         parts += [(line @ along_line[: line.shape[1]])[..., None]]
         parts += [(slope @ along_line[: slope.shape[1]])[..., None]]
-        drop = _first_lines(y / self.shape_px[0])
+        drop = first_lines(y / self.shape_px[0])
         parts += [np.swapaxes(first[..., None] * drop[: first.shape[1]], 1, 2)]
         parts += [np.zeros((len(weights), len(y), len(FRAME_DECAYS) - first.shape[1]))]
         parts += [self.scan_time.walk_at_nodes(y, self._waves_of_time(weights))]
@@ -636,8 +563,3 @@ def _modes_in_disc(count: int) -> tuple[Modes, Modes]:
     radius2 = np.add.outer(squares, squares)
     iy, ix = np.nonzero((radius2 > 0) & (radius2 < count**2))
     return iy, ix
-
-
-def _first_lines(height: Array) -> Array:
-    drop: Array = np.exp(-np.outer(1 / np.array(FRAME_DECAYS), np.maximum(height, 0.0)))
-    return drop

@@ -8,14 +8,14 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from nion_distortion._validation import as_array, reduce_frozen
-from nion_distortion.gaussian_process.basis import (
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.cosines import MARGIN, WIDE
+from nion_distortion.gaussian_process.flyback import (
     FRAME_DECAYS,
     LINE_MODES,
     SLOPE_MODES,
-    Basis,
     ExpectedFlyback,
 )
-from nion_distortion.gaussian_process.cosines import MARGIN, WIDE
 from nion_distortion.gaussian_process.scan_time import HARMONICS
 
 __all__ = [

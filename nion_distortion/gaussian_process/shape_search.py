@@ -10,12 +10,9 @@ import torch
 from linear_operator import to_linear_operator
 
 from nion_distortion.distortion import DistortionSamples
-from nion_distortion.gaussian_process.basis import (
-    FRAME_DECAYS,
-    LINE_CORRELATION,
-    Basis,
-)
+from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import WIDE
+from nion_distortion.gaussian_process.flyback import FRAME_DECAYS, LINE_CORRELATION
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     FAST_CORRELATION,
