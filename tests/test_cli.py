@@ -99,6 +99,17 @@ def test_a_single_image_needs_no_settings_but_the_field_of_view(
     assert numbers_in(tmp_path / "out")["dwell_time_us"] is None
 
 
+def test_a_spectrum_image_is_told_which_argument_it_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "eels.npy", np.ones((80, 96, 5)))
+    assert main(["correct", str(tmp_path / "eels.npy"), "--fov-nm", "3"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "it looks like a spectrum image, which needs --calibration "
+        "(with auto also its settings in a JSON beside it)\n"
+    )
+
+
 def test_results_of_an_earlier_run_are_replaced_and_nothing_else(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
