@@ -83,7 +83,7 @@ def test_a_stack_becomes_a_calibration_that_corrects_what_has_no_lattice(
     assert (one.sample, one.note, one.frames, one.reference) == ("STO", "test", 4, "known crystal")
     assert f"Calibration {one.calibration_id}: 4 frames used, 0 flagged, 1 unusable." in said
     assert "Unusable: frame 2: " in said
-    assert f"expected to be {one.predicted_error_pm:.2f} pm off" in said
+    assert f"expected to be {one.predicted_error_pm:.2f} pm off (rms, predicted" in said
     scale = numbers_in(tmp_path / "out")["scale"]
     known = CalibrationStore(tmp_path / "store.sqlite").get(one.calibration_id)
     coils = known.model.coils

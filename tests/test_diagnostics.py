@@ -67,6 +67,27 @@ def waves(rng: np.random.Generator) -> Array:
     return np.stack(parts)
 
 
+def test_a_steep_line_start_counts_as_on_all_pixels() -> None:
+    settings = ScanSettings(shape_px=(512, 512), field_of_view_nm=16.0)
+    x = np.arange(512.0)
+    steep = np.where(x < 6, -5.0, -5.0 * np.exp(-x / 8.0)) * np.ones((512, 1))
+    displacement = np.stack([np.zeros_like(steep), steep]).astype(np.float32)
+    std = np.ones_like(displacement)
+    field = DistortionField(
+        displacement_px=displacement,
+        std_px=std,
+        unremoved_std_px=std,
+        valid=np.ones(settings.shape_px, bool),
+        kind="stationary",
+        settings=settings,
+        reference="free",
+    )
+    free = np.stack([np.ones(512), x], axis=1)
+    left = steep[0] - free @ np.linalg.lstsq(free, steep[0], rcond=None)[0]
+    whole_pm = 31.25 * np.sqrt(np.mean(left**2))
+    assert off_by_pm(field, 0.0).value == pytest.approx(whole_pm, rel=0.005)
+
+
 @few
 @given(seeds())
 def test_off_by_does_not_count_an_affine_part(seed: int) -> None:

@@ -227,11 +227,61 @@ def test_every_number_that_a_report_shows_is_in_its_json(tmp_path: Path) -> None
     assert ("frames", "20", "") in rows
     assert ("simulated", "yes", "") in rows
     assert ("corrected: value", "3.5", "pm") in rows
-    assert ("corrected: p95", "not known", "pm") in rows
+    assert ("corrected: p95", "not known", "") in rows
     assert ("off: p95", "7.5", "pm") in rows
     assert re.findall("<th>(.*?)</th>", page) == ["frame", "left (pm)", "reason"]
     assert '<td class="number">2.5</td>' in page
     assert "<td>dark</td>" in page
+
+
+def listed(page: str) -> list[tuple[str, str, str]]:
+    return re.findall(r"<tr><td>(.*?)</td><td.*?>(.*?)</td><td>(.*?)</td></tr>", page)
+
+
+def test_numbers_stand_with_their_deviation_and_a_unit_of_their_size(tmp_path: Path) -> None:
+    numbers = {
+        "off_by_pm": {"value": 15.781, "std": 0.199, "p95": 26.8},
+        "tau_us": 16.197,
+        "tau_std_us": 0.72,
+        "high_tension_v": 80000.0,
+        "line_time_us": 35640.0,
+        "flyback_time_us": None,
+        "unusable": None,
+        "time_s": 0.25,
+    }
+    page = write_report(tmp_path, numbers, {}, title="t").read_text(encoding="utf-8")
+    assert listed(page) == [
+        ("off by", "15.78 +- 0.20", "pm"),
+        ("off by, 95th percentile", "26.8", "pm"),
+        ("tau", "16.20 +- 0.72", "\u00b5s"),
+        ("high tension", "80", "kV"),
+        ("line time", "35.64", "ms"),
+        ("flyback time", "not known", ""),
+        ("unusable", "no", ""),
+        ("time", "1970-01-01 00:00:00.250 UTC", ""),
+    ]
+    assert "For numbers without it none is given" in page
+
+
+def test_one_frame_is_a_list_and_several_are_a_table_that_can_be_read(tmp_path: Path) -> None:
+    frames = [
+        {
+            "frame": n,
+            "unusable": None,
+            "off_by_pm": {"value": 15.0 + n, "std": 0.5, "p95": 20.0},
+            "removed_pm": {"smooth": 4.0, "scan_time": 11.0},
+        }
+        for n in range(2)
+    ]
+    one = write_report(tmp_path, {"frames": frames[:1]}, {}, title="t").read_text(encoding="utf-8")
+    assert "<th>" not in one
+    assert ("removed: scan time", "11", "pm") in listed(one)
+    two = write_report(tmp_path, {"frames": frames}, {}, title="t").read_text(encoding="utf-8")
+    assert re.findall("<th>(.*?)</th>", two) == ["frame", "off by (pm)"]
+    assert '<tr><td class="number">1</td><td class="number">16.00 +- 0.50</td></tr>' in two
+    last = two.split("<h2>frames: the last one</h2>")[1]
+    assert ("off by", "16.00 +- 0.50", "pm") in listed(last)
+    assert ("removed: smooth", "4", "pm") in listed(last)
 
 
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ __all__ = ["main"]
 MISTAKE = 2
 """Exit code of everything that one sentence explains."""
 
+GIVEN_BY = {
+    "field_of_view_nm": " (--fov-nm)",
+    "calibration": ", which needs --calibration (with auto also its settings in a JSON beside it)",
+}
+"""How the command is given what a file lacks."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
@@ -45,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, frame.UnusableFrameError) as mistake:
         if chosen.debug:
             raise
-        return _explain(str(mistake))
+        return _explain(f"{mistake}{GIVEN_BY.get(getattr(mistake, 'needs', ''), '')}")
     except Exception as error:
         if chosen.debug:
             raise

@@ -16,10 +16,10 @@ from nion_distortion.calibrations import (
 from nion_distortion.cli.results import finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
+    expected,
     off_by,
     run_numbers,
     scale_lines,
-    span,
     trust_lines,
     with_progress,
 )
@@ -158,8 +158,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
     return [
         f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by "
         f"{off_by(done)}, corrected by calibration "
-        f"{numbers['calibration']['id']} to an expected {span(done.series('corrected_pm'))} pm "
-        "(rms).",
+        f"{numbers['calibration']['id']} to {expected(done)}.",
         *trust_lines(numbers["frames"][-1]),
         *scaled,
     ]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nion_distortion.calibrations import Calibration, CalibrationStore
 from nion_distortion.cli.results import finish, make_folder
-from nion_distortion.cli.summary import Run, scale_lines
+from nion_distortion.cli.summary import PREDICTED, Run, scale_lines
 from nion_distortion.diagnostics import flyback_advice, scale_numbers
 from nion_distortion.files import read_frames
 from nion_distortion.frame import Frame
@@ -181,7 +181,7 @@ def _summary(numbers: dict[str, Any], kept: Calibration) -> list[str]:
     if one.predicted_error_pm is not None and one.field_error_pm is not None:
         lines.append(
             f"Another sample corrected by it is expected to be {one.predicted_error_pm:.2f} pm off "
-            f"(rms), {one.field_error_pm:.2f} pm of that by the calibration itself."
+            f"(rms, {PREDICTED}), {one.field_error_pm:.2f} pm of that by the calibration itself."
         )
     lines += scale_lines(kept.model)
     return [*lines, f"Fly-back: {numbers['advice']['sentence']}."]

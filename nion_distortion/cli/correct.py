@@ -12,9 +12,9 @@ from nion_distortion.cli.apply import apply_calibration
 from nion_distortion.cli.results import check_folder, finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
+    expected,
     off_by,
     run_numbers,
-    span,
     trust_lines,
     with_progress,
 )
@@ -116,7 +116,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
     count = len(done.numbers)
     lines = [
         f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by {off_by(done)}, "
-        f"corrected to an expected {span(done.series('corrected_pm'))} pm (rms)."
+        f"corrected to {expected(done)}."
     ]
     lines += [
         f"Frame {one['frame']} could not be measured: {one['unusable']}."
@@ -127,9 +127,11 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
     if "held_out" in numbers:
         part = numbers["held_out"]
         lines.append(
-            f"Columns erased before the fit ({part['found']} of {part['erased']} found again), "
-            f"slow/fast: {part['raw_slow_pm']:.1f}/{part['raw_fast_pm']:.1f} pm -> "
+            f"Columns erased before the fit, one draw of 20 % at random ({part['found']} of "
+            f"{part['erased']} found again), slow/fast, rms: "
+            f"{part['raw_slow_pm']:.1f}/{part['raw_fast_pm']:.1f} pm -> "
             f"{part['corrected_slow_pm']:.1f}/{part['corrected_fast_pm']:.1f} pm; "
-            f"fitted columns: {part['fitted_slow_pm']:.1f}/{part['fitted_fast_pm']:.1f} pm."
+            f"fitted columns: {part['fitted_slow_pm']:.1f}/{part['fitted_fast_pm']:.1f} pm. "
+            "One draw has no uncertainty; another one gives somewhat other numbers."
         )
     return lines

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from nion_distortion.cli.results import finish, make_folder
 from nion_distortion.cli.summary import Run
+from nion_distortion.diagnostics import with_std
 from nion_distortion.figures import (
     displacement_figure,
     pair_figure,
@@ -90,9 +91,12 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 PARAGRAPHS = (
-    "The microscope is simulated, so that its true distortion is known; what is called true below "
-    "is compared with it, with the best affine map of each frame left out. Nothing of the truth "
-    "reaches the correction.",
+    "The microscope is simulated, so that its true distortion is known: true numbers come from it, "
+    "and are exact. Nothing of the truth reaches the correction.",
+    "Off by, true or measured, is the rms length, over the corrected picture, of the displacement "
+    "from each pixel to where the scan shows it. Corrected is the rms distance between the place "
+    "that a pixel shows and the one that it should. Both leave out the best affine map of the "
+    "frame. The expected error is the model's own prediction and has no uncertainty.",
     "SrTiO3 was scanned live, and treated as a reference: its best affine lattice counts as "
     "undistorted, so that real displacements longer than about two cells would be removed as "
     "well. Each frame was corrected by its own distortion; the first frames were held back until "
@@ -191,20 +195,17 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> bool
     frame, report = live.scan[0], live.report
     if report is None or report.field is None or report.corrected is None:
         return False
-    score = importlib.import_module("simulator.scoring").score_map(
-        report.field.displacement_px,
-        report.field.valid,
-        truth.place_px,
-        pixel_size_nm=frame.settings.pixel_size_nm,
-        step_px=JUDGED_PX,
-    )
+    scoring, field = importlib.import_module("simulator.scoring"), report.field
+    judged = (field.displacement_px, field.valid, truth.place_px)
+    how = {"pixel_size_nm": frame.settings.pixel_size_nm, "step_px": JUDGED_PX}
+    score = scoring.score_map(*judged, **how)
     # A frame that is held back has nothing yet from which the sample could have moved.
     undefined = {} if live.accepted else {"drift_y_nm": None, "drift_x_nm": None}
     run_so_far.add(
         dataclasses.replace(frame, index=number),
         report,
         accepted=live.accepted,
-        true_off_by_pm=math.hypot(*score.before_pm),
+        true_off_by_pm=scoring.true_off_by_pm(*judged, **how),
         true_corrected_pm=math.hypot(*score.rms_pm),
         true_share_removed_percent=100.0 * score.share,
         **undefined,
@@ -265,12 +266,20 @@ def _figures_of_other(other: Run) -> dict[str, Any]:
 
 
 def _summary(numbers: dict[str, Any]) -> list[str]:
-    live, other = numbers["sto_live"], numbers["pto_sto"]
+    live, other = numbers["frames"][-1], numbers["pto_sto"]
     return [
-        f"SrTiO3, frame {live['frames']} of the live scan: {live['last_true_off_by_pm']:.1f} pm "
-        f"off as scanned, {live['last_true_corrected_pm']:.1f} pm after correction "
-        f"(expected {live['last_corrected_pm']['value']:.1f} pm).",
-        f"PbTiO3/SrTiO3, same settings, corrected with what SrTiO3 taught: "
-        f"{other['true_off_by_pm']:.1f} pm off as scanned, {other['true_corrected_pm']:.1f} pm "
-        f"after correction (expected {other['corrected_pm']['value']:.1f} pm).",
+        f"SrTiO3, frame {len(numbers['frames'])} of the live scan: {_course_of(live)}.",
+        f"PbTiO3/SrTiO3, same settings, corrected with what SrTiO3 taught: {_course_of(other)}.",
+        "True numbers come from the simulation and are exact; an expected error is the model's "
+        "own prediction and has no uncertainty.",
     ]
+
+
+def _course_of(one: dict[str, Any]) -> str:
+    measured = one["off_by_pm"]
+    return (
+        f"off by {one['true_off_by_pm']:.1f} pm as scanned "
+        f"(measured {with_std(measured['value'], measured['std'], 'pm')}), "
+        f"{one['true_corrected_pm']:.1f} pm after correction "
+        f"(expected {one['corrected_pm']['value']:.1f} pm)"
+    )

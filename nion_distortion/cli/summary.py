@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nion_distortion import figures
-from nion_distortion.diagnostics import scale_numbers
+from nion_distortion.diagnostics import scale_numbers, with_std
 from nion_distortion.principal_components import LiveComponents
 
 if TYPE_CHECKING:
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from nion_distortion.pipeline import FrameReport
 
 __all__ = [
+    "PREDICTED",
     "Run",
     "estimate_numbers",
+    "expected",
     "frame_numbers",
     "off_by",
     "run_numbers",
@@ -32,6 +34,11 @@ __all__ = [
     "trust_lines",
     "with_progress",
 ]
+
+PREDICTED = "predicted by the model, with no uncertainty of its own"
+
+LEAST_SHOWN_PM = 0.1
+"""Errors below count as this much where a range has one digit behind the point."""
 
 LEAST_FRAMES = 3
 """Under which neither drift nor components are worth a picture."""
@@ -154,10 +161,28 @@ def off_by(done: "Run") -> str:
     str
         In pm.
     """
-    known = [one["off_by_pm"].get("std") for one in done.numbers]
-    stds = [std for std in known if std is not None]
-    error = f" +- {max(stds):.1f} pm" if stds else ""
-    return f"{span(done.series('off_by_pm'))} pm{error}"
+    found = [one["off_by_pm"] for one in done.numbers if one["off_by_pm"]]
+    if len(found) == 1:
+        return with_std(found[0]["value"], found[0]["std"], "pm")
+    stds = [one["std"] for one in found if one["std"] is not None]
+    error = f" +- {max(*stds, LEAST_SHOWN_PM):.1f}" if stds else ""
+    return f"{span(done.series('off_by_pm'))}{error} pm"
+
+
+def expected(done: "Run") -> str:
+    """Write how far off the corrected pictures still are.
+
+    Parameters
+    ----------
+    done : Run
+        What was found in the frames.
+
+    Returns
+    -------
+    str
+        In pm, and that it has no uncertainty.
+    """
+    return f"an expected {span(done.series('corrected_pm'))} pm (rms, {PREDICTED})"
 
 
 def with_progress(frames: "Sequence[Frame]") -> "Iterator[Frame]":
@@ -192,9 +217,10 @@ def trust_lines(numbers: Mapping[str, Any]) -> list[str]:
     """
     lines = [f"State {numbers['state']}: {numbers['state_reason']}."]
     if numbers["worth_it"] is False:
+        value, std = numbers["off_by_pm"]["value"], numbers["off_by_pm"]["std"]
         lines.append(
-            f"Not worth correcting: {numbers['off_by_pm']['value']:.1f} pm would be taken out, "
-            "less than its own error."
+            f"Not worth correcting: {with_std(value, std, 'pm')} would be taken out, "
+            "less than the error of each pixel's displacement."
         )
     for name, title in (("advice", "Fly-back"), ("hints", "Set-up")):
         if numbers[name] is not None:

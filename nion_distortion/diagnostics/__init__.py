@@ -12,6 +12,7 @@ from nion_distortion.diagnostics.numbers import (
     off_by_pm,
     removed_pm,
     scale_numbers,
+    with_std,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "removed_pm",
     "scale_numbers",
     "setup_hint",
+    "with_std",
 ]

@@ -234,17 +234,20 @@ def with_std(value: float, std: float | None, unit: str) -> str:
     return f"{value:.{digits}f} +- {std:.{digits}f} {unit}"
 
 
-def _every(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Every few pixels: as good as all of them for fields that are smooth over some pixels."""
+def _every(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Every few pixels, each line starting one further on: near its start a field is steep."""
     step = max(1, min(shape) // SAMPLED_PX)
-    return np.s_[step // 2 :: step, step // 2 :: step]
+    y = np.arange(step // 2, shape[0], step)[:, None]
+    x = np.arange(0, shape[1] - step + 1, step) + np.arange(len(y))[:, None] % step
+    return y, x
 
 
 def _without_gauge(field: DistortionField) -> npt.NDArray[np.float64]:
     """Displacement at the valid pixels without what the reference leaves unknown, (n, 2)."""
     some = _every(field.valid.shape)
-    y, x = np.nonzero(field.valid[some])
-    displacement = field.displacement_px[:, *some][:, y, x].T.astype(np.float64)
+    seen = field.valid[some]
+    y, x = (np.broadcast_to(one, seen.shape)[seen] for one in some)
+    displacement = field.displacement_px[:, y, x].T.astype(np.float64)
     if y.size < 3:
         return np.zeros((1, 2))
     places = np.stack([y - y.mean(), x - x.mean()], axis=1)

@@ -3,13 +3,33 @@
 import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from nion_distortion.diagnostics import with_std
 
 __all__ = ["html_page"]
 
 UNITS = {"pm": "pm", "nm": "nm", "px": "px", "s": "s", "ms": "ms", "us": "\u00b5s", "v": "V"}
-UNITS |= {"rad": "rad", "percent": "%"}
+UNITS |= {"rad": "rad", "deg": "\u00b0", "percent": "%"}
 """How a unit at the end of a name is shown."""
+
+UNNAMED = {"effective_counts": "electrons", "pixels_per_cell": "px"}
+"""Units of names that do not end in theirs."""
+
+LARGER, LARGE = {"V": "kV", "\u00b5s": "ms"}, 1e4
+"""Units that take over from a thousand of the smaller one, for numbers this large."""
+
+ESTIMATE = {"value", "std", "p95"}
+"""The parts of an estimate."""
+
+ABSENT = {"unusable": "no"}
+"""What nothing means, where it does not mean that something is not known."""
+
+WITHOUT_ERROR = (
+    "+- is one standard deviation. For numbers without it none is given: they are counts and "
+    "settings, or their uncertainty is not known."
+)
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70rem; margin: 2rem auto;
@@ -45,12 +65,8 @@ def html_page(
         HTML.
     """
     text = "\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
-    single = "\n".join(
-        f"<tr><td>{html.escape(name)}</td>{_cell(value)}<td>{unit}</td></tr>"
-        for name, value, unit in _rows(values)
-    )
     tables = "\n".join(
-        f"<h2>{html.escape(name)}</h2>\n{_table(rows)}"
+        _entries(name.replace("_", " "), rows)
         for name, rows in values.items()
         if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)
     )
@@ -59,19 +75,71 @@ def html_page(
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
         f"<body>\n<h1>{html.escape(title)}</h1>\n{text}\n<h2>numbers</h2>\n"
-        f"<table>\n{single}\n</table>\n{images}\n{tables}\n</body>\n</html>\n"
+        f"<p>{html.escape(WITHOUT_ERROR)}</p>\n"
+        f"{_listed(values)}\n{images}\n{tables}\n</body>\n</html>\n"
     )
+
+
+class _Value(NamedTuple):
+    """What stands in a row: a name, words or a number with its deviation, and the unit."""
+
+    name: str
+    words: str
+    unit: str = ""
+    is_number: bool = False
+    is_known: bool = True
+
+    @property
+    def cell(self) -> str:
+        kind = ' class="number"' if self.is_number else ""
+        return f"<td{kind}>{html.escape(self.words)}</td>"
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    """Lay out one row for each value: name, value, unit."""
+    body = "\n".join(
+        f"<tr><td>{html.escape(one.name)}</td>{one.cell}<td>{one.unit}</td></tr>"
+        for one in _values(values)
+    )
+    return f"<table>\n{body}\n</table>"
+
+
+def _entries(name: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out a single entry as a list; of several a table, and all parts of the last one."""
+    title = html.escape(name)
+    if len(entries) == 1:
+        return f"<h2>{title}</h2>\n{_listed(entries[0])}"
+    whole = ""
+    if any(isinstance(value, Mapping) for value in entries[-1].values()):
+        whole = f"\n<h2>{title}: the last one</h2>\n{_listed(entries[-1])}"
+    return f"<h2>{title}</h2>\n{_table(entries)}{whole}"
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out one row for each entry, with a column for each name that any of them has."""
-    walked = [{(name, unit): value for name, value, unit in _rows(entry)} for entry in entries]
-    names = list(dict.fromkeys(key for row in walked for key in row))
+    """Lay out one row for each entry, with a column for each number that any of them has."""
+    walked = []
+    for entry in entries:
+        plain = {key: value for key, value in entry.items() if not isinstance(value, Mapping)}
+        sizes = {
+            key: {"value": value["value"], "std": value["std"]}
+            for key, value in entry.items()
+            if _is_estimate(value)
+        }
+        own = {key: (plain | sizes)[key] for key in entry if key in plain or key in sizes}
+        walked.append({one.name: one for one in _values(own)})
+    told = dict.fromkeys(name for row in walked for name in row)
+    some = {
+        name: next((row[name] for row in walked if name in row and row[name].is_known), None)
+        for name in told
+    }
+    known = {name: one for name, one in some.items() if one is not None}
     head = "".join(
-        f"<th>{html.escape(name)}{f' ({unit})' if unit else ''}</th>" for name, unit in names
+        f"<th>{html.escape(name)}{f' ({one.unit})' if one.unit else ''}</th>"
+        for name, one in known.items()
     )
     body = "\n".join(
-        "<tr>" + "".join(_cell(row.get(name, "")) for name in names) + "</tr>" for row in walked
+        "<tr>" + "".join(row.get(name, _Value(name, "")).cell for name in known) + "</tr>"
+        for row in walked
     )
     return f"<div><table>\n<tr>{head}</tr>\n{body}\n</table></div>"
 
@@ -85,28 +153,54 @@ def _picture(caption: str, content: bytes) -> str:
     )
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        words = {None: "not known", True: "yes", False: "no"}.get(value, str(value))
-        return f"<td>{html.escape(words)}</td>"
-    shown = str(value) if isinstance(value, int) else f"{value:.4g}"
-    return f'<td class="number">{shown}</td>'
+def _is_estimate(value: Any) -> bool:
+    return isinstance(value, Mapping) and ESTIMATE >= set(value) >= {"value", "std"}
 
 
-def _rows(
-    values: Mapping[str, Any], above: str = "", unit: str = ""
-) -> Iterator[tuple[str, Any, str]]:
-    """Walk through the single values with their units; a part inherits the unit of the whole."""
+def _values(values: Mapping[str, Any], above: str = "", unit: str = "") -> Iterator[_Value]:
+    """Walk through the single values; a part inherits the unit of the whole."""
+    stds = {_std_of(key) for key in values} & set(values)
     for key, value in values.items():
         words, own = _without_unit(key)
-        if isinstance(value, Mapping):
-            yield from _rows(value, f"{above}{words}: ", own or unit)
-        elif not isinstance(value, list):
-            yield above + words, value, own or unit
+        name, shown_unit = above + words, own or unit
+        if _is_estimate(value):
+            yield _value(name, key, value["value"], value["std"], shown_unit)
+            if "p95" in value:
+                words = f"{name}, 95th percentile"
+                yield _value(words, key, value["p95"], None, shown_unit)
+        elif isinstance(value, Mapping):
+            yield from _values(value, f"{name}: ", shown_unit)
+        elif not isinstance(value, list) and key not in stds:
+            yield _value(name, key, value, values.get(_std_of(key)), shown_unit)
+
+
+def _value(name: str, key: str, value: Any, std: float | None, unit: str) -> _Value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        known = ABSENT.get(key, "not known")
+        words = {None: known, True: "yes", False: "no"}.get(value, str(value))
+        return _Value(name, words, is_known=value is not None)
+    if key == "time_s":
+        when = datetime.fromtimestamp(value, UTC).isoformat(" ", "milliseconds")
+        return _Value(name, when.replace("+00:00", " UTC"))
+    if unit in LARGER and abs(value) >= LARGE:
+        value, std, unit = value / 1e3, None if std is None else std / 1e3, LARGER[unit]
+    if isinstance(value, int):
+        words = str(value)
+    elif std is not None and std > 0.0:
+        words = with_std(value, std, "").strip()
+    else:
+        words = f"{value:.4g}" if abs(value) < LARGE else f"{value:.0f}"
+    return _Value(name, words, unit, is_number=True)
+
+
+def _std_of(key: str) -> str:
+    """Say under which name the standard deviation of a number stands beside it."""
+    words, _, last = key.rpartition("_")
+    return f"{words}_std_{last}" if last in UNITS else f"{key}_std"
 
 
 def _without_unit(key: str) -> tuple[str, str]:
     words, _, last = key.rpartition("_")
     if last in UNITS and words:
         return words.replace("_", " "), UNITS[last]
-    return key.replace("_", " "), ""
+    return key.replace("_", " "), UNNAMED.get(key, "")

@@ -47,7 +47,19 @@ class Recording:
 
 
 class RefusedError(ValueError):
-    """A reason of ours that needs no further words."""
+    """A reason of ours that needs no further words.
+
+    Parameters
+    ----------
+    reason : str
+        One sentence.
+    needs : {"", "calibration", "field_of_view_nm"}, default: ""
+        What would help; whoever asked for the file knows how it is given.
+    """
+
+    def __init__(self, reason: str, needs: str = "") -> None:
+        super().__init__(reason)
+        self.needs = needs
 
 
 def one_of(array: Any) -> Callable[[int], npt.NDArray[Any]]:

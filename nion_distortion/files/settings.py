@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from nion_distortion._validation import as_positive
-from nion_distortion.files.recording import Recording, Steps
+from nion_distortion.files.recording import Recording, RefusedError, Steps
 from nion_distortion.frame import LARGEST_PX, SMALLEST_PX, ScanSettings
 
 __all__ = ["SQUARE_WITHIN", "check_images", "scan_settings", "sides_nm"]
@@ -18,8 +18,6 @@ NM_PER_UNIT = {"pm": 1e-3, "a": 0.1, "ang": 0.1, "angstrom": 0.1, "angstroms": 0
 
 SQUARE_WITHIN = 5e-3
 """Sides of a pixel that differ by less count as equal."""
-
-SPECTRA = "; a spectrum image needs --calibration (with auto also its settings in a JSON beside it)"
 
 
 def check_images(name: str, recording: Recording) -> None:
@@ -49,10 +47,13 @@ def check_images(name: str, recording: Recording) -> None:
     if 0 in shape:
         raise ValueError(f"{name} holds no pixels")
     if min(shape[-2:]) < SMALLEST_PX or max(shape[-2:]) > LARGEST_PX:
-        hint = SPECTRA if len(shape) == 3 and shape[-1] < SMALLEST_PX <= min(shape[:2]) else ""
-        raise ValueError(
+        spectra = len(shape) == 3 and shape[-1] < SMALLEST_PX <= min(shape[:2])
+        raise RefusedError(
             f"{name} has frames of {shape[-2]} x {shape[-1]} pixels; "
-            f"from {SMALLEST_PX} to {LARGEST_PX} a side can be read{hint}"
+            f"from {SMALLEST_PX} to {LARGEST_PX} a side can be read"
+            + "; it looks like a spectrum image"
+            * spectra,
+            needs="calibration" if spectra else "",
         )
 
 
@@ -103,7 +104,8 @@ def _pixel_size_nm(name: str, steps: Steps) -> float:
         raise ValueError(f"{name} is a diffraction pattern: its axes are in {units.pop()}")
     sides = sides_nm(steps)
     if len(sides) != 2 or not all(math.isfinite(side) and side > 0 for side in sides):
-        raise ValueError(f"{name} has no pixel size; give the field of view (--fov-nm)")
+        reason = f"{name} has no pixel size; give the field of view"
+        raise RefusedError(reason, needs="field_of_view_nm")
     if abs(sides[0] / sides[1] - 1) > SQUARE_WITHIN:
         raise ValueError(
             f"{name} has pixels of {sides[0]:.4g} nm by {sides[1]:.4g} nm; they must be square"

@@ -2,7 +2,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from simulator.scoring import score_map
+from simulator.scoring import score_map, true_off_by_pm
 
 Array = npt.NDArray[np.float64]
 
@@ -85,6 +85,22 @@ def test_every_other_pixel_says_the_same() -> None:
     )
 
     assert some.share == pytest.approx(all_.share, abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9])
+def test_the_true_size_of_a_distortion_is_that_of_the_right_field(share: float) -> None:
+    field = straightened()
+    y, x = np.indices(SHAPE)
+    free = np.stack([np.ones(x.size), y.ravel(), x.ravel()], axis=1)
+    fitted = free @ np.linalg.lstsq(free, field[1].ravel(), rcond=None)[0]
+    size_pm = 50.0 * np.sqrt(np.mean((field[1].ravel() - fitted) ** 2))
+
+    found = true_off_by_pm(share * field, EVERYWHERE, bent, pixel_size_nm=0.05)
+
+    assert found == pytest.approx(size_pm, rel=0.01)
+    assert np.hypot(*score_map(NOTHING, EVERYWHERE, bent, pixel_size_nm=0.05).before_pm) < (
+        0.99 * size_pm
+    )
 
 
 def test_a_field_without_valid_pixels_is_refused() -> None:
