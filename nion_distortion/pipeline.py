@@ -174,11 +174,12 @@ def process_frame(
         return replace(_applied(frame, model, options), unusable=str(reason))
     try:
         measured = _measured(frame, columns, model, options)
+        estimate = measured.model.frame_estimate()
     except UnusableFrameError as reason:
         report = _applied(frame, model, options)
         return replace(report, unusable=str(reason), columns=columns)
     model, indexed = measured.model, measured.indexed
-    report, drift = _corrected(frame, model, model.frame_estimate(), options), model.drift
+    report, drift = _corrected(frame, model, estimate, options), model.drift
     hints = setup_hint(indexed, frame.settings.pixel_size_nm)
     return replace(
         report,

@@ -24,7 +24,7 @@ from atoms_images import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
@@ -32,6 +32,7 @@ from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, loc
 from nion_distortion.atoms.accept import beside
 from nion_distortion.atoms.correlation import WHITE
 from nion_distortion.atoms.drawing import redraw, render
+from nion_distortion.atoms.empty import without_empty
 from nion_distortion.atoms.find import _fitted
 from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, starting
 from nion_distortion.atoms.learning import learnt_tail, tails, unseen_share
@@ -40,7 +41,8 @@ from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.overlap import close_pairs, shared_covariance
 from nion_distortion.atoms.view import View, guessed, oriented
 from nion_distortion.frame import UnusableFrameError
-from simulator.scan import ScanErrors
+from nion_distortion.pipeline import process_frame
+from simulator.scan import ScanErrors, strong_flyback
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 FIELDS = ("positions_px", "covariance_px2", "amplitude", "sigma_px", "background", "chi2")
@@ -510,6 +512,69 @@ def test_hot_pixels_are_not_columns(image: npt.NDArray[np.float32]) -> None:
     columns = find_columns(spoilt)
     assert np.min(cKDTree(columns.positions_px).query(middles)[0]) > 1.0
     assert len(columns) > len(plain) - 2.5 * len(middles)
+
+
+AREAS = {
+    "lines at the top": np.s_[:40, :],
+    "pixels at the left": np.s_[:, :3],
+    "a corner": np.s_[200:, 250:],
+    "half of it": np.s_[:, :256],
+}
+
+
+@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize("value", [0.0, 65535.0])
+def test_an_area_that_shows_nothing_costs_only_its_own_columns(area: str, value: float) -> None:
+    shot = simulated(detector={"gain": 27.0, "offset": 14700.0})
+    whole = find_columns(shot.frame.image)
+    image = shot.frame.image.copy()
+    image[AREAS[area]] = value
+    empty = image == value
+    columns = find_columns(image)
+    room = np.asarray(distance_transform_edt(~empty))
+    y, x = np.rint(columns.positions_px).astype(int).T
+    assert room[y, x].min() > 2 * 1.57
+    y, x = np.rint(whole.positions_px).astype(int).T
+    away = room[y, x] > 8
+    distance, same = map(np.asarray, cKDTree(columns.positions_px).query(whole.positions_px[away]))
+    assert np.mean(distance < 0.3) > 0.98
+    hit = distance < 0.3
+    ratio = columns.covariance_px2[same[hit]] / whole.covariance_px2[away][hit]
+    assert np.median(ratio[:, 0, 0]) == pytest.approx(1.0, abs=0.1)
+    assert columns.gain == pytest.approx(27.0, rel=0.15)
+    assert columns.dropped > 0
+
+
+def test_an_area_of_the_lowest_value_of_all_shows_nothing_either() -> None:
+    image = simulated(detector={"gain": 27.0, "offset": 14700.0}).frame.image.copy()
+    whole = find_columns(image)
+    image[:, :60] = image.min()
+    columns = find_columns(image)
+    assert columns.gain == pytest.approx(whole.gain, rel=0.15)
+    assert columns.positions_px[:, 1].min() > 60
+
+
+def test_columns_are_found_in_a_corrected_picture_whose_rim_was_not_seen() -> None:
+    scan = simulated().frame.settings
+    errors = strong_flyback(scan, sign=1, seed=0)
+    shot = simulated(detector={"gain": 27.0, "offset": 14700.0}, errors=errors)
+    corrected = process_frame(shot.frame).corrected
+    assert corrected is not None
+    assert np.all(corrected.image[~corrected.valid] == 0.0)
+    assert np.mean(~corrected.valid) > 0.005
+    columns = find_columns(corrected.image)
+    assert len(columns) > 3000
+    y, x = np.rint(columns.positions_px).astype(int).T
+    assert np.all(corrected.valid[y, x])
+
+
+def test_single_electrons_among_zeros_are_no_empty_area() -> None:
+    rng = np.random.default_rng(5)
+    counted = rng.poisson(0.4, (128, 128)) * rng.normal(100.0, 5.0, (128, 128))
+    image = np.asarray(counted, np.float32)
+    same, empty = without_empty(image)
+    assert same is image
+    assert empty is None
 
 
 def test_there_are_no_columns_in_the_vacuum() -> None:

@@ -467,3 +467,8 @@ def test_unremoved_std_is_that_of_walks_drawn_from_their_prior() -> None:
     np.testing.assert_allclose(rms, 1.0, atol=0.1)
     assert ratio[:, seen].min() > 0.8
     assert ratio[:, seen].max() < 1.2
+
+
+def test_a_fit_that_ran_away_is_no_picture() -> None:
+    with pytest.raises(UnusableFrameError, match=r"^the fit of the distortion ran away"):
+        find_gauge(np.full((2, 96, 128), 1e4, np.float32))

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from nion_distortion.atoms import find_columns
-from nion_distortion.frame import Frame, ScanSettings
+from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
+from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.lattice import index_columns
 from nion_distortion.options import Options
 from nion_distortion.pipeline import FrameReport, process_frame
@@ -444,3 +445,15 @@ def test_a_mistilt_shows_in_the_hints() -> None:
     straight, _ = first()
     assert straight.hints is not None
     assert "mistilt" not in straight.hints.sentence
+
+
+def test_a_fit_that_ran_away_says_so_and_gives_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ran_away(_: DistortionModel) -> None:
+        raise UnusableFrameError("the fit of the distortion ran away")
+
+    monkeypatch.setattr(DistortionModel, "frame_estimate", ran_away)
+    report = process_frame(shot("sto_001").frame)
+    assert report.unusable == "the fit of the distortion ran away"
+    assert report.columns is not None
+    assert report.corrected is None
+    assert report.model is None

@@ -24,6 +24,7 @@ from nion_distortion.atoms.drawing import (
     redraw,
     render,
 )
+from nion_distortion.atoms.empty import away_from, without_empty
 from nion_distortion.atoms.fit import Fits, Window, improve
 from nion_distortion.atoms.learning import (
     learnt_tail,
@@ -84,12 +85,16 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     finest detail of the image without its columns. A Gaussian and a constant are fitted to each
     guess, with what the other columns add taken out, their wide tails as well. Only then is it
     decided what is a column: by the amplitude over its error, the width, chi^2, the way from the
-    guess, and the neighbours.
+    guess, and the neighbours. An area of a single value far outside of all others shows nothing:
+    it counts neither for the scale nor for the noise, and a column that its rim cuts is dropped.
     """
-    scaled = normalised(_checked(image))
+    values, empty = without_empty(_checked(image))
+    scaled = normalised(values)
     view = oriented(scaled)
     view, begun = guessed(view, detect)
     view, fits, keep = _fitted(view, begun)
+    if empty is not None:
+        keep &= away_from(empty, fits.parameters[:, :2], view.sigma_px)
     if keep.sum() < FEWEST_COLUMNS:
         raise UnusableFrameError(_why_too_few(view, fits, int(keep.sum())))
     finder = "local_maxima" if detect is None else getattr(detect, "__name__", "detect")

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion.frame import UnusableFrameError
 from nion_distortion.scan_places import scan_places
 
 __all__ = ["FREEDOMS", "IDENTITY", "Freedom", "composed", "find_gauge", "fitted", "moved_to_zero"]
@@ -59,6 +60,11 @@ def find_gauge(
     -------
     ndarray, shape (2, 3)
         ``G u = gauge @ [1, u_y, u_x]``; differs from ``start`` by a member of the class.
+
+    Raises
+    ------
+    UnusableFrameError
+        If no pixel of the corrected picture would show a place in the scan.
     """
     _, ny, nx = moving_px.shape
     grid = _Blocks.of(ny, nx)
@@ -68,6 +74,11 @@ def find_gauge(
     for _ in range(GAUGE_PASSES):
         seen, _ = scan_places(moving_px, places @ gauge.T, seen)
         inside = grid.weights * ((seen >= 0.0) & (seen <= last)).all(axis=1)
+        if not inside.any():
+            raise UnusableFrameError(
+                "the fit of the distortion ran away: no pixel of the corrected picture would show "
+                "a place in the scan"
+            )
         member = fitted(grid.pixels, seen - grid.pixels, inside, freedom)
         gauge = composed(gauge, _without(member, freedom))
         if np.abs(member @ [1.0, ny, nx]).max() < GAUGE_STANDS_STILL_PX:
