@@ -16,7 +16,7 @@ from nion.utils import Registry
 
 from nion_distortion.swift.colour_scale import show_scale, take_scale_away
 from nion_distortion.swift.items import InTurn, LiveItem, shown_in
-from nion_distortion.swift.pictures import DRAWN, History, Picture
+from nion_distortion.swift.pictures import History, Picture, draw
 from nion_distortion.swift.windows import do_soon, forget
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class _Kind:
 
 DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
     {
-        "slow": _Kind(_("Distortion, slow axis (y)"), DIVERGING),
-        "fast": _Kind(_("Distortion, fast axis (x)"), DIVERGING),
+        "slow": _Kind(_("Slow axis (y), distortion"), DIVERGING),
+        "fast": _Kind(_("Fast axis (x), distortion"), DIVERGING),
         "uncertainty": _Kind(_("Error left, std"), LENGTHS),
         "loadings": _Kind(_("Loadings"), DIVERGING),
         "residual": _Kind(
@@ -74,11 +74,9 @@ DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
         ),
         "drift": _Kind(
             _("Drift of the sample"),
-            curves=((_("y (slow)"), SLOW), (_("x (fast)"), FAST)),
+            curves=((_("slow"), SLOW), (_("fast"), FAST)),
         ),
-        "scree": _Kind(
-            _("Scree"), curves=((_("slow (y)"), SLOW), (_("fast (x)"), FAST)), style="log"
-        ),
+        "scree": _Kind(_("Scree"), curves=((_("slow"), SLOW), (_("fast"), FAST)), style="log"),
         "eigenmodes": _Kind(
             _("Eigenmodes of the distortion"),
             curves=(
@@ -145,7 +143,7 @@ class Diagrams:
     ) -> None:
         self._window, self._clock_s = window, clock_s
         self._items = {name: _make_item(window, name) for name in DIAGRAMS}
-        self._history = History()
+        self._history = History(name for name, item in self._items.items() if _has_picture(item))
         self._next_s = -np.inf
         self._rounds = 0
         self._shown = frozenset(DIAGRAMS)
@@ -172,7 +170,7 @@ class Diagrams:
         self._next_s = now_s + PERIOD_S
         wanted = DIAGRAMS if self._rounds % UNSEEN == 0 else self._shown
         self._rounds += 1
-        drawn = {name: DRAWN[name](self._history, live) for name in DIAGRAMS if name in wanted}
+        drawn = {name: draw(name, self._history, live) for name in DIAGRAMS if name in wanted}
         self._turn.add(drawn)
         do_soon(self._window, TASK + ".shown", self._look)
 
@@ -209,6 +207,12 @@ def _make_item(window: DocumentController.DocumentController, name: str) -> Live
     kind = DIAGRAMS[name]
     initial = np.full((len(kind.curves), 2), np.nan) if kind.curves else None
     return LiveItem(window, KEY + name, partial(_configure, kind), initial)
+
+
+def _has_picture(item: LiveItem) -> bool:
+    """Return whether an item shows what an earlier run has left."""
+    data_item = item.data_item
+    return data_item is not None and "nion_distortion" in data_item.metadata
 
 
 def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
