@@ -60,6 +60,8 @@ class _Kind:
     colours: str = ""
     curves: Sequence[tuple[str, str]] = ()
     style: str = "linear"
+    legend: str = "outer-right"
+    """Inside where curves leave room for it: in a narrow panel there is none beside them."""
 
 
 DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
@@ -71,12 +73,18 @@ DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
         "residual": _Kind(
             _("Off by"),
             curves=((_("off by"), RAW), (_("corrected"), CORRECTED)),
+            legend="top-right",
         ),
         "drift": _Kind(
             _("Drift of the sample"),
             curves=((_("slow"), SLOW), (_("fast"), FAST)),
         ),
-        "scree": _Kind(_("Scree"), curves=((_("slow"), SLOW), (_("fast"), FAST)), style="log"),
+        "scree": _Kind(
+            _("Scree"),
+            curves=((_("slow"), SLOW), (_("fast"), FAST)),
+            style="log",
+            legend="top-right",
+        ),
         "eigenmodes": _Kind(
             _("Eigenmodes of the distortion"),
             curves=(
@@ -235,7 +243,7 @@ def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
             fill_color=None,
             data_row=row,
         )
-    display_item.set_display_property("legend_position", "outer-right")
+    display_item.set_display_property("legend_position", kind.legend)
     display_item.set_display_property("y_style", kind.style)
 
 

@@ -50,6 +50,9 @@ STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 SLACK = 0.4
 """A scale stays while what it shows fills more than this share of it."""
 
+LEGEND = 1.5
+"""Height of the residual's axis in the largest value: above the curves stands their legend."""
+
 ENOUGH_SEEN = 0.99
 
 
@@ -370,7 +373,7 @@ def _residual(history: History, live: "LiveReport") -> Picture:
         return Picture(title=title, caption=caption)
     count = rows_pm.shape[1]
     axis = Calibration.Calibration(last - count + 1, 1.0, _("frame"))
-    high = history.scale("residual", float(np.nanmax(rows_pm)))
+    high = history.scale("residual", LEGEND * float(np.nanmax(rows_pm)))
     xdata = _curves(live, rows_pm, "pm", axis)
     return Picture(title=title, caption=caption, xdata=xdata, limits=(0.0, high))
 

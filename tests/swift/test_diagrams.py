@@ -148,6 +148,14 @@ def test_residual_shows_both_numbers_of_every_frame(shown: Shown) -> None:
     assert residual.intensity_calibration.units == "pm"
 
 
+def test_legend_of_the_residual_stands_above_its_curves(shown: Shown) -> None:
+    shown.report(0)
+    display_item = shown.diagrams.items["residual"].display_item
+    assert display_item is not None
+    assert display_item.get_display_property("legend_position") == "top-right"
+    assert display_item.get_display_property("y_max") >= 1.5 * 100.0
+
+
 def test_frame_that_was_not_measured_leaves_a_gap_and_says_why(shown: Shown) -> None:
     shown.report(0)
     shown.report(1, report=None, reason="There are too few columns.")
