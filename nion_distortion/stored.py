@@ -156,7 +156,7 @@ def stored_scan(
     name, metadata = str(properties.get("title") or "The item"), _scanned_by(properties)
     if array.size == 0 or array.ndim < 2 + is_stack:
         raise ValueError(f"{name} is no picture: it has {array.ndim} axes and {array.size} pixels")
-    if tag(metadata, "nion_distortion", "correction") is not None:
+    if tag(metadata, "nion_distortion", "correction"):  # empty in a scan that was recorded as it is
         raise ValueError(f"{name} was corrected already; correct the item that it was made from")
     plane = array[0] if is_stack else array
     axes = list(properties.get("dimensional_calibrations") or [])[is_stack : is_stack + 2]
@@ -182,9 +182,13 @@ def stored_scan(
 
 
 def _scanned_by(properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the metadata; of what was computed from a scan, with the scan's own."""
+    """Return the metadata; of what was computed from or recorded of a scan, with the scan's own."""
     metadata = dict(properties.get("metadata") or {})
-    source = metadata.get("source_metadata") or {}
+    computed, recorded = (
+        metadata.get("source_metadata") or {},
+        metadata.get("nion_distortion") or {},
+    )
+    source = {"hardware_source": recorded.get("hardware_source") or {}} | computed
     return {name: source[name] for name in SCANNED if name in source} | metadata
 
 

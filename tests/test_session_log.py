@@ -367,8 +367,8 @@ def test_standard_errors_are_those_of_medians() -> None:
 def test_what_was_taken_out_is_named_from_what_can_be_printed_on() -> None:
     text = said(live(0), live(1))
     assert (
-        "Taken out were, as rms medians of terms that may overlap: the fly-back of the lines "
-        "80.0 pm, the smooth distortion 30.0 pm." in text
+        "Taken out were, as rms medians of terms that may overlap, without uncertainties: the "
+        "fly-back of the lines 80.0 pm, the smooth distortion 30.0 pm." in text
     )
     assert "mains" not in text
 
@@ -432,6 +432,7 @@ def test_stored_calibrations_are_named_with_what_is_known_of_them() -> None:
     ("old_s", "words"),
     [
         (-1.0, "of unknown age"),
+        (1.0, "1 second old"),
         (30.0, "30 seconds old"),
         (150.0, "2.5 minutes old"),
         (7300.0, "2.03 hours old"),

@@ -45,6 +45,14 @@ def test_the_scan_of_an_item_is_read_whatever_it_has_at_each_pixel(
     assert (scan.name, scan.time_s, scan.is_stack) == ("HAADF", 3.0, False)
 
 
+def test_scan_that_was_recorded_as_it_is_keeps_its_channel() -> None:
+    told = properties()
+    ours = {"correction": {}, "hardware_source": {"channel_name": "MAADF"}}
+    told["metadata"] = told["metadata"] | {"nion_distortion": ours}
+    scan = stored_scan(pixels(80, 96), told)
+    assert (scan.settings, scan.channel) == (SETTINGS, "MAADF")
+
+
 def test_axis_that_counts_scans_is_none_of_the_scan() -> None:
     told = properties(2)
     told["dimensional_calibrations"] = [{"scale": 1.0}, *told["dimensional_calibrations"]]

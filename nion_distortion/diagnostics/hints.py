@@ -88,7 +88,7 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
         verdict = "too coarse"
     elif counts.value < FEWEST_COUNTS:
         verdict = "too few counts"
-    sentence = f"{verdict}: {cell:.1f} px per cell, {len(indexed.columns)} columns in view, "
+    sentence = f"{verdict}: about {cell:.1f} px per cell, {len(indexed.columns)} columns in view, "
     sentence += f"{with_std(counts.value, counts.std, 'electrons')} at the peak of the brightest"
     offset = _centre_offset(indexed)
     if offset is None:

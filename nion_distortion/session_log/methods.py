@@ -213,7 +213,7 @@ def _age(times_s: Sequence[float], made_s: float) -> str:
     for unit, length_s in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if old_s >= 2 * length_s:
             return f"{old_s / length_s:.3g} {unit} old"
-    return f"{old_s:.0f} seconds old"
+    return "1 second old" if round(old_s) == 1 else f"{old_s:.0f} seconds old"
 
 
 def _residuals(corrected: Sequence[LogRow]) -> str:
@@ -259,7 +259,8 @@ def _removed(corrected: Sequence[LogRow]) -> list[str]:
     if not named:
         return []
     listed = ", ".join(f"{WORDS[term]} {medians[term]:.1f} pm" for term in named)
-    return [f"Taken out were, as rms medians of terms that may overlap: {listed}."]
+    what = "rms medians of terms that may overlap, without uncertainties"
+    return [f"Taken out were, as {what}: {listed}."]
 
 
 def _worth(corrected: Sequence[LogRow]) -> list[str]:

@@ -3,7 +3,7 @@
 import gettext
 from typing import TYPE_CHECKING
 
-from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.phrases import estimate, sentence
 from nion_distortion.swift.xdata import KNOWN_CRYSTAL, measured_scale, scale_numbers
 
 if TYPE_CHECKING:
@@ -69,18 +69,12 @@ def _residual(report: "FrameReport") -> str:
     off_by, left = report.off_by_pm, report.corrected_pm
     if off_by is None or left is None:
         return ""
-    std = "" if off_by.std is None else f" ± {_small(off_by.std)}"
-    said = _("Off by {off:.1f}{std} pm, corrected: {left:.1f} pm expected (rms).").format(
-        off=off_by.value, std=std, left=left.value
+    said = _("Off by {off}, corrected: {left:.1f} pm expected (rms, no uncertainty).").format(
+        off=estimate(off_by), left=left.value
     )
     if report.worth_it is False:
         said += " " + _("Correcting is not worth it: its error exceeds its gain.")
     return said
-
-
-def _small(std: float) -> str:
-    """Write an uncertainty, which is never zero."""
-    return f"{std:.1f}" if std >= 0.1 else f"{std:.1g}"
 
 
 def _state(report: "FrameReport") -> str:

@@ -16,7 +16,10 @@ GRAPHIC_ID = "nion_distortion.scale"
 """By this the graphic is known, also as the plain point that a project keeps of it."""
 
 GAP_PX, WIDTH_PX, TEXT_PX, LINE_PX = 6, 10, 4, 13
-FONT, TEXT = "normal 11px sans-serif", "#FFFFFF"
+FONT, TEXT, GROUND = "normal 11px sans-serif", "#FFFFFF", "rgba(0, 0, 0, 0.6)"
+
+NEEDED_PX = GAP_PX + WIDTH_PX + TEXT_PX + 30
+"""Of gap, colours and numbers; a narrow panel has less beside the map."""
 
 
 class ScaleGraphic(Graphics.PointGraphic):
@@ -64,12 +67,22 @@ class ScaleGraphic(Graphics.PointGraphic):
     def _draw(self, ctx: Any, _settings: Any, mapping: Any, *_state: Any) -> None:
         top = mapping.map_point_image_norm_to_widget(Geometry.FloatPoint(0.0, 1.0))
         bottom = mapping.map_point_image_norm_to_widget(Geometry.FloatPoint(1.0, 1.0))
-        left, height = top.x + GAP_PX, bottom.y - top.y
+        height, room = (
+            bottom.y - top.y,
+            mapping.map_point_image_norm_to_widget(Geometry.FloatPoint()).x,
+        )
+        over = max(0.0, NEEDED_PX - max(room, 0.0))  # the map is in the middle of its panel
+        left = top.x + GAP_PX - over
         low, high = self.limits
         texts = [(f"{high:g}", top.y, "top"), (_("pm"), top.y + LINE_PX, "top")]
         texts += [(f"{(low + high) / 2:g}", (top.y + bottom.y) / 2, "middle")]
         texts += [(f"{low:g}", bottom.y, "bottom")]
         with ctx.saver():
+            if over:
+                ctx.begin_path()
+                ctx.rect(left - GAP_PX, top.y, NEEDED_PX, height)
+                ctx.fill_style = GROUND
+                ctx.fill()
             ctx.draw_image(_colours(self.colours), left, top.y, WIDTH_PX, height)
             ctx.font, ctx.fill_style, ctx.text_align = FONT, TEXT, "left"
             for text, y, baseline in texts:

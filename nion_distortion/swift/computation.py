@@ -15,7 +15,7 @@ from nion.swift.model import DataItem, DocumentModel, Symbolic
 
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
-from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.phrases import as_written, sentence, small
 from nion_distortion.worker import blas_limit
 
 if TYPE_CHECKING:
@@ -291,19 +291,19 @@ def caption_of(record: Mapping[str, Any]) -> str:
     frames = record["frames"]
     off_by, corrected = (_span(frames, name) for name in ("off_by_pm", "corrected_pm"))
     said = [
-        _("Off by {off_by} pm, corrected to an expected {corrected} pm (rms).").format(
-            off_by=off_by, corrected=corrected
-        )
+        _(
+            "Off by {off_by} pm, corrected to an expected {corrected} pm (rms, without an "
+            "uncertainty)."
+        ).format(off_by=off_by, corrected=corrected)
     ]
     if any(frame["worth_it"] is False for frame in frames):
         said.append(_("Correcting is not worth it: its own error is larger than its gain."))
     if record["scale"] is not None:
         said.append(
             _(
-                "Pixels of {corrected_pixel_size_nm:.5g} nm on both axes by a known crystal at the "
-                "same focus, as scanned {scanned_pixel_slow_nm:.5g} x {scanned_pixel_fast_nm:.5g} "
-                "nm."
-            ).format(**record["scale"])
+                "Pixels of {corrected:.5g} pm on both axes by a known crystal at the same focus, "
+                "as scanned {slow} x {fast} pm."
+            ).format(**_pixels_pm(record["scale"]))
         )
     used = record.get("calibration")
     said += _own_lattice_words(record) if used is None else _calibration_words(used)
@@ -312,7 +312,19 @@ def caption_of(record: Mapping[str, Any]) -> str:
 
 def _span(frames: Sequence[Mapping[str, Any]], name: str) -> str:
     values = sorted({f"{frame[name]['value']:.1f}" for frame in frames}, key=float)
-    return values[0] if len(values) == 1 else f"{values[0]} \N{EN DASH} {values[-1]}"
+    span = values[0] if len(values) == 1 else f"{values[0]} \N{EN DASH} {values[-1]}"
+    stds = [frame[name]["std"] for frame in frames if frame[name]["std"] is not None]
+    return f"{span} \N{PLUS-MINUS SIGN} {small(max(stds))}" if stds else span
+
+
+def _pixels_pm(scale: Mapping[str, float]) -> dict[str, Any]:
+    """Return the side of a corrected pixel, and write both sides as scanned, pm."""
+    std_pm = 10 * scale["nominal_pixel_size_nm"]  # of one percent
+    return {"corrected": 1e3 * scale["corrected_pixel_size_nm"]} | {
+        axis: f"{1e3 * scale[f'scanned_pixel_{axis}_nm']:.3f} \N{PLUS-MINUS SIGN} "
+        f"{std_pm * scale[f'scale_error_{axis}_std_percent']:.3f}"
+        for axis in ("slow", "fast")
+    }
 
 
 def _own_lattice_words(record: Mapping[str, Any]) -> list[str]:
@@ -348,7 +360,7 @@ def _calibration_words(used: Mapping[str, Any]) -> list[str]:
     if used["differs"]:
         said.append(
             _("It was named in spite of differences, for which no error allows: {names}.").format(
-                names=", ".join(used["differs"])
+                names=as_written(", ".join(used["differs"]))
             )
         )
     if used["not_checked"]:

@@ -46,6 +46,8 @@ class Control:
         Keeps the choices.
     parts : Parts, optional
         Makes session, calibration and store.
+    first : str, default: ""
+        Choices as `Choices.to_text` writes them, where none were kept.
     now_s : callable, optional
         POSIX time.
 
@@ -60,11 +62,12 @@ class Control:
         storage: Storage,
         *,
         parts: Parts | None = None,
+        first: str = "",
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.changed_event = Event.Event()
         self._storage, self._parts, self.now_s = storage, parts or Parts(), now_s
-        self._choices = Choices.from_text(storage.get_persistent_string(KEPT, ""))
+        self._choices = Choices.from_text(storage.get_persistent_string(KEPT, first))
         self._is_held = self._is_closed = False
         self._view: View = "corrected"
         self._journal = Journal()

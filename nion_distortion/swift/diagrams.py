@@ -16,7 +16,7 @@ from nion.utils import Registry
 
 from nion_distortion.swift.colour_scale import show_scale, take_scale_away
 from nion_distortion.swift.items import InTurn, LiveItem, shown_in
-from nion_distortion.swift.pictures import DRAWN, History, Picture
+from nion_distortion.swift.pictures import History, Picture, draw
 from nion_distortion.swift.windows import do_soon, forget
 
 if TYPE_CHECKING:
@@ -60,24 +60,30 @@ class _Kind:
     colours: str = ""
     curves: Sequence[tuple[str, str]] = ()
     style: str = "linear"
+    legend: str = "outer-right"
+    """Inside where curves leave room for it: in a narrow panel there is none beside them."""
 
 
 DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
     {
-        "slow": _Kind(_("Distortion, slow axis (y)"), DIVERGING),
-        "fast": _Kind(_("Distortion, fast axis (x)"), DIVERGING),
+        "slow": _Kind(_("Slow axis (y), distortion"), DIVERGING),
+        "fast": _Kind(_("Fast axis (x), distortion"), DIVERGING),
         "uncertainty": _Kind(_("Error left, std"), LENGTHS),
         "loadings": _Kind(_("Loadings"), DIVERGING),
         "residual": _Kind(
             _("Off by"),
             curves=((_("off by"), RAW), (_("corrected"), CORRECTED)),
+            legend="top-right",
         ),
         "drift": _Kind(
             _("Drift of the sample"),
-            curves=((_("y (slow)"), SLOW), (_("x (fast)"), FAST)),
+            curves=((_("slow"), SLOW), (_("fast"), FAST)),
         ),
         "scree": _Kind(
-            _("Scree"), curves=((_("slow (y)"), SLOW), (_("fast (x)"), FAST)), style="log"
+            _("Scree"),
+            curves=((_("slow"), SLOW), (_("fast"), FAST)),
+            style="log",
+            legend="top-right",
         ),
         "eigenmodes": _Kind(
             _("Eigenmodes of the distortion"),
@@ -145,7 +151,7 @@ class Diagrams:
     ) -> None:
         self._window, self._clock_s = window, clock_s
         self._items = {name: _make_item(window, name) for name in DIAGRAMS}
-        self._history = History()
+        self._history = History(name for name, item in self._items.items() if _has_picture(item))
         self._next_s = -np.inf
         self._rounds = 0
         self._shown = frozenset(DIAGRAMS)
@@ -172,7 +178,7 @@ class Diagrams:
         self._next_s = now_s + PERIOD_S
         wanted = DIAGRAMS if self._rounds % UNSEEN == 0 else self._shown
         self._rounds += 1
-        drawn = {name: DRAWN[name](self._history, live) for name in DIAGRAMS if name in wanted}
+        drawn = {name: draw(name, self._history, live) for name in DIAGRAMS if name in wanted}
         self._turn.add(drawn)
         do_soon(self._window, TASK + ".shown", self._look)
 
@@ -211,6 +217,12 @@ def _make_item(window: DocumentController.DocumentController, name: str) -> Live
     return LiveItem(window, KEY + name, partial(_configure, kind), initial)
 
 
+def _has_picture(item: LiveItem) -> bool:
+    """Return whether an item shows what an earlier run has left."""
+    data_item = item.data_item
+    return data_item is not None and "nion_distortion" in data_item.metadata
+
+
 def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
     """Set up the display of a new item."""
     channel = display_item.display_data_channels[0]
@@ -231,7 +243,7 @@ def _configure(kind: _Kind, display_item: DisplayItem.DisplayItem) -> None:
             fill_color=None,
             data_row=row,
         )
-    display_item.set_display_property("legend_position", "outer-right")
+    display_item.set_display_property("legend_position", kind.legend)
     display_item.set_display_property("y_style", kind.style)
 
 

@@ -15,7 +15,7 @@ from nion.swift import DocumentController
 from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion.swift.captions import caption_of, how_corrected, pixel_size
-from nion_distortion.swift.items import InTurn, LiveItem
+from nion_distortion.swift.items import InTurn, LiveItem, bring_into_view
 from nion_distortion.swift.phrases import sentence
 from nion_distortion.swift.xdata import corrected_xdata, scanned_xdata
 
@@ -34,7 +34,7 @@ KEY = "nion_distortion_corrected"
 AVERAGE = "nion_distortion_average"
 """Begins the keys of the average and of its scatter."""
 
-WAITING = (
+WAITING = _(
     "Waiting for the first frame of the scan. The first time that a frame is corrected, "
     "preparing for it takes up to a minute."
 )
@@ -71,7 +71,7 @@ class CorrectedItem:
         self._channels = {KEY: "HAADF"}
         self._hows = {KEY: _("nothing is corrected yet")}
         self._turn = InTurn[_Shown](window, KEY, self._hand_over)
-        self._items[KEY].describe(self._title(KEY, is_updated=True), _(WAITING))
+        self._items[KEY].describe(self._title(KEY, is_updated=True), WAITING)
         self._last: LiveReport | None = None
         self._shows_raw = False
 
@@ -160,20 +160,7 @@ class CorrectedItem:
 
     def show_in_window(self) -> None:
         """Bring the item into view: where it is, in a panel for results, or in an empty one."""
-        workspace, display_item = self._window.workspace, self._items[KEY].display_item
-        if workspace is None or display_item is None:
-            return
-        panels = workspace.display_panels
-        if any(panel.display_item is display_item for panel in panels):
-            return
-        self._window.show_display_item(display_item)
-        empty = [
-            panel
-            for panel in panels
-            if panel.display_item is None and panel.display_panel_controller is None
-        ]
-        if empty and self._window.next_result_display_panel() is None:
-            empty[0].set_display_panel_display_item(display_item)
+        bring_into_view(self._window, self._items[KEY].display_item)
 
     def close(self) -> None:
         """End the live state, which writes the last pictures to the project."""
@@ -204,7 +191,7 @@ class AverageItems:
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._frames, self._clock_s = frames, clock_s
+        self._window, self._frames, self._clock_s = window, frames, clock_s
         self._average: DriftAlignedAverage | None = None
         self._items = {key: LiveItem(window, AVERAGE + key) for key in ("", "_std")}
         self._turn = InTurn[_Shown](window, AVERAGE, self._hand_over)
@@ -239,6 +226,10 @@ class AverageItems:
         if now_s >= self._next_s:
             self._next_s = now_s + PERIOD_S
             self._turn.add(draw())
+
+    def show_in_window(self) -> None:
+        """Bring the average into view, as `CorrectedItem`'s."""
+        bring_into_view(self._window, self._items[""].display_item)
 
     def _hand_over(self, key: str, shown: _Shown) -> None:
         self._items[key].describe(shown.title, shown.caption, shown.xdata)

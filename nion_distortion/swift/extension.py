@@ -1,6 +1,7 @@
 """Wires panel, menu items, live correction and session together: what the host starts."""
 
 import gettext
+import json
 from collections.abc import Callable
 from functools import partial
 from os import environ
@@ -68,7 +69,10 @@ class Controls:
         project = window.document_model
         control = self._controls.get(project)
         if control is None:
-            control = self._controls[project] = Control(window.ui, parts=self._parts)
+            # of a simulated microscope it is known what it looks at; otherwise it is unknown
+            first = json.dumps({"sample": environ.get("NION_DISTORTION_SAMPLE", "unknown")})
+            control = Control(window.ui, parts=self._parts, first=first)
+            self._controls[project] = control
             self._listeners[project] = project.about_to_close_event.listen(control.close)
         return control
 

@@ -11,7 +11,7 @@ from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion.swift.windows import do_soon, forget
 
-__all__ = ["InTurn", "LiveItem", "shown_in"]
+__all__ = ["InTurn", "LiveItem", "bring_into_view", "shown_in"]
 
 EMPTY_PX = 64
 """Side of the picture that is shown until the first one has come."""
@@ -179,3 +179,31 @@ def shown_in(window: DocumentController.DocumentController) -> list[DisplayItem.
     workspace = window.workspace
     panels = [] if workspace is None else workspace.display_panels
     return [panel.display_item for panel in panels if panel.display_item is not None]
+
+
+def bring_into_view(
+    window: DocumentController.DocumentController, display_item: DisplayItem.DisplayItem | None
+) -> None:
+    """Show an item where it is, in a panel for results, or in an empty one; choose it in the list.
+
+    Parameters
+    ----------
+    window : DocumentController
+        Any.
+    display_item : DisplayItem or None
+        None where the user has deleted it.
+    """
+    workspace = window.workspace
+    if workspace is None or display_item is None:
+        return
+    panels = workspace.display_panels
+    if any(panel.display_item is display_item for panel in panels):
+        return
+    window.show_display_item(display_item)
+    empty = [
+        panel
+        for panel in panels
+        if panel.display_item is None and panel.display_panel_controller is None
+    ]
+    if empty and window.next_result_display_panel() is None:
+        empty[0].set_display_panel_display_item(display_item)

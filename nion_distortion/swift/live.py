@@ -86,6 +86,11 @@ class LiveCorrection:
                 self._average = AverageItems(self._window, choices.averaged)
                 self._end_average = self.session.subscribe(self._average.show)
 
+    def show_average(self) -> None:
+        """Bring the average into view."""
+        if self._average is not None:
+            self._average.show_in_window()
+
     def _close_average(self) -> None:
         if self._end_average is not None:
             self._end_average()

@@ -166,17 +166,18 @@ def _row(one: "CalibrationSummary") -> str:
         scan += f", {settings.dwell_time_us:g} \N{MICRO SIGN}s"
     error = _("no error predicted")
     if one.predicted_error_pm is not None:
-        error = _("{pm:.1f} pm left").format(pm=one.predicted_error_pm)
+        error = _("{pm:.1f} pm expected to be left").format(pm=one.predicted_error_pm)
     return f"{one.calibration_id[:6]}  {made}  {one.sample or _('unnamed')}  {scan}  {error}"
 
 
 def _details(one: "CalibrationSummary") -> str:
     """Tell what the list has no room for."""
-    error = (
-        _("predicted error: none")
-        if one.predicted_error_pm is None
-        else _("predicted error {pm:.1f} pm (no uncertainty)").format(pm=one.predicted_error_pm)
-    )
+    error = _("predicted error: none")
+    if one.predicted_error_pm is not None and one.field_error_pm is not None:
+        error = _(
+            "predicted error {own:.1f} pm, with what the beam does in each frame {left:.1f} pm (no "
+            "uncertainties)"
+        ).format(own=one.field_error_pm, left=one.predicted_error_pm)
     return _("{frames} frames against {reference}; {error}; device {device}").format(
         frames=one.frames,
         reference=one.reference,

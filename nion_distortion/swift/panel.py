@@ -30,6 +30,7 @@ SHOWN = (
     "calibration_words", "calibration_percent", "hint", "advice", "is_correcting", "is_held",
     "is_fed_back", "is_logging", "log_text", "is_calibrating", "can_calibrate", "is_unsaved",
     "correct_text", "said", "has_hint", "has_advice", "has_progress", "has_said",
+    "has_trouble",
 )  # fmt: skip
 """What may have changed when the control says so."""
 
@@ -194,7 +195,7 @@ class _Handler(FieldsHandler):
         return words.advice(self._control.last, self._control.set_up)
 
     has_hint, has_advice, has_said = (_says(name) for name in ("hint", "advice", "said"))
-    has_progress = _says("calibration_words")
+    has_progress, has_trouble = _says("calibration_words"), _says("trouble")
 
     # buttons
 

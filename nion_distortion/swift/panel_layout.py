@@ -108,7 +108,7 @@ def _numbers(u: UI) -> Description:
         row(u, _("Off by now:"), off_by),
         row(u, _("corrected:"), corrected),
         what,
-        text(u, "trouble", WIDTH, lines=5, color=TROUBLE),
+        text(u, "trouble", WIDTH, lines=12, color=TROUBLE, visible="has_trouble"),
         spacing=4,
     )
 
@@ -129,6 +129,7 @@ def _calibrate_rows(u: UI) -> Description:
             minimum=0,
             maximum=100,
             visible="@binding(has_progress)",
+            width=INNER,
         ),
         text(u, "calibration_words", INNER, lines=6, visible="has_progress"),
         spacing=4,
@@ -167,7 +168,12 @@ def _view_rows(u: UI) -> Description:
     marks = _("Found columns, their sites, and the displacements between them")
     overlay = check_box(u, _("Columns and arrows on the scan"), "is_overlaid", marks)
     gain = typed(u, "arrows", _("By what arrows are longer than displacements; 0: none"), width=36)
-    average = typed(u, "averaged", _("Aligned by the measured drift; 0: none"), width=36)
+    average = typed(
+        u,
+        "averaged",
+        _("Aligned by the measured drift: average and deviation, in the data panel; 0: none"),
+        width=36,
+    )
     return u.create_column(
         row(u, _("Show"), view),
         row(u, overlay),

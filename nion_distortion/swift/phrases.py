@@ -1,8 +1,20 @@
-"""What the library says -> sentences as people write them."""
+"""What the library says -> numbers and sentences as people write them."""
 
+import gettext
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-__all__ = ["as_written", "sentence"]
+if TYPE_CHECKING:
+    from nion_distortion.diagnostics import Estimate
+
+__all__ = ["NOTHING", "as_written", "estimate", "sentence", "small"]
+
+_ = gettext.gettext
+
+NOTHING = "\N{EM DASH}"
+"""In the place of a number that was not measured."""
 
 SIGNS = (
     (re.compile(r"\+-"), "\N{PLUS-MINUS SIGN}"),
@@ -10,9 +22,74 @@ SIGNS = (
 )
 """What the library, which also speaks in terminals, has no signs for."""
 
+SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "shape_px": (_("pixels (lines, columns)"), ""),
+        "field_of_view_nm": (_("field of view"), " nm"),
+        "dwell_time_us": (_("dwell time"), " \N{MICRO SIGN}s"),
+        "flyback_time_us": (_("fly-back time"), " \N{MICRO SIGN}s"),
+        "line_time_us": (_("line time"), " \N{MICRO SIGN}s"),
+        "high_tension_v": (_("high tension"), " V"),
+        "line_sync": (_("line synchronisation"), ""),
+        "frame_sync": (_("frame synchronisation"), ""),
+        "rotation_rad": (_("scan rotation"), " rad"),
+        "device_id": (_("scan device"), ""),
+        "subscan_px": (_("sub-scan"), ""),
+    }
+)
+"""The operator's words and the unit for each of the scan's settings."""
+
+DIFFERS = re.compile(rf"\b({'|'.join(SETTINGS)}) \((.+?) there, (.+?) here\)")
+NUMBER = re.compile(r"-?\d[\d.e+-]*")
+
+
+def estimate(number: "Estimate | None") -> str:
+    """Write a number of picometres with its uncertainty.
+
+    Parameters
+    ----------
+    number : Estimate or None
+        The number.
+
+    Returns
+    -------
+    str
+        A dash where there is none.
+    """
+    if number is None:
+        return NOTHING
+    if number.std is None:
+        return f"{number.value:.1f} pm"
+    return f"{number.value:.1f} \N{PLUS-MINUS SIGN} {small(number.std)} pm"
+
+
+def small(std: float) -> str:
+    """Write an uncertainty, which is never zero.
+
+    Parameters
+    ----------
+    std : float
+        In any unit.
+
+    Returns
+    -------
+    str
+        With one digit behind the point, or with one that says something.
+    """
+    return f"{std:.1f}" if std >= 0.1 else f"{std:.1g}"
+
+
+def _difference(found: "re.Match[str]") -> str:
+    """Write how a setting differs in the operator's words."""
+    name, unit = SETTINGS[found[1]]
+    there, here = (
+        value + unit if NUMBER.fullmatch(value) else value for value in (found[2], found[3])
+    )
+    return _("{name} ({there} there, {here} here)").format(name=name, there=there, here=here)
+
 
 def as_written(text: str) -> str:
-    """Write a text with the signs that a terminal may lack.
+    """Write a text with the signs that a terminal may lack, and the settings in words.
 
     Parameters
     ----------
@@ -22,11 +99,11 @@ def as_written(text: str) -> str:
     Returns
     -------
     str
-        With signs for plus-minus and micro.
+        With signs for plus-minus and micro, and with units behind settings.
     """
     for plain, sign in SIGNS:
         text = plain.sub(sign, text)
-    return text
+    return DIFFERS.sub(_difference, text)
 
 
 def sentence(reason: str) -> str:

@@ -2,7 +2,7 @@
 
 import gettext
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from nion.data import Calibration, DataAndMetadata
 
+from nion_distortion.swift.phrases import estimate, sentence
+
 if TYPE_CHECKING:
     from nion_distortion.distortion import DistortionField
-    from nion_distortion.pipeline import FrameReport
     from nion_distortion.principal_components import LiveComponents, PrincipalComponents
     from nion_distortion.session import LiveReport
 
     _Pair = tuple[PrincipalComponents, PrincipalComponents]
 
-__all__ = ["DRAWN", "History", "Picture"]
+__all__ = ["DRAWN", "History", "Picture", "draw"]
 
 _ = gettext.gettext
 
@@ -49,6 +50,9 @@ STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
 SLACK = 0.4
 """A scale stays while what it shows fills more than this share of it."""
 
+LEGEND = 1.5
+"""Height of the residual's axis in the largest value: above the curves stands their legend."""
+
 ENOUGH_SEEN = 0.99
 
 
@@ -75,9 +79,16 @@ class Picture:
 
 
 class History:
-    """What diagrams need of the reports that came before; fed on one thread only."""
+    """What diagrams need of the reports that came before; fed on one thread only.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    drawn : iterable of str, default: ()
+        Diagrams of which an earlier picture is still seen.
+    """
+
+    def __init__(self, drawn: Iterable[str] = ()) -> None:
+        self.drawn = set(drawn)
         self.last: LiveReport | None = None
         self._residuals: deque[tuple[int, float, float]] = deque(maxlen=FRAMES_KEPT)
         self._times_s: deque[float | None] = deque(maxlen=TIMES_KEPT)
@@ -193,14 +204,21 @@ def _round_up(value: float) -> float:
 
 
 def _why_not(live: "LiveReport") -> str:
-    reason = live.reason or _(
+    return live.reason or _(
         "the sample is not taken as a reference, so no column was compared with a lattice"
     )
-    return _("not measured: {reason}").format(reason=reason)
 
 
-def _unmeasured(name: str, live: "LiveReport") -> Picture:
-    return Picture(title=_("{name}: not measured").format(name=name), caption=_why_not(live))
+def _unmeasured(
+    name: str, live: "LiveReport", history: History | None = None, key: str = ""
+) -> Picture:
+    """Say why there is nothing new; above a picture of earlier frames that it is an earlier one."""
+    title, caption = _("{name}: not measured"), _("Not measured: {reason}")
+    if history is not None and key in history.drawn:
+        title, caption = _("{name}: not updated"), _("Of earlier frames. Not updated: {reason}")
+    return Picture(
+        title=title.format(name=name), caption=sentence(caption.format(reason=_why_not(live)))
+    )
 
 
 def _whose(live: "LiveReport", field: "DistortionField") -> str:
@@ -255,10 +273,10 @@ def _largest(field: "DistortionField") -> float:
 
 
 def _distortion(history: History, live: "LiveReport", axis: int) -> Picture:
-    name = (_("Distortion, slow axis (y)"), _("Distortion, fast axis (x)"))[axis]
+    name = (_("Slow axis (y), distortion"), _("Fast axis (x), distortion"))[axis]
     field = _field(live)
     if field is None:
-        return _unmeasured(name, live)
+        return _unmeasured(name, live, history, ("slow", "fast")[axis])
     size_nm = field.settings.pixel_size_nm
     limit = history.scale("distortion", _largest(field))
     caption = _("observed - ideal position, blue negative, red positive, ") + _whose(live, field)
@@ -283,7 +301,7 @@ def _uncertainty(history: History, live: "LiveReport") -> Picture:
     corrected = None if live.report is None else live.report.corrected
     field = _field(live)
     if corrected is None or field is None:
-        return _unmeasured(name, live)
+        return _unmeasured(name, live, history, "uncertainty")
     y, x = corrected.std_px
     size_nm = corrected.pixel_size_nm
     xdata = _map(live, np.hypot(y, x) * np.float32(PM_PER_NM * size_nm), size_nm)
@@ -313,8 +331,11 @@ def _drift(history: History, live: "LiveReport") -> Picture:
     report, way = live.report, live.drift_nm
     is_measured = live.reason is None and report is not None and report.drift_nm is not None
     if not is_measured or len(way) == 0:
-        return _unmeasured(_("Drift"), live)
-    caption = _("way of the sample in the image since the scan began, or since it was last certain")
+        return _unmeasured(_("Drift"), live, history, "drift")
+    caption = _(
+        "way of the sample in the image since the scan began, or since it was last certain, "
+        "without an uncertainty"
+    )
     axis, rows = _against_time(way, history.times_s(len(way)))
     if axis.units == "s":
         caption += _(", interpolated to even times")
@@ -341,34 +362,26 @@ def _residual(history: History, live: "LiveReport") -> Picture:
         picture = _unmeasured(_("Off by"), live)
         title, caption = picture.title, picture.caption
     else:
-        title = _("Off by {off:.1f} pm, corrected {left:.1f} pm").format(
-            off=report.off_by_pm.value, left=report.corrected_pm.value
+        title = _("Off by {off}, corrected {left:.1f} pm").format(
+            off=estimate(report.off_by_pm), left=report.corrected_pm.value
         )
-        caption = _residual_caption(report)
+        caption = _(
+            "rms length over the picture; off by is what was taken out, corrected is what the "
+            "model predicts to be left (without an uncertainty of its own)"
+        )
     if not np.isfinite(rows_pm).any():
         return Picture(title=title, caption=caption)
     count = rows_pm.shape[1]
     axis = Calibration.Calibration(last - count + 1, 1.0, _("frame"))
-    high = history.scale("residual", float(np.nanmax(rows_pm)))
+    high = history.scale("residual", LEGEND * float(np.nanmax(rows_pm)))
     xdata = _curves(live, rows_pm, "pm", axis)
     return Picture(title=title, caption=caption, xdata=xdata, limits=(0.0, high))
-
-
-def _residual_caption(report: "FrameReport") -> str:
-    off_by = report.off_by_pm
-    std = None if off_by is None else off_by.std
-    sure = "" if std is None else _(" ± {std:.2g} pm").format(std=std)
-    return (
-        _("rms length over the picture; off by")
-        + sure
-        + _(" is what was taken out, corrected is what the model predicts to be left")
-    )
 
 
 def _scree(history: History, live: "LiveReport") -> Picture:
     components = history.components()
     if components is None:
-        return _unmeasured(_("Scree"), live)
+        return _unmeasured(_("Scree"), live, history, "scree")
     rows = np.full((2, COMPONENTS), np.nan)
     for row, one in zip(rows, components, strict=True):
         share = 100.0 * one.explained_variance_ratio[:COMPONENTS]
@@ -376,7 +389,8 @@ def _scree(history: History, live: "LiveReport") -> Picture:
     return Picture(
         title=_("Scree: first slow {y:.1f} %, fast {x:.1f} %").format(y=rows[0, 0], x=rows[1, 0]),
         caption=_(
-            "share of each component in the power of the last {frames} distortion fields"
+            "share of each component in the power of the last distortion fields, {frames} at most; "
+            "without an uncertainty"
         ).format(frames=history.capacity),
         xdata=_curves(live, rows, "%", Calibration.Calibration(0.5, 1.0, _("component"))),
     )
@@ -385,7 +399,7 @@ def _scree(history: History, live: "LiveReport") -> Picture:
 def _eigenmodes(history: History, live: "LiveReport") -> Picture:
     components = history.components()
     if components is None:
-        return _unmeasured(_("Eigenmodes"), live)
+        return _unmeasured(_("Eigenmodes"), live, history, "eigenmodes")
     frames = components[0].eigenmodes.shape[1]
     rows = np.full((2 * MODES, frames), np.nan)
     for axis, one in enumerate(components):
@@ -394,9 +408,10 @@ def _eigenmodes(history: History, live: "LiveReport") -> Picture:
     limit = history.scale("eigenmodes", float(np.nanmax(np.abs(rows), initial=1.0)))
     return Picture(
         title=_("Eigenmodes of the distortion"),
-        caption=_("course of each component over the last {frames} frames, rms 1").format(
-            frames=history.capacity
-        ),
+        caption=_(
+            "course of each component over the last frames, {frames} at most; rms 1, without an "
+            "uncertainty"
+        ).format(frames=history.capacity),
         xdata=_curves(live, rows, "", Calibration.Calibration(0.0, 1.0, _("frames"))),
         limits=(-limit, limit),
     )
@@ -405,7 +420,7 @@ def _eigenmodes(history: History, live: "LiveReport") -> Picture:
 def _loadings(history: History, live: "LiveReport") -> Picture:
     name, components = _("Loadings"), history.components()
     if components is None or live.components is None:
-        return _unmeasured(name, live)
+        return _unmeasured(name, live, history, "loadings")
     settings, grid = live.scan[0].settings, live.components.grid
     to_pm = PM_PER_NM * settings.pixel_size_nm
     maps_pm = to_pm * np.stack([_maps(one, grid) for one in components])
@@ -423,12 +438,14 @@ def _loadings(history: History, live: "LiveReport") -> Picture:
         ],
         _record(live, scales_pm=scales_pm),
     )
-    ends = ", ".join(f"±{scale:g}" for scale in scales_pm)
+    there_are = max(len(one.explained_variance_ratio) for one in components)
+    ends = ", ".join(f"±{scale:g}" for scale in scales_pm[:there_are])
     return Picture(
         title=_("{name}: {ends} pm").format(name=name, ends=ends),
         caption=_(
             "above slow axis (y), below fast axis (x); from the left the strongest components of "
-            "the last {frames} distortion fields, each on its own scale"
+            "the last distortion fields, {frames} at most, each on its own scale; without an "
+            "uncertainty"
         ).format(frames=history.capacity),
         xdata=xdata,
         limits=(-1.0, 1.0),
@@ -466,3 +483,26 @@ DRAWN: Mapping[str, Draw] = MappingProxyType(
     }
 )
 """How each diagram is drawn from the newest report and what came before."""
+
+
+def draw(name: str, history: History, live: "LiveReport") -> Picture:
+    """Draw a diagram.
+
+    Parameters
+    ----------
+    name : str
+        Which; one of `DRAWN`.
+    history : History
+        Knows the newest report, too.
+    live : LiveReport
+        The newest.
+
+    Returns
+    -------
+    Picture
+        What its item shows; it is remembered which diagrams have a picture.
+    """
+    picture = DRAWN[name](history, live)
+    if picture.xdata is not None:
+        history.drawn.add(name)
+    return picture

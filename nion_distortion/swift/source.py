@@ -1,6 +1,7 @@
 """Live scan data -> frames with the settings that the device reported."""
 
 import datetime
+import gettext
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -23,6 +24,8 @@ __all__ = [
     "scan_settings",
     "scan_sources",
 ]
+
+_ = gettext.gettext
 
 _log = logging.getLogger(__name__)
 
@@ -54,11 +57,13 @@ def scan_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> ScanSe
     scanned = scanned_px(metadata, shape)
     if scanned != shape:
         raise UnusableFrameError(
-            f"the image has {shape[0]} x {shape[1]} pixels, but the device scanned "
-            f"{scanned[0]} x {scanned[1]}: a cropped or assembled image has no known line start"
+            _(
+                "the image has {ny} x {nx} pixels, but the device scanned {lines} x {pixels}: a "
+                "cropped or assembled image has no known line start"
+            ).format(ny=shape[0], nx=shape[1], lines=scanned[0], pixels=scanned[1])
         )
     if "field_of_view_nm" not in known:
-        raise UnusableFrameError("the scan device reported no field of view")
+        raise UnusableFrameError(_("the scan device reported no field of view"))
     return ScanSettings(shape_px=shape, **known)
 
 
@@ -205,7 +210,7 @@ class FrameTap:
             self._say(str(error))
         except Exception as error:
             log_failure(_log, "A frame of the scan could not be read", error)
-            self._say(f"a frame of the scan could not be read: {error}")
+            self._say(_("a frame of the scan could not be read: {error}").format(error=error))
 
     def _is_wanted(self, args: HardwareSource.DataChannelEventArgs) -> bool:
         variant = (args.data_channel_id or "").removeprefix(args.channel_id or "").lstrip("_")
@@ -219,7 +224,8 @@ class FrameTap:
         image = np.array(xdata.data, dtype=np.float32)
         image.flags.writeable = False
         if image.ndim != 2:
-            raise UnusableFrameError(f"the scan gave {image.ndim} axes instead of an image")
+            said = _("the scan gave {axes} axes instead of an image")
+            raise UnusableFrameError(said.format(axes=image.ndim))
         frame = Frame(
             image=image,
             settings=scan_settings(metadata, cast("tuple[int, int]", image.shape)),
@@ -240,7 +246,7 @@ class FrameTap:
         ]
         self._frames.append(frame)
 
-    def _available(self, _: object) -> None:
+    def _available(self, _promises: object) -> None:
         try:
             frames, self._frames = self._frames, []
             if frames and not self._hardware_source.is_aborted:

@@ -4,11 +4,10 @@ import gettext
 from typing import TYPE_CHECKING
 
 from nion_distortion.swift.choices import Choices
-from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.phrases import NOTHING, estimate, sentence
 
 if TYPE_CHECKING:
     from nion_distortion.calibrations import CalibrationSummary
-    from nion_distortion.diagnostics import Estimate
     from nion_distortion.live_calibration import CalibrationState
     from nion_distortion.session import LiveReport, SessionCounts
     from nion_distortion.swift.checking import SetUp
@@ -31,8 +30,6 @@ _ = gettext.gettext
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 
-NOTHING = "\N{EM DASH}"
-
 
 def sample_names(samples: tuple[str, ...]) -> list[str]:
     """Name what the sample can be.
@@ -54,26 +51,6 @@ def sample_names(samples: tuple[str, ...]) -> list[str]:
         "cell": _("a crystal, cell below"),
     }
     return [own.get(one, one) for one in samples]
-
-
-def estimate(number: "Estimate | None") -> str:
-    """Write a number of picometres with its uncertainty.
-
-    Parameters
-    ----------
-    number : Estimate or None
-        The number.
-
-    Returns
-    -------
-    str
-        A dash where there is none.
-    """
-    if number is None:
-        return NOTHING
-    if number.std is None:
-        return f"{number.value:.1f} pm"
-    return f"{number.value:.1f} \N{PLUS-MINUS SIGN} {number.std:.1f} pm"
 
 
 def headline(live: "LiveReport | None") -> tuple[str, str, str]:
@@ -261,11 +238,12 @@ def counts(counted: "SessionCounts | None") -> str:
     """
     if counted is None:
         return NOTHING
-    return _("{processed} processed, {dropped} dropped, {failed} failed; {ms:.0f} ms each").format(
+    told = _("{processed} processed, {dropped} dropped, {failed} failed; {ms} ms each on average")
+    return told.format(
         processed=counted.processed,
         dropped=counted.dropped,
         failed=counted.failed,
-        ms=counted.frame_ms,
+        ms=f"{counted.frame_ms:.0f}" if counted.frame_ms >= 1.0 else "< 1",
     )
 
 

@@ -127,6 +127,7 @@ class Work:
         if running is not None:
             running.close()
             forget(running.window, TASK)
+            forget(running.window, TASK + ".average")
 
     def begin(self, window: Window, begin: Callable[[Window, Choices], object]) -> None:
         """Begin what looks at frames beside the live correction.
@@ -171,6 +172,9 @@ class Work:
         if self._running is not None:
             self._running.session.set_options(choices.live_options(is_held=is_held))
             self._running.follow(choices)
+            if choices.averaged and not before.averaged:
+                # the host's list has what is new only in its next tick
+                do_soon(self._running.window, TASK + ".average", self._running.show_average)
 
     def uses(self, source: "HardwareSource.HardwareSource") -> bool:
         """Return whether frames of a scan are looked at.

@@ -54,6 +54,13 @@ def test_choices_are_kept_for_the_next_start() -> None:
     assert Control(storage).choices == control.choices
 
 
+def test_first_choices_hold_until_the_operator_has_chosen() -> None:
+    storage, first = Storage(), Choices(sample="SrTiO3 [001]").to_text()
+    assert Control(storage, first=first).choices.sample == "SrTiO3 [001]"
+    Control(storage, first=first).choose(sample="unknown")
+    assert Control(storage, first=first).choices.sample == "unknown"
+
+
 def test_what_cannot_be_chosen_is_said_and_changes_nothing(window: Window) -> None:
     before = window.control.choices
     window.control.choose(frames=0)
@@ -389,7 +396,11 @@ def test_average_and_overlay_are_switched_while_it_runs(window: Window) -> None:
     window.toggle()
     window.frames(2)
     assert not any(title.startswith("Average of") for title in titles(window))
+    (panel,) = window.window.workspace.display_panels
+    panel.set_display_panel_display_item(None)
     window.control.choose(averaged=4, arrows=20)
+    window.window.periodic()
+    assert panel.data_item.title.startswith("Average of")
     window.tick_until(lambda: any("Average of" in title for title in titles(window)))
     window.control.choose(averaged=0, arrows=0)
     running = window.control.running

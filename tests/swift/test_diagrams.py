@@ -78,7 +78,7 @@ def test_distortion_is_shown_in_pm_over_nm_with_zero_in_the_middle(shown: Shown)
     low, high = np.array(display_item.display_data_channels[0].display_limits, float)
     assert low == -high
     assert pixel_pm * 0.98 <= high <= 2 * pixel_pm
-    assert fast.title == f"Distortion, fast axis (x): ±{high:g} pm"
+    assert fast.title == f"Fast axis (x), distortion: ±{high:g} pm"
     assert "of the newest frame" in fast.caption
     assert fast.metadata["nion_distortion"]["frame_id"] == "scan 0"
 
@@ -143,19 +143,47 @@ def test_residual_shows_both_numbers_of_every_frame(shown: Shown) -> None:
     shown.report(7)
     residual = shown.item("residual")
     np.testing.assert_allclose(residual.data, [[100.0] * 4, [2.0] * 4])
-    assert residual.title == "Off by 100.0 pm, corrected 2.0 pm"
+    assert residual.title == "Off by 100.0 ± 1.0 pm, corrected 2.0 pm"
     assert residual.dimensional_calibrations[-1].offset == 4
     assert residual.intensity_calibration.units == "pm"
+
+
+def test_legend_of_the_residual_stands_above_its_curves(shown: Shown) -> None:
+    shown.report(0)
+    display_item = shown.diagrams.items["residual"].display_item
+    assert display_item is not None
+    assert display_item.get_display_property("legend_position") == "top-right"
+    assert display_item.get_display_property("y_max") >= 1.5 * 100.0
 
 
 def test_frame_that_was_not_measured_leaves_a_gap_and_says_why(shown: Shown) -> None:
     shown.report(0)
     shown.report(1, report=None, reason="There are too few columns.")
     np.testing.assert_allclose(shown.item("residual").data[0], [100.0, np.nan])
+    assert shown.item("residual").title == "Off by: not measured"
+    assert shown.item("residual").caption == "Not measured: There are too few columns."
+    for name in ("slow", "fast", "uncertainty", "drift"):
+        assert shown.item(name).title.endswith(": not updated")
+        assert shown.item(name).caption == (
+            "Of earlier frames. Not updated: There are too few columns."
+        )
+    assert shown.item("fast").data.any()
+
+
+def test_without_an_earlier_picture_nothing_is_called_not_updated(shown: Shown) -> None:
+    shown.report(0, report=None, reason="there are too few columns")
     for name in ("slow", "fast", "uncertainty", "residual", "drift"):
         assert shown.item(name).title.endswith(": not measured")
-        assert shown.item(name).caption == "not measured: There are too few columns."
-    assert shown.item("fast").data.any()
+        assert shown.item(name).caption == "Not measured: there are too few columns."
+
+
+def test_picture_that_an_earlier_run_left_is_not_called_the_newest(shown: Shown) -> None:
+    shown.report(0)
+    shown.diagrams.close()
+    again = Shown(shown.window)
+    again.report(0, report=None, reason="there are too few columns")
+    assert again.item("fast").title == "Fast axis (x), distortion: not updated"
+    again.diagrams.close()
 
 
 def test_components_are_shares_in_percent_and_courses_of_rms_one(shown: Shown) -> None:
@@ -175,7 +203,7 @@ def test_loading_maps_are_tiles_on_their_scales(shown: Shown) -> None:
     fast = loadings.data[10:, :8] * scale
     area_pm = np.linspace(-1, 1, 64).reshape(8, 8).mean(axis=1) * 1e3 * 3.0 / 64
     np.testing.assert_allclose(fast[0], area_pm * 1.015, rtol=1e-2)
-    assert loadings.title.startswith(f"Loadings: ±{scale:g}, ")
+    assert loadings.title == f"Loadings: ±{scale:g} pm"  # all frames alike: one component
     assert loadings.dimensional_calibrations[0].scale == pytest.approx(3.0 / 8)
 
 
@@ -290,9 +318,9 @@ def scales(shown: Shown, name: str) -> list[Any]:
     return list(display_item.graphics)
 
 
-def painted(graphic: Any) -> Any:
+def painted(graphic: Any, width: int = 200) -> Any:
     context, settings = DrawingContext.DrawingContext(), None
-    bounds = Geometry.IntRect(Geometry.IntPoint(), Geometry.IntSize(200, 200))
+    bounds = Geometry.IntRect(Geometry.IntPoint(), Geometry.IntSize(200, width))
     mapping = ImageCanvasItem.ImageCanvasItemMapping((64, 64), bounds, [])
     graphic.draw(context, settings, mapping, is_selected=False, is_focused=False)
     return context
@@ -311,6 +339,18 @@ def test_maps_have_a_scale_with_the_numbers_at_its_ends(shown: Shown) -> None:
     assert scale.test() == (None, False)
     assert scale.write_to_dict()["type"] == "point-graphic"
     assert scales(shown, "loadings") == scales(shown, "drift") == []
+
+
+@pytest.mark.parametrize(("width", "is_inside"), [(240, True), (320, False)])
+def test_scale_stays_in_a_panel_that_has_no_room_beside_the_map(
+    shown: Shown, width: int, *, is_inside: bool
+) -> None:
+    shown.report(level=2.0)
+    context = painted(scales(shown, "fast")[0], width)
+    lefts = [command[2] for command in context.commands if command[0] == "fillText"]
+    assert max(lefts) <= width - 30
+    assert (min(lefts) < (width + 200) / 2) == is_inside
+    assert any(command[0] == "rect" for command in context.commands) == is_inside
 
 
 def test_closed_diagrams_leave_no_scale_behind(shown: Shown) -> None:

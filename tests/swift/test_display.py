@@ -149,8 +149,8 @@ def test_caption_says_how_good_the_picture_is(window: Any, item: CorrectedItem) 
     show(window, item, windows.report(seen={"state_reason": "no frame was compared yet"}))
     assert item.data_item is not None
     assert item.data_item.caption == (
-        "Off by 100.0 ± 1.0 pm, corrected: 2.0 pm expected (rms). Valid: no frame was compared "
-        "yet. A pixel is nominally 46.88 pm; nothing has measured the scale."
+        "Off by 100.0 ± 1.0 pm, corrected: 2.0 pm expected (rms, no uncertainty). Valid: no "
+        "frame was compared yet. A pixel is nominally 46.88 pm; nothing has measured the scale."
     )
 
 

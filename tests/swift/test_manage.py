@@ -50,7 +50,10 @@ def test_list_and_details_tell_what_there_is(manager: Opened) -> None:
     assert " nm, " in manager.handler.rows[0]
     assert manager.handler.details == "Choose a calibration."
     manager.handler.index = 0
-    assert "frames against" in manager.handler.details
+    details, one = manager.handler.details, manager.store.list()[0]
+    assert "frames against" in details
+    assert f"predicted error {one.field_error_pm:.1f} pm, with what the beam does" in details
+    assert f" {one.predicted_error_pm:.1f} pm (no uncertainties)" in details
     assert (manager.handler.sample, manager.handler.note) == ("Si", "thin")
 
 

@@ -92,6 +92,13 @@ def test_typing_mistake_is_said_and_the_old_number_stays(panel: Opened) -> None:
     assert "'twenty' is not a whole number" in panel.handler.trouble
 
 
+def test_trouble_takes_room_only_where_there_is_any(panel: Opened) -> None:
+    assert not panel.handler.has_trouble
+    panel.handler.a_nm = "wide"
+    assert panel.handler.has_trouble
+    assert "has_trouble" in panel.told
+
+
 def test_unknown_sample_cannot_calibrate_and_has_the_calibration_applied(panel: Opened) -> None:
     panel.handler.sample_index = SAMPLES.index("unknown")
     assert not panel.handler.can_calibrate

@@ -23,11 +23,12 @@ from scipy.spatial import cKDTree
 from nion_distortion.atoms import find_columns
 from nion_distortion.calibrations import CalibrationStore
 from nion_distortion.correction import correct_frame
-from nion_distortion.frame import ScanSettings
+from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import CRYSTALS, Resample
 from nion_distortion.swift import processing
 from nion_distortion.swift.computation import CorrectDistortion
 from nion_distortion.swift.processing import ACTION_ID, register_processing
+from nion_distortion.swift.xdata import scanned_xdata
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.scan import strong_flyback
@@ -205,7 +206,8 @@ def test_result_says_what_was_done_and_how_good_it_is(
     error_pm = project.store.list()[0].predicted_error_pm
     assert frame["corrected_pm"]["value"] == pytest.approx(error_pm, rel=0.02)
     assert f"corrected to an expected {frame['corrected_pm']['value']:.1f} pm" in result.caption
-    assert f"Off by {frame['off_by_pm']['value']:.1f} pm" in result.caption
+    off_by = frame["off_by_pm"]
+    assert f"Off by {off_by['value']:.1f} ± {off_by['std']:.1f} pm" in result.caption
     assert f"By calibration {calibration_id}, SrTiO3, 2001-09-09" in result.caption
 
 
@@ -297,7 +299,7 @@ def test_without_a_calibration_the_nearest_one_is_named_and_nothing_is_shown(
     why = project.computation(result).error_text
     assert why.startswith("No calibration holds for this scan, so nothing was corrected: ")
     assert f"the nearest calibration ({calibration_id}, SrTiO3, " in why
-    assert "dwell_time_us (1 there, 2 here), line_time_us (216 there, 312 here)" in why
+    assert "dwell time (1 µs there, 2 µs here), line time (216 µs there, 312 µs here)" in why
     assert result.caption == f"Not corrected: {why}"
     assert not result.has_data
     assert capfd.readouterr() == ("", "")
@@ -315,7 +317,7 @@ def test_calibration_that_was_named_is_used_in_spite_of_a_difference_which_is_to
     source = project.add(described(pixels(80, 96), metadata_of(slower)))
     (result,) = project.correct(source, applied=calibration_id)
     assert_corrected(result.data, pixels(80, 96))
-    assert "no error allows: dwell_time_us (1 there, 2 here), line_time_us" in result.caption
+    assert "no error allows: dwell time (1 µs there, 2 µs here), line time" in result.caption
 
 
 def test_calibration_for_other_pixels_is_refused(project: Project, calibration_id: str) -> None:
@@ -323,7 +325,7 @@ def test_calibration_for_other_pixels_is_refused(project: Project, calibration_i
     source = project.add(described(pixels(80, 96), metadata_of(wide), settings=wide))
     (result,) = project.correct(source, applied=calibration_id)
     assert "cannot hold for this scan" in project.computation(result).error_text
-    assert "field_of_view_nm (3 there, 6 here)" in project.computation(result).error_text
+    assert "field of view (3 nm there, 6 nm here)" in project.computation(result).error_text
 
 
 def test_item_that_does_not_say_how_it_was_scanned_needs_a_named_calibration(
@@ -390,7 +392,9 @@ def test_own_lattice_takes_the_distortion_out(project: Project, reference: str) 
     scale = ours["scale"]
     assert (scale is None) == (reference == "free")
     if scale is not None:
-        assert f"as scanned {scale['scanned_pixel_slow_nm']:.5g} x " in result.caption
+        std_pm = 10 * CRYSTAL.pixel_size_nm * scale["scale_error_slow_std_percent"]
+        slow = f"{1e3 * scale['scanned_pixel_slow_nm']:.3f} ± {std_pm:.3f} x "
+        assert f"as scanned {slow}" in result.caption
         assert scale["corrected_pixel_size_nm"] == result.dimensional_calibrations[0].scale
     assert "real displacements longer than about two cells are removed" in result.caption
 
@@ -715,7 +719,10 @@ def test_what_was_smoothed_is_still_the_scan(project: Project, calibration_id: s
 @pytest.mark.usefixtures("calibration_id")
 def test_cropped_scan_has_no_calibration(project: Project) -> None:
     (result,) = project.correct(project.add(described(pixels(80, 64))))
-    assert "shape_px ((80, 96) there, (80, 64) here)" in project.computation(result).error_text
+    assert (
+        "pixels (lines, columns) ((80, 96) there, (80, 64) here)"
+        in project.computation(result).error_text
+    )
 
 
 @pytest.mark.usefixtures("calibration_id")
@@ -735,3 +742,18 @@ def test_corrected_item_is_not_corrected_again(project: Project) -> None:
     assert project.computation(twice).error_text == (
         "HAADF (corrected) was corrected already; correct the item that it was made from."
     )
+
+
+@pytest.mark.usefixtures("calibration_id")
+def test_what_was_recorded_as_scanned_is_corrected_as_the_scan_itself(project: Project) -> None:
+    raw = pixels(80, 96)
+    frame = Frame(
+        image=raw,
+        settings=SETTINGS,
+        channel="HAADF",
+        time_s=0.0,  # when the model learnt
+        provenance={"metadata": metadata_of(SETTINGS), "intensity_units": "e"},
+    )
+    (result,) = project.correct(project.add(scanned_xdata(frame)))
+    assert not project.computation(result).error_text
+    assert_corrected(result.data, raw)

@@ -77,7 +77,9 @@ def test_age(seconds: float, text: str) -> None:
 
 def test_counts_have_the_time_of_a_frame() -> None:
     counted = SessionCounts(processed=5, dropped=2, failed=1, frame_ms=47.6)
-    assert words.counts(counted) == "5 processed, 2 dropped, 1 failed; 48 ms each"
+    said = "5 processed, 2 dropped, 1 failed; "
+    assert words.counts(counted) == said + "48 ms each on average"
+    assert words.counts(replace(counted, frame_ms=0.3)) == said + "< 1 ms each on average"
 
 
 def test_trouble_offers_to_calibrate_where_nothing_is_known() -> None:
@@ -174,3 +176,17 @@ def test_every_sample_has_a_name() -> None:
     named = words.sample_names(SAMPLES)
     assert len(set(named)) == len(SAMPLES)
     assert all(named)
+
+
+def test_settings_that_differ_are_said_in_words_with_their_units() -> None:
+    said = "it differs in field_of_view_nm (8 there, 12 here), "
+    said += "line_sync (True there, not reported here)"
+    assert phrases.sentence(said) == (
+        "It differs in field of view (8 nm there, 12 nm here), line synchronisation (True there, "
+        "not reported here)."
+    )
+    assert phrases.sentence("dwell_time_us (not reported there, 2 here)") == (
+        "Dwell time (not reported there, 2 \N{MICRO SIGN}s here)."
+    )
+    shape = "shape_px ((80, 96) there, (80, 64) here)"
+    assert phrases.as_written(shape) == "pixels (lines, columns) ((80, 96) there, (80, 64) here)"
