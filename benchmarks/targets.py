@@ -78,10 +78,8 @@ STRAIN_STEP, POLAR_SHIFT = "strain step of PbTiO3/SrTiO3", "polar shift of BaTiO
 IN_SCAN, IN_PICTURE = "columns found in the frame as scanned", "columns found in the picture"
 
 POLAR_SHORTFALL = (
-    "not the scan: tails of bright neighbours draw the weak column, in a perfect scan as well; at"
-    " 50 counts the height that is learnt for them is about 0, where one of 0.15 leaves 1.8 pm;"
-    " learnt from what fits leave over in their own windows, with all columns moved together, it"
-    " left 1.6 pm in a trial that did not yet hold its own tests"
+    "not the scan: tails of bright neighbours draw the weak column, in a perfect scan as well;"
+    " their height is learnt, but comes out a tenth to a quarter too low"
 )
 INTERPOLATED_SHORTFALL = (
     "twenty frames tell it to 0.08: on forty others it is 1.05 +- 0.06, and 1.03 in the frames as"

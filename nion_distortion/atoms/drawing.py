@@ -1,18 +1,31 @@
 """The parameters of a column, and images drawn from them."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 
-__all__ = ["Floats", "Image", "Places", "draw_anew", "gaussian", "redraw", "render"]
+__all__ = [
+    "NO_TAIL",
+    "Floats",
+    "Image",
+    "Places",
+    "Tail",
+    "draw_anew",
+    "gaussian",
+    "redraw",
+    "render",
+]
 
 Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
 """The five parameters of a column."""
 
 DRAWN = 4.0
-"""A Gaussian is drawn this many sigma far: 3e-4 of its height is left out."""
+"""A Gaussian is drawn this many sigma far, or as far as its tail: 3e-4 of its height is left
+out."""
 
 FEW, SMALLEST_STRIP = 128, 64
 """Fewer columns, or rows of the image, need no second thread."""
@@ -22,8 +35,29 @@ Places = npt.NDArray[np.int64]
 Image = npt.NDArray[np.float32]
 
 
-def render(parameters: Floats, shape: tuple[int, int]) -> Image:
-    """Draw all Gaussians into one image, without their backgrounds.
+class Tail(NamedTuple):
+    """What each column adds to its Gaussian: ``height * (1 - (r / radius)^2)^2`` of its amplitude.
+
+    Attributes
+    ----------
+    height : float
+        In the middle, over the amplitude of the Gaussian.
+    radius_px : float
+        Where it ends, the same for all columns.
+    highest : float, default: inf
+        Amplitude above which it is left out: a hot pixel has none.
+    """
+
+    height: float
+    radius_px: float
+    highest: float = np.inf
+
+
+NO_TAIL = Tail(0.0, 1.0)
+
+
+def render(parameters: Floats, shape: tuple[int, int], tail: Tail = NO_TAIL) -> Image:
+    """Draw all columns into one image, without their backgrounds.
 
     Parameters
     ----------
@@ -31,6 +65,8 @@ def render(parameters: Floats, shape: tuple[int, int]) -> Image:
         As in `Fits`.
     shape : tuple of int
         Of the image.
+    tail : Tail, default: NO_TAIL
+        Of all columns.
 
     Returns
     -------
@@ -38,12 +74,12 @@ def render(parameters: Floats, shape: tuple[int, int]) -> Image:
         Their sum.
     """
     image = np.zeros(shape, np.float32)
-    _draw(image, parameters)
+    _draw(image, parameters, tail)
     return image
 
 
-def draw_anew(image: Image, parameters: Floats) -> None:
-    """Draw all Gaussians as `render` does, into an image that is there: new memory costs as much.
+def draw_anew(image: Image, parameters: Floats, tail: Tail = NO_TAIL) -> None:
+    """Draw all columns as `render` does, into an image that is there: new memory costs as much.
 
     Parameters
     ----------
@@ -51,13 +87,15 @@ def draw_anew(image: Image, parameters: Floats) -> None:
         Its values are lost.
     parameters : ndarray, shape (n, 5)
         As in `Fits`.
+    tail : Tail, default: NO_TAIL
+        Of all columns.
     """
     image[:] = 0.0
-    _draw(image, parameters)
+    _draw(image, parameters, tail)
 
 
-def redraw(image: Image, before: Floats, after: Floats) -> None:
-    """Take some Gaussians out of an image and draw them with other parameters, in place.
+def redraw(image: Image, before: Floats, after: Floats, tail: Tail = NO_TAIL) -> None:
+    """Take some columns out of an image and draw them with other parameters, in place.
 
     Parameters
     ----------
@@ -65,41 +103,61 @@ def redraw(image: Image, before: Floats, after: Floats) -> None:
         What `render` made.
     before, after : ndarray, shape (n, 5)
         Their parameters, then and now.
+    tail : Tail, default: NO_TAIL
+        Of all columns, as it was drawn.
     """
     out = before.copy()
     out[:, AMPLITUDE] *= -1.0
-    _draw(image, np.concatenate([out, after]))
+    _draw(image, np.concatenate([out, after]), tail)
 
 
-def _draw(image: Image, parameters: Floats) -> None:
-    """Add Gaussians: each thread to rows of its own, always in the same order of columns."""
+def _draw(image: Image, parameters: Floats, tail: Tail) -> None:
+    """Add columns: each thread to rows of its own, always in the same order of columns."""
 
     def _chunk(start: int, stop: int) -> None:
-        _draw_rows(image, parameters, start, stop)
+        _draw_rows(image, parameters, tail, (start, stop))
 
     few = len(parameters) < FEW
     for_chunks(_chunk, len(image), smallest=len(image) if few else SMALLEST_STRIP)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_rows(image: Image, parameters: Floats, start: int, stop: int) -> None:
+def _draw_rows(image: Image, parameters: Floats, tail: Tail, rows: tuple[int, int]) -> None:
     width = image.shape[1]
     widest = np.exp(np.max(parameters[:, LOG_SIGMA])) if len(parameters) else 0.0
-    room = np.empty((2, min(2 * int(DRAWN * widest) + 2, max(image.shape))), np.float32)
+    least = tail.radius_px if tail.height != 0.0 else 0.0
+    room = min(2 * int(max(DRAWN * widest, least)) + 2, max(image.shape))
+    lines, inverse = np.empty((3, room), np.float32), 1.0 / tail.radius_px**2
     for n in range(len(parameters)):
         y, x, amplitude, log_sigma = parameters[n, :4]
-        reach = DRAWN * np.exp(log_sigma)
-        first, last = max(start, int(np.ceil(y - reach))), min(stop - 1, int(np.floor(y + reach)))
+        reach = max(DRAWN * np.exp(log_sigma), least)
+        first = max(rows[0], int(np.ceil(y - reach)))
+        last = min(rows[1] - 1, int(np.floor(y + reach)))
         left, right = max(0, int(np.ceil(x - reach))), min(width - 1, int(np.floor(x + reach)))
         if first > last or left > right:
             continue
-        along_x, along_y = room[0, : right - left + 1], room[1, : last - first + 1]
+        along_x, along_y = lines[0, : right - left + 1], lines[1, : last - first + 1]
         gaussian(along_x, left - x, log_sigma)
         gaussian(along_y, first - y, log_sigma)
+        away = lines[2, : right - left + 1]
+        for j in range(len(away)):
+            away[j] = inverse * (left + j - x) ** 2
+        low = np.float32(amplitude * tail.height if abs(amplitude) <= tail.highest else 0.0)
         for i in range(first, last + 1):
             height, line = np.float32(amplitude) * along_y[i - first], image[i, left : right + 1]
+            if least > 0.0:
+                _add_tail(line, away, np.float32(1.0 - inverse * (i - y) ** 2), low)
             for j in range(len(line)):
                 line[j] += height * along_x[j]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _add_tail(line: Image, away: Image, middle: np.float32, height: np.float32) -> None:
+    """Add ``height * (middle - away)^2`` where that is above zero: no branch, many at once."""
+    zero = np.float32(0.0)
+    for j in range(len(line)):
+        fall = max(middle - away[j], zero)
+        line[j] += height * fall * fall
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -20,6 +20,8 @@ from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
     LOG_SIGMA,
+    NO_TAIL,
+    Tail,
     draw_anew,
     redraw,
     render,
@@ -29,7 +31,7 @@ from nion_distortion.atoms.fit import Fits, Window, improve
 from nion_distortion.atoms.learning import (
     learnt_tail,
     learnt_window,
-    tails,
+    tail_of,
     unseen_share,
 )
 from nion_distortion.atoms.maxima import Normalised, normalised
@@ -47,7 +49,7 @@ FIRST_RADIUS, RADIUS = 2.0, 3.0
 """Window in sigma: narrow while neighbours are still in it, then all that a column tells."""
 
 FIRST_STEPS, LEARNING_STEPS, MOST_STEPS = 2, 2, 12
-"""Steps as if alone; with neighbours taken out; of these, those after which is learnt."""
+"""Steps as if alone; with neighbours taken out, of these those after which is learnt; the most."""
 
 PRUNED_SIGNAL = 1.0
 """Amplitude over its error below which a fit is left out before neighbours are taken out."""
@@ -83,7 +85,8 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     -----
     The width of the columns comes from the autocorrelation, then from fits; the noise from the
     finest detail of the image without its columns. A Gaussian and a constant are fitted to each
-    guess, with what the other columns add taken out, their wide tails as well. Only then is it
+    guess, with what the other columns add taken out, their wide tails as well: their height is
+    learnt from the image. Only then is it
     decided what is a column: by the amplitude over its error, the width, chi^2, the way from the
     guess, and the neighbours. An area of a single value far outside of all others shows nothing:
     it counts neither for the scale nor for the noise, and a column that its rim cuts is dropped.
@@ -185,39 +188,32 @@ def _settle(
 ) -> tuple[npt.NDArray[np.float32], Window, float]:
     """Step until all stand still, each with what the others add taken out; the model follows."""
     fits.active[:], fits.last[:] = True, 0.0
-    model, tail, height = cores, np.zeros((), np.float32), 0.0
+    model, tail = cores, NO_TAIL
     for step in range(MOST_STEPS):
         moving = fits.active.copy()
         before = fits.parameters[moving]
         improve(view.image, model, fits, window)
-        if step < LEARNING_STEPS:
-            draw_anew(model, fits.parameters)
-            window = learnt_window(fits, window) if step == 0 else window
-            tail, window, height = _learnt(view, fits, model, window, height)
-            model += tail
-        elif 2 * len(before) > len(moving):
-            draw_anew(model, fits.parameters)
-            model += tail
+        if step == 0:
+            window = learnt_window(fits, window)
+        if step == LEARNING_STEPS - 1:
+            window, tail = _learnt(view, fits, window)
+        if step < LEARNING_STEPS or 2 * len(before) > len(moving):
+            draw_anew(model, fits.parameters, tail)
         else:
-            redraw(model, before, fits.parameters[moving])
+            redraw(model, before, fits.parameters[moving], tail)
         if not fits.active.any():
             break
-    return model, window, height
+    return model, window, tail.height
 
 
-def _learnt(
-    view: View, fits: Fits, cores: npt.NDArray[np.float32], window: Window, before: float
-) -> tuple[npt.NDArray[np.float32], Window, float]:
-    """Draw tails as high as is learnt; cores and backgrounds get that much lower, in place."""
-    tail = tails(cores, float(np.exp(window.log_sigma)))
-    height, light = learnt_tail(view.clipped, cores, tail, fits, window)
-    more = height - before
-    fits.parameters[:, AMPLITUDE] *= 1.0 - more
-    fits.parameters[:, BACKGROUND] -= more * light
-    fits.active[:], fits.last[:] = True, 0.0
-    cores *= np.float32(1.0 - more)
-    tail *= np.float32((1.0 - more) * height)
-    return tail, window._replace(background=window.background - more * light), height
+def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
+    """Learn the tails; cores and backgrounds get that much lower, in place."""
+    height, background = learnt_tail(view.clipped, fits, window)
+    fits.parameters[:, AMPLITUDE] *= 1.0 - height
+    fits.parameters[:, BACKGROUND] += background
+    fits.active[:], fits.last[:] = fits.pixels > 0, 0.0
+    window = window._replace(background=window.background + background)
+    return window, tail_of(height, fits, window)
 
 
 def _columns(

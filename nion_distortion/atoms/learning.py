@@ -10,23 +10,31 @@ from nion_distortion.atoms.drawing import (
     LOG_SIGMA,
     Floats,
     Image,
-    X,
+    Tail,
     Y,
+    draw_anew,
+    render,
 )
-from nion_distortion.atoms.fit import Fits, Window, disc
-from nion_distortion.atoms.maxima import blurred
+from nion_distortion.atoms.fit import Fits, Window, improve
 
-__all__ = ["learnt_tail", "learnt_window", "tails", "unseen_share"]
+__all__ = ["learnt_tail", "learnt_window", "tail_of", "unseen_share"]
 
-TAIL_WIDTH = 2.0
-"""Sigma of a column's tail, in units of its own."""
+TAIL_RADIUS, NO_COLUMN = 5.0, 4.0
+"""Where a column's tail ends, in sigma; and times what nine of ten amplitudes stay under, that of a
+hot pixel."""
 
-USUAL_TAIL, USUAL_SPREAD, HIGHEST_TAIL = 0.09, 0.04, 0.25
+USUAL_TAIL, USUAL_SPREAD, HIGHEST_TAIL = 0.06, 0.04, 0.25
 """Height of the tail over the column's: what calculated images have, its spread, and a limit."""
 
-FAR, TILE, FEWEST_FAR, FOLLOWED, RIM = 2.4, 32.0, 50, 2.0, 8.0
-"""Sigma from a column that is between columns; sigma and fewest such pixels of a tile; and by how
-much of the positions' variance over sigma^2 the height is seen too low."""
+IN_STRIP, RIM = 600, 8.0
+"""Columns from whose tails is learnt, about; and sigma from the border, where columns beyond it
+shine in."""
+
+TRIED, STEPS, OVERLAP = (0.06, 0.12), 3, 2.0
+"""Heights with which they are fitted, in so many steps; and how many windows a pixel is in."""
+
+FOLLOWED = 30.0
+"""How much too low a height is seen, in squares of the positions' variance over sigma^2."""
 
 TAUGHT, FEWEST_TEACHERS = 1000, 12
 """Columns from which is learnt, about, and with fewer of which nothing is."""
@@ -38,109 +46,135 @@ LEAST_WIDTH_SPREAD, LEAST_BACKGROUND_SPREAD = 0.03, 0.05
 """Of log sigma, and of the background in the typical column's height: none are more alike."""
 
 
-def tails(cores: Image, sigma_px: float) -> Image:
-    """Draw the tails of all columns: Gaussians of the same height, `TAIL_WIDTH` times as wide.
+def tail_of(height: float, fits: Fits, window: Window) -> Tail:
+    """Say how the tails of an image are drawn.
 
     Parameters
     ----------
-    cores : ndarray, shape (ny, nx)
-        The columns without tails, as `render` draws them.
-    sigma_px : float
-        Their width.
+    height : float
+        Over the amplitude of the Gaussians.
+    fits : Fits
+        Where they stand.
+    window : Window
+        With their width.
 
     Returns
     -------
-    ndarray, shape (ny, nx)
-        Convolution with a Gaussian does it, if all widths are nearly the same.
+    Tail
+        `TAIL_RADIUS` sigma wide, whatever each column's own width is.
     """
-    wider = np.sqrt(TAIL_WIDTH**2 - 1.0) * sigma_px
-    tail = blurred(cores, wider)
-    tail *= np.float32(TAIL_WIDTH**2)
-    return tail
+    high = float(np.quantile(fits.parameters[:, AMPLITUDE], 0.9)) if len(fits.chi2) else 0.0
+    return Tail(height, TAIL_RADIUS * float(np.exp(window.log_sigma)), NO_COLUMN * high)
 
 
-def learnt_tail(
-    image: Image, cores: Image, tail: Image, fits: Fits, window: Window
-) -> tuple[float, float]:
+def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]:
     """Find how high the tails are, over the height of the columns.
 
     Parameters
     ----------
     image : ndarray, shape (ny, nx)
         The pixels, without hot ones.
-    cores : ndarray, shape (ny, nx)
-        All columns drawn, without tails.
-    tail : ndarray, shape (ny, nx)
-        Their tails, as `tails` draws them.
     fits : Fits
-        Where they stand.
+        Where they stand; they have no tails yet.
     window : Window
         What they share.
 
     Returns
     -------
-    float
+    height : float
         From zero up.
+    background : float
+        By how much the backgrounds are higher with such tails than without; below zero.
 
     Notes
     -----
-    Between the columns, farther than `FAR` sigma from each, a line is laid through what the cores
-    leave over against the tails, in tiles that each have a background of their own. Positions
-    that follow the noise leave too little over, by about twice their relative variance: so far the
-    slope is not believed, and what is usual takes its place.
+    In a strip of the image all columns are fitted twice, with tails of two heights, until they
+    stand still: as an effective point-spread function is built from stars whose places follow it
+    [1]_. What the fits leave over in their windows goes nearly in a line with the height, which is
+    chosen by least squares: what positions, heights, widths and backgrounds can imitate does not
+    count. Positions that follow the noise leave too little over: so far the height is not
+    believed, and what is usual takes its place.
+
+    References
+    ----------
+    .. [1] Anderson, King, Toward high-precision astrometry with WFPC2. I. Deriving an accurate
+       point-spread function, Publications of the Astronomical Society of the Pacific, 2000.
     """
     sigma_px = float(np.exp(window.log_sigma))
-    near, rim = np.ones(image.shape, np.bool_), int(np.ceil(RIM * sigma_px))
-    near[rim:-rim, rim:-rim] = False
-    _mark(near, fits.parameters, disc(FAR * sigma_px))
-    side = int(np.ceil(TILE * sigma_px))
-    tiles = np.zeros((image.shape[0] // side + 1, image.shape[1] // side + 1, 6))
-    _sum_tiles((image, cores, tail), near, side, tiles)
-    count, x, y, xx, xy, yy = tiles[tiles[..., 0] > FEWEST_FAR].T
-    spread = float(np.sum(xx - x * x / count))
-    both = float(np.sum(xy - x * y / count))
-    if spread <= 0.0:
+    strip, fits = _strip(image, fits, RIM * sigma_px)
+    low, low_model = _settled(strip, fits, window, (0.0, TRIED[0]))
+    high, high_model = _settled(strip, low, window, TRIED)
+    taught = (low.pixels > 0) & (high.pixels > 0) & _inner(low, strip.shape, RIM * sigma_px)
+    low, high = low.rows(taught), high.rows(taught)
+    both, spread = _sum_left((strip, low_model, high_model), low, high, window)
+    if len(low.chi2) < FEWEST_TEACHERS or spread <= 0.0:
         return 0.0, 0.0
-    height = both / spread
-    left = float(np.sum(yy - y * y / count)) - height * both
-    seen = fits.pixels > 0
-    moved = float(np.mean(fits.covariance[seen, Y, Y])) / sigma_px**2
-    variance = max(left, 0.0) / float(count.sum()) / spread + (FOLLOWED * moved) ** 2
+    step = TRIED[1] - TRIED[0]
+    moved = float(np.mean(low.covariance[:, Y, Y])) / sigma_px**2
+    variance = step**2 * OVERLAP / spread + (FOLLOWED * moved**2) ** 2
     known = USUAL_SPREAD**2 / (USUAL_SPREAD**2 + variance)
-    height = float(np.clip(known * height + (1.0 - known) * USUAL_TAIL, 0.0, HIGHEST_TAIL))
-    return height, float(x.sum() / count.sum())
+    seen = TRIED[0] + step * both / spread
+    height = float(np.clip(known * seen + (1.0 - known) * USUAL_TAIL, 0.0, HIGHEST_TAIL))
+    higher = float(np.median(high.parameters[:, BACKGROUND] - low.parameters[:, BACKGROUND]))
+    return height, higher * height / step
+
+
+def _strip(image: Image, fits: Fits, rim: float) -> tuple[Image, Fits]:
+    """Cut out whole lines in the middle of the columns, with about `IN_STRIP` of them."""
+    seen = fits.pixels > 0
+    rows = fits.parameters[seen, Y]
+    if len(rows) == 0:
+        return image, fits.rows(seen)
+    height = int(max(len(image) * IN_STRIP / len(rows), 4.0 * rim))
+    first = max(0, min(int(np.median(rows)) - height // 2, len(image) - height))
+    part = image[first : first + height]
+    seen &= (fits.middle[:, Y] >= first) & (fits.middle[:, Y] < first + len(part))
+    inside = fits.rows(seen)
+    inside.parameters[:, Y] -= first
+    inside.middle[:, Y] -= first
+    return part, inside
+
+
+def _inner(fits: Fits, shape: tuple[int, ...], rim: float) -> npt.NDArray[np.bool_]:
+    farthest = np.array(shape) - 1 - rim
+    return np.asarray(np.all((fits.middle >= rim) & (fits.middle <= farthest), axis=1))
+
+
+def _settled(
+    image: Image, fits: Fits, window: Window, heights: tuple[float, float]
+) -> tuple[Fits, Image]:
+    """Step all columns after a change of their tails; return them, and what is drawn."""
+    fits, tail = fits.rows(np.ones(len(fits.chi2), np.bool_)), tail_of(heights[1], fits, window)
+    fits.parameters[:, AMPLITUDE] *= 1.0 + heights[0] - heights[1]
+    fits.last[:] = 0.0
+    model = render(fits.parameters, image.shape, tail)
+    for _ in range(STEPS):
+        fits.active[:] = fits.pixels > 0
+        improve(image, model, fits, window)
+        draw_anew(model, fits.parameters, tail)
+    return fits, model
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _mark(near: npt.NDArray[np.bool_], parameters: Floats, halves: npt.NDArray[np.int64]) -> None:
-    reach = len(halves) // 2
-    for n in range(len(parameters)):
-        y, x = int(np.rint(parameters[n, Y])), int(np.rint(parameters[n, X]))
-        for i in range(max(0, y - reach), min(near.shape[0], y + reach + 1)):
-            half = halves[i - y + reach]
-            near[i, max(0, x - half) : max(0, x + half + 1)] = True
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sum_tiles(
-    images: tuple[Image, Image, Image], near: npt.NDArray[np.bool_], side: int, tiles: Floats
-) -> None:
-    """Sum 1, x, y, x^2, x y, y^2 over each tile's pixels on every other line that are not near.
-
-    Tails are x, what cores leave over is y.
-    """
-    image, cores, tail = images
-    for i in range(0, image.shape[0], 2):
-        for j in range(image.shape[1]):
-            if not near[i, j]:
-                x, y = tail[i, j], image[i, j] - cores[i, j]
-                sums = tiles[i // side, j // side]
-                sums[0] += 1.0
-                sums[1] += x
-                sums[2] += y
-                sums[3] += x * x
-                sums[4] += x * y
-                sums[5] += y * y
+def _sum_left(
+    images: tuple[Image, Image, Image], low: Fits, high: Fits, window: Window
+) -> tuple[float, float]:
+    """Sum what is left times its change, and its change squared, over all windows' variances."""
+    image, drawn, other = images
+    radius, reach = window.radius_px, int(window.radius_px)
+    both = spread = 0.0
+    for n in range(len(low.chi2)):
+        y, x = low.middle[n]
+        background, changed = low.parameters[n, BACKGROUND], high.parameters[n, BACKGROUND]
+        for i in range(max(0, y - reach), min(image.shape[0], y + reach + 1)):
+            for j in range(max(0, x - reach), min(image.shape[1], x + reach + 1)):
+                if (i - y) ** 2 + (j - x) ** 2 <= radius**2:
+                    expected = drawn[i, j] + background
+                    change = other[i, j] + changed - expected
+                    variance = max(window.gain * expected + window.offset, window.floor)
+                    both += (image[i, j] - expected) * change / variance
+                    spread += change * change / variance
+    return both, spread
 
 
 def unseen_share(fits: Fits, window: Window, tail: float) -> float:
@@ -166,10 +200,10 @@ def unseen_share(fits: Fits, window: Window, tail: float) -> float:
     reach = int(window.radius_px)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     square = 0.5 * (y**2 + x**2) * np.exp(-2.0 * window.log_sigma)
-    core, wide = np.exp(-square), np.exp(-square / TAIL_WIDTH**2)
-    light = background + height * (core + tail * wide)
+    core, fall = np.exp(-square), np.maximum(1.0 - 2.0 * square / TAIL_RADIUS**2, 0.0)
+    light = background + height * (core + tail * fall**2)
     weight = y**2 / np.maximum(window.gain * light + window.offset, window.floor)
-    seen = np.sum(weight * (core + tail / TAIL_WIDTH**2 * wide) ** 2)
+    seen = np.sum(weight * (core + 4.0 * tail / TAIL_RADIUS**2 * fall) ** 2)
     return float(np.sum(weight * core**2) / seen)
 
 
