@@ -251,7 +251,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "amorphous": (
         lambda: process_frame(frame_of(amorphous())),
-        "no lattice was found: 59 % of the columns have no neighbour at the most frequent distance "
+        "no lattice was found: 50 % of the columns have no neighbour at the most frequent distance "
         "and direction",
     ),
     "saturated": (
@@ -280,7 +280,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a field of view a hundred times too wide": (
         process(good(), field_of_view_nm=600.0),
-        "the cell would be 38.8 x 39.1 nm, which no crystal shows: the field of view of 600 nm is "
+        "the cell would be 38.7 x 39.1 nm, which no crystal shows: the field of view of 600 nm is "
         "wrong",
     ),
     "guesses of nothing": (
