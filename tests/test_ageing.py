@@ -1,4 +1,6 @@
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ from strategies import few, positive_matrix, seeds
 
 from nion_distortion.diagnostics import condition_of
 from nion_distortion.distortion import DistortionSamples
-from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.gaussian_process import CoilErrors, DistortionModel, first_model
 from nion_distortion.gaussian_process.ageing import (
     CHANGE_PER_HOUR,
     Ageing,
@@ -18,10 +20,12 @@ from nion_distortion.gaussian_process.ageing import (
     measured_change_per_hour,
     widened,
 )
+from nion_distortion.gaussian_process.coils import ShapeErrors
 from nion_distortion.gaussian_process.fitting import stationary_variances
 from nion_distortion.gaussian_process.posterior import Posterior, solve
-from nion_distortion.gaussian_process.watch import WINDOW, Watch
+from nion_distortion.gaussian_process.watch import WINDOW, ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information
+from nion_distortion.options import TERMS, AnyReference, KnownCrystal, Similarity
 from simulator.scan import ScanErrors
 
 Array = npt.NDArray[np.float64]
@@ -303,6 +307,126 @@ def test_an_affine_change_is_not_seen() -> None:
         samples, lattice, _ = sampled(machine, index=index + number)
         change = (samples.observed_px - 70.0) @ affine
         model = model.updated(shifted(samples, change), lattice)
+    assert condition_of(model).state == "valid"
+
+
+def test_an_alarm_stays_while_the_model_learns_from_the_changed_frames() -> None:
+    """After as many changed frames as there were before, it expects the mean of both."""
+    model, index = calibrated()
+    change = 3 * drawn_error(model, np.random.default_rng(7))
+    machine, size = microscope(RESTLESS), model.basis.stationary_size
+    for number in range(24):
+        samples, lattice, _ = sampled(machine, index=index + number)
+        moved = change @ model.basis.design(samples.observed_px)[:size]
+        model = model.updated(shifted(samples, moved.T), lattice)
+    assert model.watch is not None
+    assert model.watch.score < model.watch.limit
+    found = condition_of(model)
+    assert found.state == "stale"
+    assert found.value == model.watch.alarm > model.watch.limit
+    assert f"by up to {model.watch.alarm:.1f} times" in found.reason
+
+
+# staleness of scale and skew
+
+STO = KnownCrystal.named("SrTiO3 [001]")
+COILS = replace(
+    RESTLESS, coil_scale=(-0.03, 0.015), coil_skew_rad=0.02, drift_nm_s=(0.013, -0.01)
+)
+
+
+@cache
+def calibrated_against(reference: AnyReference) -> DistortionModel:
+    """Twelve frames of a restless scan that drifts."""
+    machine = microscope(COILS)
+    samples, lattice, _ = sampled(machine)
+    model = first_model(samples, lattice, TERMS, reference=reference)
+    for index in range(1, 12):
+        samples, lattice, _ = sampled(machine, index=index)
+        model = model.updated(samples, lattice)
+    return model
+
+
+def after_change(reference: AnyReference, frames: int, **changes: Any) -> DistortionModel:
+    model, machine = calibrated_against(reference), microscope(replace(COILS, **changes))
+    for index in range(12, 12 + frames):
+        samples, lattice, _ = sampled(machine, index=index)
+        model = model.updated(samples, lattice)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("reference", "changes"),
+    [
+        (STO, {"coil_scale": (-0.03, 0.018)}),
+        (STO, {"coil_scale": (-0.024, 0.015)}),
+        (STO, {"coil_scale": (-0.026, 0.019)}),
+        (STO, {"coil_skew_rad": 0.027}),
+        (Similarity(), {"coil_scale": (-0.024, 0.015)}),
+        (Similarity(), {"coil_skew_rad": 0.027}),
+    ],
+)
+def test_a_change_of_scale_or_skew_is_flagged_where_the_cell_is_known(
+    reference: AnyReference, changes: dict[str, Any]
+) -> None:
+    model = after_change(reference, WINDOW, **changes)
+    found = condition_of(model)
+    assert model.watch is not None
+    assert not model.watch.is_stale
+    assert found.state == "stale"
+    assert model.shape_watch is not None
+    assert found.value == model.shape_watch.worst > model.shape_watch.limit
+    assert found.reason.startswith("scale and skew of frames differ from what is known by up to ")
+
+
+def test_what_the_reference_cannot_show_is_said() -> None:
+    """Both axes alike, against a cell of unknown scale; 0.4 % of 5 nm."""
+    alike = condition_of(after_change(Similarity(), WINDOW, coil_scale=(-0.026, 0.019)))
+    assert alike.state == "valid"
+    assert "the scale of both axes alike cannot be seen" in alike.reason
+    known = condition_of(calibrated_against(STO))
+    assert known.state == "valid"
+    assert "their scale and skew by" in known.reason
+    assert "cannot be seen" not in known.reason
+    stored = replace(calibrated_against(STO), shape_watch=None)
+    assert condition_of(stored).reason.endswith("scale and skew are not checked yet")
+
+
+def test_a_frame_whose_drift_nobody_knows_is_not_compared() -> None:
+    """The first one after a sample was changed: its slow axis is stretched by that drift."""
+    before = replace(calibrated_against(STO), drift=None, shape_watch=None)
+    samples, lattice, _ = sampled(microscope(replace(COILS, drift_nm_s=(0.3, 0.2))), index=12)
+    first = before.updated(samples, lattice)
+    assert first.shape_watch is None
+    assert first.coils is not None
+    samples, lattice, _ = sampled(microscope(COILS), index=13)
+    second = first.updated(samples, lattice)
+    assert second.shape_watch is not None
+    assert len(second.shape_watch.recent) == 1
+
+
+def test_an_unchanged_scale_gives_no_false_alarm() -> None:
+    """5000 frames whose scale and skew scatter by 20 % more than they claim; five are allowed."""
+    rng = np.random.default_rng(6)
+    claimed = np.diag([4e-4, 2e-4, 5e-4]) ** 2
+    alarms = 0
+    for _ in range(50):
+        coils, watch = None, None
+        for _ in range(101):
+            values = 1.2 * np.sqrt(np.diag(claimed)) * rng.normal(size=3)
+            shape = ShapeErrors(
+                values=values, covariance=claimed, systematic=np.zeros((3, 3)), freedom="rigid"
+            )
+            if coils is not None:
+                watch = (watch or ShapeWatch.of(coils)).seen(shape, coils)
+                alarms += watch.is_stale
+            coils = CoilErrors.of(shape, before=coils)
+    assert alarms <= 5
+
+
+def test_a_restless_scale_that_does_not_change_stays_valid() -> None:
+    """Sixty frames of the simulator with drift, walk and jitter."""
+    model = after_change(STO, 60)
     assert condition_of(model).state == "valid"
 
 

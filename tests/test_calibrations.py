@@ -206,6 +206,35 @@ def test_a_term_that_an_older_version_did_not_have_gets_its_prior() -> None:
     np.testing.assert_array_equal(logs[:, others], model.hyperparameters.logs[:, others])
 
 
+def with_posterior(model: DistortionModel) -> dict[str, bytes]:
+    """Pack a model as versions did that stored the posterior of D beside what it follows from."""
+    parts = pack_model(model)
+    arrays = packing._unarchive(parts["arrays"])
+    for name in ("mean", "covariance"):
+        arrays[f"model.stationary.{name}"] = np.full_like(getattr(model.stationary, name), 7.0)
+    named = {name: {"array": f"model.stationary.{name}"} for name in ("mean", "covariance")}
+    older = altered(parts["model"], "fields", stationary={"Posterior": named})
+    return parts | {"model": older, "arrays": packing._archive(arrays)}
+
+
+def test_a_row_with_its_posterior_is_read_and_the_posterior_is_made_anew(
+    store: CalibrationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the stored one says: this one is wrong on purpose."""
+    model, _ = flyback_model()
+    monkeypatch.setattr(store_module, "pack_model", with_posterior)
+    name = store.save(model, time_s=0.0)
+    monkeypatch.undo()
+    assert store.damaged() == {}
+    known = store.get(name).model
+    np.testing.assert_allclose(known.stationary.mean, model.stationary.mean, atol=1e-10)
+    field, wanted = known.stationary_field(), model.stationary_field()
+    np.testing.assert_allclose(field.displacement_px, wanted.displacement_px, atol=1e-6)
+    np.testing.assert_allclose(field.std_px, wanted.std_px, rtol=1e-4)
+    again = json.loads(pack_model(known)["model"])
+    assert "stationary" not in again["fields"]
+
+
 @pytest.mark.parametrize(
     ("path", "changes", "sentence"),
     [

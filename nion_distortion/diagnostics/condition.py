@@ -5,12 +5,18 @@ from typing import Literal
 
 from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.gaussian_process.coils import freedom_of
 
 __all__ = ["Condition", "State", "condition_of"]
 
 State = Literal["valid", "ageing", "stale", "none"]
 
-BLIND = "a change of scale or skew cannot be seen"
+BLIND = {
+    "affine": "; a change of scale or skew cannot be seen",
+    "similarity": "; a change of the scale of both axes alike cannot be seen",
+    "rigid": "",
+}
+"""What no frame shows, by what the reference leaves unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +30,9 @@ class Condition:
     reason : str
         One sentence with its number.
     value : float, optional
-        That number: the difference of the newest frames over what noise explains (valid, stale),
-        or the growth of the predicted error (ageing); None where there is no model or no frame
-        was compared.
+        That number: the difference of the newest frames over what noise explains (valid), the
+        largest one there was (stale), or the growth of the predicted error (ageing); None where
+        there is no model or no frame was compared.
     """
 
     state: State
@@ -53,9 +59,18 @@ def condition_of(model: DistortionModel | None) -> Condition:
     if watch is not None and watch.is_stale:
         return Condition(
             state="stale",
-            value=watch.score,
-            reason=f"the newest frames differ from what is known by {watch.score:.1f} times what "
-            f"noise explains (limit {watch.limit:.1f}): the distortion has changed, calibrate anew",
+            value=watch.worst,
+            reason=f"frames differ from what is known by up to {watch.worst:.1f} times what noise "
+            f"explains (limit {watch.limit:.1f}): the distortion has changed, calibrate anew",
+        )
+    shapes = model.shape_watch
+    if shapes is not None and shapes.is_stale:
+        return Condition(
+            state="stale",
+            value=shapes.worst,
+            reason="scale and skew of frames differ from what is known by up to "
+            f"{shapes.worst:.1f} times what noise explains (limit {shapes.limit:.1f}): the scan, "
+            "its focus or the crystal has changed, calibrate anew",
         )
     if ageing.is_aged and ageing.now_px is not None:
         now_pm = PM_PER_NM * model.settings.pixel_size_nm * ageing.now_px
@@ -73,5 +88,14 @@ def condition_of(model: DistortionModel | None) -> Condition:
         state="valid",
         value=watch.score,
         reason=f"the newest frames differ from what is known by {watch.score:.2f} times what "
-        f"noise explains (limit {watch.limit:.1f}); {BLIND}",
+        f"noise explains (limit {watch.limit:.1f}){_unseen(model)}",
     )
+
+
+def _unseen(model: DistortionModel) -> str:
+    """Say how scale and skew compare, and which changes of them the reference does not show."""
+    blind = BLIND[freedom_of(model.reference)]
+    watch = model.shape_watch
+    if watch is None or not len(watch.recent):
+        return blind or "; scale and skew are not checked yet"
+    return f", their scale and skew by {watch.score:.2f} times (limit {watch.limit:.1f}){blind}"

@@ -348,6 +348,7 @@ def _finished(
         drift=drifts[kept[-1]],
         ageing=replace(model.ageing, time_s=frames[kept[-1]].samples.time_s),
         watch=Watch.of(fits[kept[-1]].known, variances),
+        shape_watch=None,
         flagged=flagged,
     )
 

@@ -137,8 +137,9 @@ class CoilErrors:
     values: Array = field(init=False)
     """As in `ShapeErrors`."""
     covariance: Array = field(init=False)
-    """Of the values, scaled up where frames differ by more than they claim; the cell's own
-    uncertainty included."""
+    """Of the values, scaled up by `scatter`; the cell's own uncertainty included."""
+    scatter: float = field(init=False)
+    """Variance of the frames' values over what they claim; not below 1."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vector", as_array("vector", self.vector, (3,)))
@@ -147,10 +148,11 @@ class CoilErrors:
         inverse = np.linalg.pinv(self.information, hermitian=True)
         values = inverse @ self.vector
         freedom = max(1, self._unknowns * (self.frames - 1))
-        excess = max(1.0, float(self.squares - self.vector @ values) / freedom)
+        scatter = max(1.0, float(self.squares - self.vector @ values) / freedom)
         object.__setattr__(self, "values", as_array("values", values, (3,)))
-        covariance = excess * inverse + self.systematic
+        covariance = scatter * inverse + self.systematic
         object.__setattr__(self, "covariance", as_array("covariance", covariance, (3, 3)))
+        object.__setattr__(self, "scatter", scatter)
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

@@ -65,6 +65,11 @@ class Drift:
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the sample's motion during the frame follows from its steps."""
+        return self.surprise_px is not None
+
     def in_frame_px(self, settings: ScanSettings) -> tuple[Array, Array]:
         """Estimate the sample's motion during the frame from its motion between frames.
 

@@ -29,7 +29,7 @@ from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
-from nion_distortion.gaussian_process.watch import Watch
+from nion_distortion.gaussian_process.watch import ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.lattice import Lattice
 from nion_distortion.options import AnyReference, Free, KnownFlyback
@@ -114,6 +114,8 @@ class DistortionModel:
         How old what is known is.
     watch : Watch, optional
         Whether the newest frames are as the model expects; None until it can begin.
+    shape_watch : ShapeWatch, optional
+        Whether scale and skew in them are; None also where the reference's cell is free.
     flagged : tuple of Flagged, default: ()
         Frames that a calibration left out because they disagree with the others.
     """
@@ -137,6 +139,7 @@ class DistortionModel:
     ageing: Ageing = AGELESS
     watch: Watch | None = None
     flagged: tuple[Flagged, ...] = ()
+    shape_watch: ShapeWatch | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "distortion_px", frozen(self.distortion_px))
@@ -244,7 +247,7 @@ class DistortionModel:
         drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         return replace(
             before,
-            **_shapes(fit, samples, drift, self.cell, self.coils),
+            **_shapes(fit, samples, drift, before),
             known=before.known + fit.known,
             stationary=stationary,
             distortion_px=self.basis.on_pixels(stationary.mean),
@@ -349,6 +352,7 @@ def first_model(
     _check_bounds(fit, settings.pixel_size_nm)
     stationary = fit.posterior.leading()
     drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
+    shapes = None if cell is None else shapes_of_frame(fit, samples, cell, drift, None)
     return DistortionModel(
         settings=settings,
         basis=fit.basis,
@@ -364,8 +368,9 @@ def first_model(
         reference=reference,
         zero_px=zero_px,
         cell=cell,
+        coils=None if shapes is None else shapes.coils,
+        frame_shape=None if shapes is None else shapes.frame,
         ageing=Ageing(time_s=samples.time_s),
-        **_shapes(fit, samples, drift, cell, None),
     )
 
 
@@ -413,21 +418,22 @@ def refit_amplitudes(model: DistortionModel) -> DistortionModel:
         stationary=stationary,
         distortion_px=basis.on_pixels(stationary.mean),
         watch=None,  # other amplitudes expect other frames
+        shape_watch=None,
     )
 
 
 def _shapes(
-    fit: FrameFit,
-    samples: DistortionSamples,
-    drift: Drift,
-    cell: Cell | None,
-    before: CoilErrors | None,
+    fit: FrameFit, samples: DistortionSamples, drift: Drift, before: DistortionModel
 ) -> dict[str, Any]:
     """Scale and skew as the model keeps them; nothing where the cell is free."""
-    if cell is None:
+    if before.cell is None:
         return {}
-    shapes = shapes_of_frame(fit, samples, cell, drift, before)
-    return {"coils": shapes.coils, "frame_shape": shapes.frame}
+    shapes = shapes_of_frame(fit, samples, before.cell, drift, before.coils)
+    found = {"coils": shapes.coils, "frame_shape": shapes.frame}
+    if before.coils is None or not drift.is_known:
+        return found
+    watch = before.shape_watch or ShapeWatch.of(before.coils)
+    return found | {"shape_watch": watch.seen(shapes.alone, before.coils)}
 
 
 def _check_enough(samples: DistortionSamples) -> None:

@@ -37,6 +37,8 @@ class FrameShapes(NamedTuple):
     """Of the scan, after this frame."""
     frame: ShapeErrors
     """Of this frame, its drift and its beam's own motion included."""
+    alone: ShapeErrors
+    """Of the coils, by this frame alone, its drift taken out."""
 
 
 def reference_cell(reference: AnyReference, samples: DistortionSamples) -> Cell | None:
@@ -96,7 +98,7 @@ def shapes_of_frame(
     Returns
     -------
     FrameShapes
-        Of the coils, and of this frame.
+        Of the coils, of this frame, and of the coils by this frame alone.
 
     Raises
     ------
@@ -116,6 +118,7 @@ def shapes_of_frame(
     return FrameShapes(
         coils=CoilErrors.of(coil, before=before),
         frame=_measured(fit, samples, cell, fit.basis.size, expected),
+        alone=coil,
     )
 
 

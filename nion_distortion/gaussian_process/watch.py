@@ -1,7 +1,9 @@
 """Whether a calibration still holds: each frame is tested against what the model expects of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +12,14 @@ from scipy.special import chdtri
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion.gaussian_process.coils import CoilErrors, ShapeErrors
 from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.gaussian_process.weights import Information
 
-__all__ = ["Watch"]
+__all__ = ["ShapeWatch", "Watch"]
 
 Array = npt.NDArray[np.float64]
+_Watching = TypeVar("_Watching", "Watch", "ShapeWatch")
 
 MOST_DIRECTIONS = 48
 """Combinations of weights for each axis that are tested: a single frame hardly sees more."""
@@ -37,6 +41,13 @@ many frames would say."""
 MOST_EXCESS = 2.0
 """One wild frame counts no more than this, over what is typical, towards what is typical."""
 
+LASTING = 1.5
+"""Times the limit from which an alarm stays. Amplitudes that one frame has taught are sometimes so
+wrong that a score exceeds the limit for a frame; by this much it does after a change only."""
+
+MEASURED: Mapping[str, list[int]] = MappingProxyType({"rigid": [0, 1, 2], "similarity": [0, 2]})
+"""Independent numbers of a shape; without a scale the errors of the two axes are opposite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Watch:
@@ -53,6 +64,10 @@ class Watch:
         Frames that left ``recent`` since the run began.
     excess : float, default: 0
         Sum of their mean squares.
+    alarm : float, default: 0
+        The largest score far beyond the limit that there was; 0 where there was none. It stays
+        until another model takes over: this one learns from the changed frames too, and after
+        some of them expects what is half of the one and half of the other.
 
     Notes
     -----
@@ -62,13 +77,15 @@ class Watch:
     up over five frames, its square is chi^2, over the run's own typical square.
 
     Only what a lattice shows can be seen: an affine change of D (a scale or a skew of the scan)
-    is part of every frame's lattice and never gives an alarm.
+    is part of every frame's lattice and never gives an alarm. Where the crystal's cell is known
+    `ShapeWatch` sees it.
     """
 
     directions: Array
     recent: Array
     frames: int = 0
     excess: float = 0.0
+    alarm: float = 0.0
 
     def __post_init__(self) -> None:
         directions = as_array("directions", self.directions, (2, None, None))
@@ -123,11 +140,8 @@ class Watch:
         Watch
             With this frame.
         """
-        recent = np.concatenate([self.recent, self._whitened(frame, expected)[None]])
-        if len(recent) <= WINDOW:
-            return replace(self, recent=recent)
-        left = min(float((recent[0] ** 2).mean()), MOST_EXCESS * self.typical)
-        return replace(self, recent=recent[1:], frames=self.frames + 1, excess=self.excess + left)
+        new = self._whitened(frame, expected)
+        return _alarmed(replace(self, **_moved_on(self.recent, new, self.frames, self.excess)))
 
     def _whitened(self, frame: Information, expected: Posterior) -> Array:
         mean = expected.mean
@@ -146,26 +160,150 @@ class Watch:
         return np.stack(for_chunks(white, 2))
 
     @property
-    def typical(self) -> float:
-        """Mean square of the run's earlier frames: 1 where all errors are what they claim."""
-        frames = self.frames + PROVEN_AFTER
-        return (self.excess + UNPROVEN * PROVEN_AFTER) / frames
-
-    @property
     def score(self) -> float:
         """Squared difference of the last frames, added up, over what is typical for the run."""
-        if not len(self.recent):
-            return 0.0
-        together = self.recent.sum(axis=0) ** 2 / len(self.recent)
-        return float(together.mean()) / self.typical
+        return _score(self.recent, _typical(self.frames, self.excess))
+
+    @property
+    def worst(self) -> float:
+        """The score, or the alarm that stays."""
+        return max(self.score, self.alarm)
 
     @property
     def limit(self) -> float:
         """The score from which an unchanged scan is no explanation any more."""
-        freedom = 2 * int(self.directions.shape[2])
-        return float(chdtri(freedom, FALSE_ALARM)) / freedom
+        return _limit(2 * int(self.directions.shape[2]))
 
     @property
     def is_stale(self) -> bool:
         """Whether the scan is no longer distorted as it was."""
-        return self.score > self.limit
+        return self.worst > self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShapeWatch:
+    """Compares the scale and skew that frames show of a known cell with what earlier ones said.
+
+    Parameters
+    ----------
+    recent : ndarray, shape (n, k)
+        How far the last frames differ from what was known before each, in standard deviations:
+        three numbers of a known crystal, two (difference of the scales, skew) where only the
+        cell's shape is known; at most five frames.
+    frames : int, default: 0
+        Frames that left ``recent`` since the run began.
+    excess : float, default: 0
+        Sum of their mean squares.
+    alarm : float, default: 0
+        The largest score far beyond the limit that there was; 0 where there was none. It stays
+        until another model takes over: this one learns from the changed frames too, and after
+        some of them expects what is half of the one and half of the other.
+
+    Notes
+    -----
+    As `Watch`, of the coils instead of D's weights. The uncertainty of the cell is the same in all
+    frames and does not count. A frame whose drift nobody knows is not compared: its slow axis is
+    stretched by an unknown amount.
+    """
+
+    recent: Array
+    frames: int = 0
+    excess: float = 0.0
+    alarm: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recent", as_array("recent", self.recent, (None, None)))
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
+
+    @classmethod
+    def of(cls, coils: CoilErrors) -> "ShapeWatch":
+        """Begin a watch.
+
+        Parameters
+        ----------
+        coils : CoilErrors
+            What the frames so far said.
+
+        Returns
+        -------
+        ShapeWatch
+            That has seen no frame.
+        """
+        return cls(recent=np.zeros((0, len(MEASURED[coils.freedom]))))
+
+    def seen(self, frame: ShapeErrors, expected: CoilErrors) -> "ShapeWatch":
+        """Compare a frame with what was expected of it.
+
+        Parameters
+        ----------
+        frame : ShapeErrors
+            Of the coils by this frame alone, its drift taken out.
+        expected : CoilErrors
+            What the frames before it said.
+
+        Returns
+        -------
+        ShapeWatch
+            With this frame.
+        """
+        some = MEASURED[expected.freedom]
+        own = expected.covariance - expected.systematic
+        covariance = (own + expected.scatter * frame.covariance)[np.ix_(some, some)]
+        rest = (frame.values - expected.values)[some]
+        new = solve_triangular(np.linalg.cholesky(covariance), rest, lower=True)
+        return _alarmed(replace(self, **_moved_on(self.recent, new, self.frames, self.excess)))
+
+    @property
+    def score(self) -> float:
+        """Squared difference of the last frames, added up, over what is typical for the run."""
+        return _score(self.recent, _typical(self.frames, self.excess))
+
+    @property
+    def worst(self) -> float:
+        """The score, or the alarm that stays."""
+        return max(self.score, self.alarm)
+
+    @property
+    def limit(self) -> float:
+        """The score from which an unchanged scan is no explanation any more."""
+        return _limit(int(self.recent.shape[1]))
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether scale or skew of the scan are no longer what they were."""
+        return self.worst > self.limit
+
+
+
+def _moved_on(recent: Array, new: Array, frames: int, excess: float) -> dict[str, Any]:
+    """Add a frame to the last ones; the oldest of more than five counts as typical from then on."""
+    longer = np.concatenate([recent, new[None]])
+    if len(longer) <= WINDOW:
+        return {"recent": longer}
+    left = min(float((longer[0] ** 2).mean()), MOST_EXCESS * _typical(frames, excess))
+    return {"recent": longer[1:], "frames": frames + 1, "excess": excess + left}
+
+
+def _alarmed(watch: _Watching) -> _Watching:
+    """Remember the largest score far beyond the limit."""
+    if watch.score <= max(LASTING * watch.limit, watch.alarm):
+        return watch
+    return replace(watch, alarm=watch.score)
+
+
+def _typical(frames: int, excess: float) -> float:
+    """Mean square of the run's earlier frames: 1 where all errors are what they claim."""
+    return (excess + UNPROVEN * PROVEN_AFTER) / (frames + PROVEN_AFTER)
+
+
+def _score(recent: Array, typical: float) -> float:
+    if not len(recent):
+        return 0.0
+    together = recent.sum(axis=0) ** 2 / len(recent)
+    return float(together.mean()) / typical
+
+
+def _limit(freedom: int) -> float:
+    return float(chdtri(freedom, FALSE_ALARM)) / freedom
