@@ -94,8 +94,9 @@ def calibrate(
     together until nothing moves, with hyperparameters learnt from all of them.
 
     With another number of BLAS threads sums are rounded otherwise, and the search of
-    hyperparameters ends elsewhere on its flat top: D then differs by up to 1e-3 px, a few hundredths
-    of a picometre, and a closer end of the search does not change that. One thread is the fastest.
+    hyperparameters ends elsewhere on its flat top: D then differs by up to 1e-3 px, a few
+    hundredths of a picometre, and a closer end of the search does not change that. One thread is
+    the fastest.
     """
     options = Options() if options is None else options
     if options.sample != "reference":

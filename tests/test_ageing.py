@@ -330,9 +330,7 @@ def test_an_alarm_stays_while_the_model_learns_from_the_changed_frames() -> None
 # staleness of scale and skew
 
 STO = KnownCrystal.named("SrTiO3 [001]")
-COILS = replace(
-    RESTLESS, coil_scale=(-0.03, 0.015), coil_skew_rad=0.02, drift_nm_s=(0.013, -0.01)
-)
+COILS = replace(RESTLESS, coil_scale=(-0.03, 0.015), coil_skew_rad=0.02, drift_nm_s=(0.013, -0.01))
 
 
 @cache
@@ -359,16 +357,17 @@ def after_change(reference: AnyReference, frames: int, **changes: Any) -> Distor
     ("reference", "changes"),
     [
         (STO, {"coil_scale": (-0.03, 0.018)}),
-        (STO, {"coil_scale": (-0.024, 0.015)}),
+        (STO, {"coil_scale": (-0.016, 0.015)}),
         (STO, {"coil_scale": (-0.026, 0.019)}),
-        (STO, {"coil_skew_rad": 0.027}),
-        (Similarity(), {"coil_scale": (-0.024, 0.015)}),
-        (Similarity(), {"coil_skew_rad": 0.027}),
+        (STO, {"coil_skew_rad": 0.034}),
+        (Similarity(), {"coil_scale": (-0.014, 0.015)}),
+        (Similarity(), {"coil_skew_rad": 0.034}),
     ],
 )
 def test_a_change_of_scale_or_skew_is_flagged_where_the_cell_is_known(
     reference: AnyReference, changes: dict[str, Any]
 ) -> None:
+    """0.3 % of the fast axis; the slow one and the skew are restless: 1.4 % and 14 mrad of 5 nm."""
     model = after_change(reference, WINDOW, **changes)
     found = condition_of(model)
     assert model.watch is not None
@@ -395,7 +394,7 @@ def test_what_the_reference_cannot_show_is_said() -> None:
 def test_a_frame_whose_drift_nobody_knows_is_not_compared() -> None:
     """The first one after a sample was changed: its slow axis is stretched by that drift."""
     before = replace(calibrated_against(STO), drift=None, shape_watch=None)
-    samples, lattice, _ = sampled(microscope(replace(COILS, drift_nm_s=(0.3, 0.2))), index=12)
+    samples, lattice, _ = sampled(microscope(replace(COILS, drift_nm_s=(0.2, 0.13))), index=12)
     first = before.updated(samples, lattice)
     assert first.shape_watch is None
     assert first.coils is not None

@@ -276,7 +276,6 @@ class ShapeWatch:
         return self.worst > self.limit
 
 
-
 def _moved_on(recent: Array, new: Array, frames: int, excess: float) -> dict[str, Any]:
     """Add a frame to the last ones; the oldest of more than five counts as typical from then on."""
     longer = np.concatenate([recent, new[None]])
