@@ -18,7 +18,7 @@ from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, first_model, refit_amplitudes
 from nion_distortion.gaussian_process.watch import WINDOW
 from nion_distortion.lattice import Lattice
-from nion_distortion.options import TERMS, KnownCrystal
+from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal
 from simulator.microscope import Microscope
 from simulator.scan import ScanErrors
 from simulator.specimen import make_specimen
@@ -35,7 +35,7 @@ WHOLE = ScanSettings(
 )
 
 CRYSTAL = KnownCrystal.named("SrTiO3 [001]")
-"""The reference: with it scale and skew are compared too."""
+"""Reference of the unchanged scans: with it scale and skew are compared too."""
 
 COLUMN_SD_PX, CLAIMED_SHARE = 0.08, (1.0, 0.8, 1.2)
 """Error of a column, and what its fit claims of it, in turn from run to run."""
@@ -61,10 +61,11 @@ def stale(*, quick: bool) -> Mapping[str, Measured]:
     frames = alarms = flagged = changes = 0
     for run in range(runs):
         machine = _machine(run)
-        model = _calibrated(machine, run)
+        model = _calibrated(machine, run, Free())
         for weights in _three_errors(model, draws, run):
             changes += 1
             flagged += _is_flagged(model, machine, run, weights)
+        model = _calibrated(machine, run, CRYSTAL)
         for index in range(CALIBRATED, CALIBRATED + length):
             model = model.updated(*_sampled(machine, index, run))
             frames += 1
@@ -121,10 +122,10 @@ def _sampled(
     return samples, lattice
 
 
-def _calibrated(machine: Microscope, run: int, settings: ScanSettings = SCAN) -> DistortionModel:
-    model = first_model(*_sampled(machine, 0, run, settings), TERMS, reference=CRYSTAL)
+def _calibrated(machine: Microscope, run: int, reference: AnyReference) -> DistortionModel:
+    model = first_model(*_sampled(machine, 0, run), TERMS, reference=reference)
     for index in range(1, CALIBRATED):
-        model = model.updated(*_sampled(machine, index, run, settings))
+        model = model.updated(*_sampled(machine, index, run))
         if index + 1 == REFIT_AFTER:
             model = refit_amplitudes(model)
     return model

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import CubicSpline
 
 from nion_distortion.frame import ScanSettings
 from simulator.scan_errors import ScanErrors, dwell_us, flyback_us, real_like, strong_flyback
@@ -115,7 +116,7 @@ class ScanPath:
     _smooth: _Smooth = field(init=False)
     _startup: _Smooth = field(init=False)
     _steps_nm: Array = field(init=False)
-    _jitter: Array = field(init=False)
+    _jitter: CubicSpline = field(init=False)
     _walk: Array = field(init=False)
     _stage_nm: Array = field(init=False)
     _hum: tuple[float, float] = field(init=False)
@@ -127,7 +128,7 @@ class ScanPath:
             "_smooth": _draw_smooth(always, errors.smooth_nm),
             "_startup": _draw_smooth(always, errors.startup_nm),
             "_steps_nm": _draw_steps(always, nx, errors.fast_axis_step_nm),
-            "_jitter": self._rng(1).normal(size=(2, ny)),
+            "_jitter": CubicSpline(np.arange(ny), self._rng(1).normal(size=(2, ny)), axis=1),
             "_walk": _draw_walk(self._rng(2), ny + 2, errors.walk_correlation_lines),
             "_stage_nm": self._stage(),
             "_hum": self._draw_hum(),
@@ -323,7 +324,7 @@ class ScanPath:
             walk = [np.interp(lines, knots, knot_values) for knot_values in self._walk]
             both = [a + errors.walk_nm * b for a, b in zip(both, walk, strict=True)]
         if errors.line_jitter_nm:
-            jitter = [np.interp(y, np.arange(ny), of_lines) for of_lines in self._jitter]
+            jitter = self._jitter(np.clip(y, 0, ny - 1))
             both = [a + errors.line_jitter_nm * b for a, b in zip(both, jitter, strict=True)]
         return both
 

@@ -42,7 +42,8 @@ class ScanErrors:
     fast_axis_step_nm : float
         Rms of steps along x, locked to the place on the fast axis. Stationary.
     line_jitter_nm : float
-        Rms of each line's own shift, for each axis.
+        Rms of each line's own shift, for each axis. Between lines, where no beam is, it goes as in
+        an image that is interpolated by cubic splines.
     walk_nm : float
         Rms, for each axis, of a shift that wanders during the frame (Ornstein-Uhlenbeck).
     walk_correlation_lines : float

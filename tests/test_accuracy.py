@@ -122,7 +122,9 @@ def test_columns_that_are_lost_where_the_beam_turns_back_spoil_nothing(index: in
     assert report.model is not None
     score = stationary_score(report.model, shot)
     assert score.share >= 0.99
-    assert score.worst_pm <= 40.0
+    assert score.worst_pm <= 45.0  # at the line start, where the beam turns
+    assert score.z is not None
+    assert score.z <= 1.2
     assert report.corrected_pm is not None
     assert report.corrected_pm.value <= 4.0
 

@@ -87,14 +87,6 @@ def test_a_first_fit_does_not_run_away() -> None:
     assert 1 - (left**2).sum() / (raw**2).sum() > 0.9
 
 
-def test_a_first_fit_that_runs_away_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, index = restless()
-    samples, lattice, _ = sampled(machine, index=index)
-    monkeypatch.setattr(learning, "LARGEST_GROWTH", 99.0)
-    with pytest.raises(UnusableFrameError, match="contradict each other"):
-        first_model(samples, lattice, TERMS)
-
-
 def test_columns_far_off_do_not_bend_a_frame_that_has_a_model() -> None:
     machine = microscope(flyback())
     model = model_of(machine)[0]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from model_cases import SMALL, every_pixel, flyback, microscope, sampled, without_affine
 
-from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process import DistortionModel, first_model
+from nion_distortion.frame import ScanSettings, UnusableFrameError
+from nion_distortion.gaussian_process import DistortionModel, first_model, fitting
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.gaussian_process.mains import MainsLine, mains_line
@@ -83,6 +83,17 @@ def test_the_frequency_is_off_by_what_its_error_says() -> None:
         line = line_of(learnt(HUM, seed=seed)[0])
         offs.append((line.hz - HUM.hum_hz) / line.hz_std)
     assert 0.5 < float(np.sqrt(np.mean(np.square(offs)))) < 1.6
+
+
+def test_amplitudes_that_run_away_are_learnt_again_or_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the mains is known, this frame's columns contradict a prediction without it."""
+    model, truth = learnt(HUM, seed=3)
+    assert off_pm(model, truth) < 1.5
+    monkeypatch.setattr(fitting, "GROWTHS", fitting.GROWTHS[:1])
+    with pytest.raises(UnusableFrameError, match="contradict each other"):
+        learnt(HUM, seed=3)
 
 
 @pytest.mark.parametrize(

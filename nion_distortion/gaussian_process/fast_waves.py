@@ -44,8 +44,8 @@ class FastWaves:
     every : ndarray, shape (j,)
         Numbers of all fast waves, also of those that W_k's functions take up.
     taken_up : ndarray, shape (walk_modes, j)
-        Squares of the weights with which they do: where rows of columns lie along the lines, a
-        fast wave looks like a slow one.
+        Squares of the weights with which each of them does, as if it were alone: where rows of
+        columns lie along the lines, a fast wave looks like a slow one.
     """
 
     modes: Array
@@ -131,7 +131,11 @@ def alias_variances(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> t
 
 
 def _projected(waves: Array, slow: Array, weights: Array) -> tuple[Array, Array]:
-    """Fit the slow functions to each wave: the share that is left, and the squared weights."""
+    """Fit the slow functions to each wave: the share that is left, and the squared weights.
+
+    The share is that of all functions together, the weights are those of each alone: those of all
+    together are large and cancel each other, and their squares do not know that.
+    """
     if not len(waves):
         return np.zeros(0), np.zeros((len(slow), 0))
     root = np.sqrt(weights)
@@ -141,7 +145,7 @@ def _projected(waves: Array, slow: Array, weights: Array) -> tuple[Array, Array]
     found = np.linalg.solve(gram, reach)
     whole = np.maximum((waves**2).sum(axis=1), np.finfo(float).tiny)
     left: Array = 1.0 - (reach * found).sum(axis=0) / whole
-    taken_up: Array = np.square(found)
+    taken_up: Array = np.square(reach / np.diag(gram)[:, None])
     return left, taken_up
 
 

@@ -14,7 +14,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     prior_variances,
     suited,
 )
-from nion_distortion.gaussian_process.learning import Evidence, learn, weigh_calm
+from nion_distortion.gaussian_process.learning import Evidence, is_at_bound, learn, weigh_calm
 from nion_distortion.gaussian_process.linearisation import (
     Linearised,
     Prediction,
@@ -43,6 +43,11 @@ Array = npt.NDArray[np.float64]
 MOST_PASSES, STANDS_STILL_PX = 6, 0.01
 FITTED_PASSES = 3
 """Passes after which the functions of the smooth term are chosen anew."""
+
+GROWTHS = (1.0, 0.3)
+"""Most that the logarithm of an amplitude may grow from one pass to the next, and if they run away
+nevertheless: about a poor prediction columns contradict each other, which only an amplitude without
+bounds explains, and with that the next prediction is poorer still."""
 
 
 def fit_frame(
@@ -102,14 +107,14 @@ def fit_frame_and_hyperparameters(
     FrameFit
         With the basis and the hyperparameters that were found; mains is looked for beside them.
     """
-    found = _learnt(samples, basis, predict(samples, None), pixel_size_nm)
+    found = _learnt_cautiously(samples, basis, predict(samples, None), pixel_size_nm)
     fit = found.fit
     mains_hz = find_mains(
         found.linearised, fit.basis, fit.hyperparameters, fit.posterior, pixel_size_nm
     )
     if mains_hz is not None:  # they were learnt with the mains among the rest
         basis = fit.basis.with_mains(mains_hz)
-        found = _learnt(samples, basis, found.state, pixel_size_nm)
+        found = _learnt_cautiously(samples, basis, found.state, pixel_size_nm)
     basis, posterior = found.fit.basis, found.fit.posterior
     hyperparameters = weigh_calm([found.evidence], basis, found.hyperparameters, pixel_size_nm)
     line = mains_line(basis, posterior)
@@ -127,8 +132,23 @@ class _Learnt(NamedTuple):
     linearised: Linearised
 
 
-def _learnt(
+def _learnt_cautiously(
     samples: DistortionSamples, basis: Basis, state: Prediction, pixel_size_nm: float
+) -> _Learnt:
+    """Learn again with amplitudes that grow less, where they ran away."""
+    found = _learnt(samples, basis, state, pixel_size_nm, GROWTHS[0])
+    for growth in GROWTHS[1:]:
+        if is_at_bound(found.hyperparameters, pixel_size_nm):
+            found = _learnt(samples, basis, state, pixel_size_nm, growth)
+    return found
+
+
+def _learnt(
+    samples: DistortionSamples,
+    basis: Basis,
+    state: Prediction,
+    pixel_size_nm: float,
+    growth: float,
 ) -> _Learnt:
     """Repeat linearisation, hyperparameters and fit until the prediction stands still."""
     hyperparameters = Hyperparameters.typical(pixel_size_nm)
@@ -136,7 +156,7 @@ def _learnt(
     for number in range(MOST_PASSES):
         linearised = linearise(samples, state, hyperparameters)
         basis, hyperparameters, given, evidence = learn(
-            linearised, basis, hyperparameters, pixel_size_nm, waves
+            linearised, basis, hyperparameters, pixel_size_nm, waves, growth
         )
         fit = _solved(linearised, given, state, (basis, hyperparameters), None)
         following = renewed(samples, state, fit, linearised, guard=number < 2)

@@ -52,11 +52,6 @@ scan has a smooth one of a nanometre, to which frames that contradict each other
 AT_BOUND = 0.01
 """A logarithm this close to its bound was stopped by it."""
 
-LARGEST_GROWTH = 1.0
-"""Most that the logarithm of an amplitude may grow from one pass to the next: about a poor
-prediction columns contradict each other, which only an amplitude without bounds explains, and with
-that the next prediction is poorer still."""
-
 PERHAPS_ABSENT = ("jitter", "walk", "frame", "fast")
 """Errors that some scans do not have at all, in the order in which they are weighed."""
 
@@ -92,6 +87,7 @@ def learn(
     hyperparameters: Hyperparameters,
     pixel_size_nm: float,
     waves: FastWaves | None,
+    growth: float,
 ) -> tuple[Basis, Hyperparameters, Information, Evidence]:
     """Find the decay, then amplitudes and lengths, that make the samples most probable.
 
@@ -106,7 +102,9 @@ def learn(
     pixel_size_nm : float
         Side of a pixel.
     waves : FastWaves or None
-        Fast waves in the residual of the last pass.
+        Fast waves in the residual of the last pass; None in the first one.
+    growth : float
+        Most that the logarithm of an amplitude may grow from one pass to the next.
 
     Returns
     -------
@@ -142,7 +140,7 @@ def learn(
     evidence = Evidence(information=known, waves=waves)
     found = learn_amplitudes([evidence], basis, hyperparameters, pixel_size_nm)
     if waves is not None:  # the first pass starts from what is typical, not from a fit
-        found = replace(found, logs=np.minimum(found.logs, hyperparameters.logs + LARGEST_GROWTH))
+        found = replace(found, logs=np.minimum(found.logs, hyperparameters.logs + growth))
     return basis, found, given, evidence
 
 
