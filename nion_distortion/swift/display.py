@@ -81,6 +81,11 @@ class CorrectedItem:
         return self._items[KEY].data_item
 
     @property
+    def display_item(self) -> DisplayItem.DisplayItem | None:
+        """What shows the channel that the distortion is found on; None where it was deleted."""
+        return self._items[KEY].display_item
+
+    @property
     def display_items(self) -> Mapping[str, DisplayItem.DisplayItem | None]:
         """What panels show, by channel; the analysed one first."""
         return MappingProxyType(
@@ -160,7 +165,7 @@ class CorrectedItem:
 
     def show_in_window(self) -> None:
         """Bring the item into view: where it is, in a panel for results, or in an empty one."""
-        bring_into_view(self._window, self._items[KEY].display_item)
+        bring_into_view(self._window, self.display_item)
 
     def close(self) -> None:
         """End the live state, which writes the last pictures to the project."""
@@ -227,9 +232,15 @@ class AverageItems:
             self._next_s = now_s + PERIOD_S
             self._turn.add(draw())
 
-    def show_in_window(self) -> None:
-        """Bring the average into view, as `CorrectedItem`'s."""
-        bring_into_view(self._window, self._items[""].display_item)
+    def show_in_window(self, beside: DisplayItem.DisplayItem | None = None) -> None:
+        """Bring the average into view.
+
+        Parameters
+        ----------
+        beside : DisplayItem, optional
+            Whose panel is divided if no other is free.
+        """
+        bring_into_view(self._window, self._items[""].display_item, beside)
 
     def _hand_over(self, key: str, shown: _Shown) -> None:
         self._items[key].describe(shown.title, shown.caption, shown.xdata)

@@ -182,9 +182,14 @@ def shown_in(window: DocumentController.DocumentController) -> list[DisplayItem.
 
 
 def bring_into_view(
-    window: DocumentController.DocumentController, display_item: DisplayItem.DisplayItem | None
+    window: DocumentController.DocumentController,
+    display_item: DisplayItem.DisplayItem | None,
+    beside: DisplayItem.DisplayItem | None = None,
 ) -> None:
     """Show an item where it is, in a panel for results, or in an empty one; choose it in the list.
+
+    Where there is no such panel, the one that shows the item ``beside`` is divided. Its cross takes
+    that back; the window's *Undo* does while nothing else in the project changes, as always.
 
     Parameters
     ----------
@@ -192,6 +197,8 @@ def bring_into_view(
         Any.
     display_item : DisplayItem or None
         None where the user has deleted it.
+    beside : DisplayItem, optional
+        Beside which it is shown if no panel is free.
     """
     workspace = window.workspace
     if workspace is None or display_item is None:
@@ -205,5 +212,11 @@ def bring_into_view(
         for panel in panels
         if panel.display_item is None and panel.display_panel_controller is None
     ]
-    if empty and window.next_result_display_panel() is None:
+    if window.next_result_display_panel() is not None:
+        return
+    neighbours = [panel for panel in panels if beside is not None and panel.display_item is beside]
+    if empty:
         empty[0].set_display_panel_display_item(display_item)
+    elif neighbours:
+        divided = workspace.insert_display_panel(neighbours[0], "right", display_item)
+        window.push_undo_command(divided)

@@ -87,9 +87,9 @@ class LiveCorrection:
                 self._end_average = self.session.subscribe(self._average.show)
 
     def show_average(self) -> None:
-        """Bring the average into view."""
+        """Bring the average into view, beside the corrected picture."""
         if self._average is not None:
-            self._average.show_in_window()
+            self._average.show_in_window(beside=self.item.display_item)
 
     def _close_average(self) -> None:
         if self._end_average is not None:

@@ -27,6 +27,7 @@ WIDTH, LABEL = 620, 60
 
 NAMES = (
     "rows", "index", "details", "sample", "note", "trouble", "is_chosen", "is_asking", "question",
+    "can_undo",
 )  # fmt: skip
 """What may have changed after something was done."""
 
@@ -40,6 +41,7 @@ class _Handler(Declarative.WindowHandler):
         self._listed: tuple[CalibrationSummary, ...] = ()
         self._index = -1
         self.trouble, self.is_asking = "", False
+        self._undoing: list[Callable[[], object]] = []
         self._list()
 
     # what is shown
@@ -81,7 +83,7 @@ class _Handler(Declarative.WindowHandler):
     def sample(self, text: str | None) -> None:
         chosen = self.chosen
         if chosen is not None and (text or "") != chosen.sample:
-            self._do(lambda: self._store.rename(chosen.calibration_id, text or ""))
+            self._write(self._store.rename, chosen.calibration_id, text or "", chosen.sample)
 
     @property
     def note(self) -> str:
@@ -91,7 +93,11 @@ class _Handler(Declarative.WindowHandler):
     def note(self, text: str | None) -> None:
         chosen = self.chosen
         if chosen is not None and (text or "") != chosen.note:
-            self._do(lambda: self._store.annotate(chosen.calibration_id, text or ""))
+            self._write(self._store.annotate, chosen.calibration_id, text or "", chosen.note)
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._undoing)
 
     @property
     def question(self) -> str:
@@ -100,6 +106,10 @@ class _Handler(Declarative.WindowHandler):
         return _("Delete {row}? This cannot be undone.").format(row=_row(self.chosen))
 
     # what the buttons do
+
+    def undo_clicked(self, _widget: Any) -> None:
+        if self._undoing:
+            self._do(self._undoing.pop())
 
     def delete_clicked(self, _widget: Any) -> None:
         self.is_asking = self.is_chosen
@@ -131,6 +141,15 @@ class _Handler(Declarative.WindowHandler):
             self._do(partial(self._store.import_, path))
 
     # how
+
+    def _write(
+        self, how: Callable[[str, str], object], calibration_id: str, text: str, before: str
+    ) -> None:
+        """Change a text of the chosen calibration, and remember what it was."""
+        self._do(partial(how, calibration_id, text))
+        if not self.trouble:
+            self._undoing.append(partial(how, calibration_id, before))
+            self._changed()
 
     def _do(self, step: Callable[[], object]) -> None:
         """Do something to the store; where it cannot be done, say why."""
@@ -218,9 +237,11 @@ def _question(u: UI) -> Description:
 
 def _buttons(u: UI) -> Description:
     delete, export = _("Delete the chosen one; you are asked first"), _("Write it to a file")
+    undo = _("Write the sample or note that was changed last as it was before")
     import_ = _("Take the calibrations of a file over; those that are known stay as they are")
     return row(
         u,
+        button(u, _("Undo"), "undo_clicked", undo, enabled="can_undo"),
         button(u, _("Delete..."), "delete_clicked", delete, enabled="is_chosen"),
         button(u, _("Export..."), "export_clicked", export, enabled="is_chosen"),
         button(u, _("Import..."), "import_clicked", import_),

@@ -84,7 +84,7 @@ class ScanDevice(scan_base.ScanDevice):
     scan_device_is_secondary = False
 
     def __init__(self, microscope: Microscope, *, time_scale: float = 1.0) -> None:
-        self.scan_device_id, self.scan_device_name = SCAN_ID, "Simulated Scan"
+        self.scan_device_id, self.scan_device_name = SCAN_ID, "Simulated UltraSTEM"
         self.on_device_state_changed = None
         self.high_tension_v = HIGH_TENSION_V
         self._microscope = microscope

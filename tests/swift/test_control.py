@@ -392,6 +392,22 @@ def test_scan_can_be_looked_at_in_the_place_of_its_correction(window: Window) ->
     assert window.control.view == "corrected"
 
 
+def test_average_stands_beside_the_corrected_picture(window: Window) -> None:
+    window.toggle()
+    window.frames(2)
+    (panel,) = window.window.workspace.display_panels
+    assert panel.data_item is window.item
+    window.control.choose(averaged=4)
+    window.window.periodic()
+    corrected, average = window.window.workspace.display_panels
+    assert corrected.data_item is window.item
+    assert average.data_item.title.startswith("Average of")
+    window.control.choose(averaged=0)
+    window.control.choose(averaged=4)
+    window.window.periodic()
+    assert len(window.window.workspace.display_panels) == 2
+
+
 def test_average_and_overlay_are_switched_while_it_runs(window: Window) -> None:
     window.toggle()
     window.frames(2)

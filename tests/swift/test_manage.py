@@ -57,6 +57,18 @@ def test_list_and_details_tell_what_there_is(manager: Opened) -> None:
     assert (manager.handler.sample, manager.handler.note) == ("Si", "thin")
 
 
+def test_changed_names_and_notes_are_taken_back_one_by_one(manager: Opened) -> None:
+    assert not manager.handler.can_undo
+    manager.handler.index = 0
+    manager.handler.sample, manager.handler.note = "STO, wedge", "aligned"
+    manager.handler.index = 1
+    manager.handler.undo_clicked(None)
+    manager.handler.undo_clicked(None)
+    kept = manager.store.list()[0]
+    assert (kept.sample, kept.note) == ("Si", "thin")
+    assert not manager.handler.can_undo
+
+
 def test_name_and_note_are_changed(manager: Opened) -> None:
     manager.handler.index = 1
     manager.handler.sample, manager.handler.note = "STO, wedge", "aligned"

@@ -197,7 +197,7 @@ def test_report_that_comes_just_after_the_window_closed_does_no_harm(window: Win
 
 def ours(window: Window) -> set[Any]:
     items = window.window.document_model.data_items
-    return {one.uuid for one in items if not one.title.startswith("Simulated Scan")}
+    return {one.uuid for one in items if not one.title.startswith("Simulated UltraSTEM")}
 
 
 def test_project_that_is_opened_again_has_nothing_live_and_is_corrected_again(
