@@ -429,8 +429,8 @@ TARGETS: tuple[Target, ...] = (
             (
                 "null",
                 "nothing wrong",
-                "the error is a fifth of a picometre: smooth part, fly-backs, steps and walk each"
-                " claim a tenth, which the evidence of one frame cannot exclude",
+                "the error is a fifth of a picometre, where two fifths are claimed: smooth part,"
+                " fly-backs, steps, walk and jitter each claim what one frame cannot exclude",
             ),
             ("jitter", "lines that jitter by 2, 5, 10 pm", ""),
             ("walk", "a beam that walks by 5, 10 pm", ""),
@@ -448,9 +448,8 @@ TARGETS: tuple[Target, ...] = (
             shortfall="no frame tells how a slow walk along y and the stationary part share it:"
             " the claim of frames that jitter but do not walk holds a walk of 1 to 2 pm"
             if part == "stationary"
-            else "of frames that walk the claim is 0.93 of the error: functions of scan time take"
-            " up more of faster motions than they should; stiffer ones mend that, and claim 1.3 of"
-            " the error where nothing is wrong",
+            else "one frame tells the amplitude of its walk or jitter to a fifth, and the expected"
+            " square of it is claimed",
         )
         for frames, models in (("", "all these single frames"), ("live ", "live, 7th frame"))
         for part, what in (("picture", "corrected frame"), ("stationary", "stationary field"))

@@ -13,6 +13,7 @@ from nion.swift import ImageCanvasItem
 from nion.swift.model import DataItem, Graphics
 from nion.ui import DrawingContext
 from nion.utils import Geometry
+from scipy.ndimage import map_coordinates
 
 from nion_distortion.swift.marks import ARROW, FOUND, IDEAL, Marks, drawn, marks_of
 from nion_distortion.swift.overlay import GRAPHIC_ID, Overlay, OverlayGraphic, raw_display_item
@@ -222,16 +223,21 @@ def test_nothing_to_draw_draws_nothing() -> None:
 
 
 @pytest.mark.benchmark
-def test_sixteen_hundred_columns_are_painted_in_twelve_milliseconds() -> None:
-    graphic = OverlayGraphic()
-    best_s = np.inf
+def test_sixteen_hundred_columns_are_painted_in_less_than_one_interpolation() -> None:
+    """Twelve milliseconds where interpolating 512 x 512 pixels takes twenty."""
+    graphic, image = OverlayGraphic(), np.zeros((512, 512))
+    places = np.indices(image.shape) + 0.5
+    best_s = job_s = np.inf
     for _ in range(20):
         graphic.marks = many_marks()
         begun_s = time.process_time()
         painted(graphic)
-        best_s = min(best_s, time.process_time() - begun_s)
+        painted_s = time.process_time()
+        map_coordinates(image, places)
+        best_s = min(best_s, painted_s - begun_s)
+        job_s = min(job_s, time.process_time() - painted_s)
     graphic.close()
-    assert best_s < 12e-3
+    assert best_s < job_s
 
 
 def test_same_marks_are_drawn_once_and_then_shown() -> None:
