@@ -41,7 +41,7 @@ class _Handler(Declarative.WindowHandler):
         self._listed: tuple[CalibrationSummary, ...] = ()
         self._index = -1
         self.trouble, self.is_asking = "", False
-        self._undoing: list[Callable[[], object]] = []
+        self._undoing: list[partial[object]] = []
         self._list()
 
     # what is shown
@@ -108,8 +108,12 @@ class _Handler(Declarative.WindowHandler):
     # what the buttons do
 
     def undo_clicked(self, _widget: Any) -> None:
-        if self._undoing:
-            self._do(self._undoing.pop())
+        if not self._undoing:
+            return
+        self._do(self._undoing[-1])
+        if not self.trouble:
+            self._undoing.pop()
+            self._changed()
 
     def delete_clicked(self, _widget: Any) -> None:
         self.is_asking = self.is_chosen
@@ -124,6 +128,9 @@ class _Handler(Declarative.WindowHandler):
         self.is_asking = False
         if chosen is not None:
             self._do(lambda: self._store.delete(chosen.calibration_id))
+            there = {one.calibration_id for one in self._listed}
+            self._undoing = [step for step in self._undoing if step.args[0] in there]
+            self._changed("index")
 
     def export_clicked(self, _widget: Any) -> None:
         chosen = self.chosen

@@ -1,5 +1,6 @@
 """The window of the stored calibrations: what its buttons do to the store."""
 
+import functools
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -66,6 +67,31 @@ def test_changed_names_and_notes_are_taken_back_one_by_one(manager: Opened) -> N
     manager.handler.undo_clicked(None)
     kept = manager.store.list()[0]
     assert (kept.sample, kept.note) == ("Si", "thin")
+    assert not manager.handler.can_undo
+
+
+def test_what_cannot_be_taken_back_now_can_be_later(manager: Opened) -> None:
+    def refused(*_: object) -> None:
+        raise ValueError("the disk is full")
+
+    manager.handler.index = 0
+    manager.handler.note = "thick"
+    step = manager.handler._undoing[0]
+    manager.handler._undoing[0] = functools.partial(refused, *step.args)
+    manager.handler.undo_clicked(None)
+    assert manager.handler.trouble == "The disk is full."
+    assert manager.handler.can_undo
+    manager.handler._undoing[0] = step
+    manager.handler.undo_clicked(None)
+    assert manager.handler.note == "thin"
+
+
+def test_nothing_of_a_deleted_calibration_is_taken_back(manager: Opened) -> None:
+    manager.handler.index = 0
+    manager.handler.note = "thick"
+    manager.handler.delete_clicked(None)
+    manager.handler.really_delete_clicked(None)
+    assert ids(manager.store) == [manager.old]
     assert not manager.handler.can_undo
 
 
