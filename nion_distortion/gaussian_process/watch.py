@@ -1,9 +1,10 @@
 """Whether a calibration still holds: each frame is tested against what the model expects of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,6 @@ from nion_distortion.gaussian_process.weights import Information
 __all__ = ["ShapeWatch", "Watch"]
 
 Array = npt.NDArray[np.float64]
-_Watching = TypeVar("_Watching", "Watch", "ShapeWatch")
 
 MOST_DIRECTIONS = 48
 """Combinations of weights for each axis that are tested: a single frame hardly sees more."""
@@ -50,7 +50,57 @@ MEASURED: Mapping[str, list[int]] = MappingProxyType({"rigid": [0, 1, 2], "simil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Watch:
+class _Run:
+    """What both watches keep of a run of frames, and how they judge it."""
+
+    recent: Array
+    frames: int = 0
+    excess: float = 0.0
+    alarm: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """Squared difference of the last frames, added up, over what is typical for the run."""
+        if not len(self.recent):
+            return 0.0
+        together = self.recent.sum(axis=0) ** 2 / len(self.recent)
+        return float(together.mean()) / self._typical
+
+    @property
+    def worst(self) -> float:
+        """The score, or the alarm that stays."""
+        return max(self.score, self.alarm)
+
+    @property
+    def limit(self) -> float:
+        """The score from which an unchanged scan is no explanation any more."""
+        freedom = math.prod(self.recent.shape[1:])
+        return float(chdtri(freedom, FALSE_ALARM)) / freedom
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the scan is no longer what it was."""
+        return self.worst > self.limit
+
+    @property
+    def _typical(self) -> float:
+        """Mean square of the run's earlier frames: 1 where all errors are what they claim."""
+        return (self.excess + UNPROVEN * PROVEN_AFTER) / (self.frames + PROVEN_AFTER)
+
+    def _with(self, new: Array) -> Self:
+        """Add a frame; the oldest of more than five counts as typical from then on."""
+        longer = np.concatenate([self.recent, new[None]])
+        moved = replace(self, recent=longer[-WINDOW:])
+        if len(longer) > WINDOW:
+            left = min(float((longer[0] ** 2).mean()), MOST_EXCESS * self._typical)
+            moved = replace(moved, frames=self.frames + 1, excess=self.excess + left)
+        if moved.score > max(LASTING * moved.limit, moved.alarm):
+            return replace(moved, alarm=moved.score)
+        return moved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watch(_Run):
     """Compares frames with the model's prediction.
 
     Parameters
@@ -82,10 +132,6 @@ class Watch:
     """
 
     directions: Array
-    recent: Array
-    frames: int = 0
-    excess: float = 0.0
-    alarm: float = 0.0
 
     def __post_init__(self) -> None:
         directions = as_array("directions", self.directions, (2, None, None))
@@ -141,7 +187,7 @@ class Watch:
             With this frame.
         """
         new = self._whitened(frame, expected)
-        return _alarmed(replace(self, **_moved_on(self.recent, new, self.frames, self.excess)))
+        return self._with(new)
 
     def _whitened(self, frame: Information, expected: Posterior) -> Array:
         mean = expected.mean
@@ -159,29 +205,9 @@ class Watch:
 
         return np.stack(for_chunks(white, 2))
 
-    @property
-    def score(self) -> float:
-        """Squared difference of the last frames, added up, over what is typical for the run."""
-        return _score(self.recent, _typical(self.frames, self.excess))
-
-    @property
-    def worst(self) -> float:
-        """The score, or the alarm that stays."""
-        return max(self.score, self.alarm)
-
-    @property
-    def limit(self) -> float:
-        """The score from which an unchanged scan is no explanation any more."""
-        return _limit(2 * int(self.directions.shape[2]))
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the scan is no longer distorted as it was."""
-        return self.worst > self.limit
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ShapeWatch:
+class ShapeWatch(_Run):
     """Compares the scale and skew that frames show of a known cell with what earlier ones said.
 
     Parameters
@@ -205,11 +231,6 @@ class ShapeWatch:
     frames and does not count. A frame whose drift nobody knows is not compared: its slow axis is
     stretched by an unknown amount.
     """
-
-    recent: Array
-    frames: int = 0
-    excess: float = 0.0
-    alarm: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recent", as_array("recent", self.recent, (None, None)))
@@ -253,56 +274,4 @@ class ShapeWatch:
         covariance = (own + expected.scatter * frame.covariance)[np.ix_(some, some)]
         rest = (frame.values - expected.values)[some]
         new = solve_triangular(np.linalg.cholesky(covariance), rest, lower=True)
-        return _alarmed(replace(self, **_moved_on(self.recent, new, self.frames, self.excess)))
-
-    @property
-    def score(self) -> float:
-        """Squared difference of the last frames, added up, over what is typical for the run."""
-        return _score(self.recent, _typical(self.frames, self.excess))
-
-    @property
-    def worst(self) -> float:
-        """The score, or the alarm that stays."""
-        return max(self.score, self.alarm)
-
-    @property
-    def limit(self) -> float:
-        """The score from which an unchanged scan is no explanation any more."""
-        return _limit(int(self.recent.shape[1]))
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether scale or skew of the scan are no longer what they were."""
-        return self.worst > self.limit
-
-
-def _moved_on(recent: Array, new: Array, frames: int, excess: float) -> dict[str, Any]:
-    """Add a frame to the last ones; the oldest of more than five counts as typical from then on."""
-    longer = np.concatenate([recent, new[None]])
-    if len(longer) <= WINDOW:
-        return {"recent": longer}
-    left = min(float((longer[0] ** 2).mean()), MOST_EXCESS * _typical(frames, excess))
-    return {"recent": longer[1:], "frames": frames + 1, "excess": excess + left}
-
-
-def _alarmed(watch: _Watching) -> _Watching:
-    """Remember the largest score far beyond the limit."""
-    if watch.score <= max(LASTING * watch.limit, watch.alarm):
-        return watch
-    return replace(watch, alarm=watch.score)
-
-
-def _typical(frames: int, excess: float) -> float:
-    """Mean square of the run's earlier frames: 1 where all errors are what they claim."""
-    return (excess + UNPROVEN * PROVEN_AFTER) / (frames + PROVEN_AFTER)
-
-
-def _score(recent: Array, typical: float) -> float:
-    if not len(recent):
-        return 0.0
-    together = recent.sum(axis=0) ** 2 / len(recent)
-    return float(together.mean()) / typical
-
-
-def _limit(freedom: int) -> float:
-    return float(chdtri(freedom, FALSE_ALARM)) / freedom
+        return self._with(new)
