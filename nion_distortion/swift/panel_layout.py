@@ -171,7 +171,7 @@ def _view_rows(u: UI) -> Description:
     average = typed(
         u,
         "averaged",
-        _("Aligned by the measured drift: average and deviation, in the data panel; 0: none"),
+        _("Aligned by the drift, beside the corrected picture; its deviation in the data panel"),
         width=36,
     )
     return u.create_column(
