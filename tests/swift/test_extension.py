@@ -183,9 +183,13 @@ def test_without_a_scan_the_user_is_told(window: Window, monkeypatch: pytest.Mon
 
 
 def off_by_pm(image: npt.NDArray[Any], settings: ScanSettings) -> float:
-    """Rms way of the columns from where an undistorted scan shows them, but for an affine map."""
+    """Rms way of the columns from where an undistorted scan shows them, but for an affine map.
+
+    Columns that the border cuts, or the rim that the distorted scan did not see, are left out:
+    how many there are differs from frame to frame, and each is wrong by 150 pm.
+    """
     found = find_columns(image).positions_px
-    columns = found[np.all((found > 4) & (found < np.array(image.shape) - 5), axis=1)]
+    columns = found[np.all((found > 10) & (found < np.array(image.shape) - 11), axis=1)]
     true_px = Microscope(SAMPLE).shot(settings).truth.columns.seen_px
     way = columns - true_px[cKDTree(true_px).query(columns)[1]]
     design = np.column_stack([np.ones(len(columns)), columns])
@@ -204,7 +208,7 @@ def test_picture_that_the_menu_item_shows_is_truly_corrected(window: Window) -> 
     window.halt()
     before_pm = off_by_pm(frame.image, frame.settings)
     assert before_pm > 30
-    assert off_by_pm(window.item.data, frame.settings) < 0.5 * before_pm
+    assert off_by_pm(window.item.data, frame.settings) < 0.25 * before_pm
 
 
 class Broker:
