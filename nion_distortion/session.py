@@ -1,4 +1,4 @@
-"""The one stateful object of a live run: frames in, reports out, on a thread of its own."""
+"""The one stateful object of a live run: frames in, reports out, on threads of its own."""
 
 import importlib
 import logging
@@ -9,13 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._failures import log_failure
 from nion_distortion._validation import as_array
+from nion_distortion.child_process import ChildEndedError, ChildProcess
 from nion_distortion.frame import Frame
 from nion_distortion.live_model import Calibrations, LiveModel
 from nion_distortion.options import Options
@@ -156,12 +157,17 @@ class Session:
     refit : callable, optional
         Finds the amplitudes again from the samples in a model; default:
         ``gaussian_process.refit_amplitudes``, loaded on the worker.
+    in_child : bool, default: False
+        Let a process of its own do both, so that they need not wait for Python's lock in a program
+        that draws; where none can be started the worker does them. Both are then functions of
+        modules.
 
     Notes
     -----
-    Only the worker's thread writes; other threads read immutable reports. While the session
-    lives, BLAS is held to one thread: two thread pools that alternate would cost five times the
-    time of a frame.
+    Only the worker's thread writes; other threads read immutable reports. Subscribers are told on
+    another thread, so that the next frame does not wait for what they do with a report. While the
+    session lives, BLAS is held to one thread: two thread pools that alternate would cost five times
+    the time of a frame.
     """
 
     def __init__(
@@ -172,6 +178,7 @@ class Session:
         store: Calibrations | None = None,
         process: ProcessFrame | None = None,
         refit: "Callable[[DistortionModel], DistortionModel] | None" = None,
+        in_child: bool = False,
     ) -> None:
         self._options = Options() if options is None else options
         self._process, self._refit, self._store = process, refit, store
@@ -188,6 +195,8 @@ class Session:
         self._durations_s: deque[float] = deque(maxlen=TIMED_FRAMES)
         self._leave_limit = ExitStack()
         self._is_loaded = False
+        self._child = ChildProcess(_prepare_child) if in_child else None
+        self._teller = Worker(self._tell, name="nion_distortion.reports", takes_all=True)
         self._worker = Worker(
             self._work,
             failed=self._fail,
@@ -261,7 +270,7 @@ class Session:
         return index < 0 or frame.index < index or (frame.index == index and is_other)
 
     def subscribe(self, callback: Callable[[LiveReport], object]) -> Callable[[], None]:
-        """Be told of each report, on the worker's thread.
+        """Be told of each report, one after the other, on a thread of the session's.
 
         Parameters
         ----------
@@ -283,21 +292,25 @@ class Session:
             self._subscribers = tuple(kept)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """End the worker after the scan in hand, and give BLAS its threads back.
+        """End the threads after the scan in hand, and give BLAS its threads back.
 
         Parameters
         ----------
         timeout_s : float, default: 10
-            How long to wait for the scan in hand; its report reaches nobody any more.
+            How long to wait for the scan in hand; its report reaches nobody any more. As long
+            again for a subscriber that is being told.
         """
         with self._subscribing:
             self._subscribers = ()
+        self._teller.close(0.0)  # before the worker, which may wait there
         self._worker.close(timeout_s)
+        self._teller.close(timeout_s)
 
     # on the worker's thread
 
     def _load(self) -> None:
         """Import what is heavy, and hold its BLAS to one thread."""
+        self._begin_child()
         if self._process is None:
             self._process = importlib.import_module("nion_distortion.pipeline").process_frame
         if self._refit is None:
@@ -309,11 +322,39 @@ class Session:
         self._no_components = components.LiveComponents
         blas_limit.enter()
         self._leave_limit.callback(blas_limit.leave)
+        self._hand_to_child()
         self._is_loaded = True
         _log.info("Live correction started")
 
+    def _begin_child(self) -> None:
+        """Start the other process, which imports the same meanwhile."""
+        if self._child is not None and self._child.pid is None:
+            try:
+                self._child.start()
+            except (ChildEndedError, OSError) as error:
+                self._do_without_child(error)
+
+    def _hand_to_child(self) -> None:
+        """Let the other process do the work, if there is one."""
+        if self._child is None:
+            return
+        try:
+            self._child.wait()
+        except (ChildEndedError, OSError) as error:
+            self._do_without_child(error)
+            return
+        # what is called is the child itself, which replaces a process that has ended
+        self._process = partial(self._child.call, cast("Callable[..., Any]", self._process))
+        self._refit = partial(self._child.call, cast("Callable[..., Any]", self._refit))
+
+    def _do_without_child(self, error: Exception) -> None:
+        self._child = None
+        _log.warning("Frames are processed beside the window, not in another process: %s", error)
+
     def _unload(self) -> None:
         self._leave_limit.close()
+        if self._child is not None:
+            self._child.close()
         _log.info("Live correction stopped: %s", self.counts)
 
     def _work(self, item: tuple[int, tuple[Frame, ...]]) -> None:
@@ -446,6 +487,10 @@ class Session:
         self._count(report)
         before, self._last, self._in_hand = self._last, report, ()
         _log_change(before, report)
+        self._teller.submit(report)
+
+    def _tell(self, report: LiveReport) -> None:
+        """Pass a report on; on a thread of its own."""
         for subscriber in self._subscribers:
             try:
                 subscriber(report)
@@ -464,6 +509,13 @@ class Session:
             unusable=counts.unusable + (report.reason is not None),
             frame_ms=1e3 * float(np.mean(self._durations_s)),
         )
+
+
+def _prepare_child() -> None:
+    """Import what is heavy, in the other process, and hold its BLAS to one thread."""
+    for name in ("pipeline", "gaussian_process"):
+        importlib.import_module(f"nion_distortion.{name}")
+    blas_limit.enter()
 
 
 def _log_change(before: LiveReport | None, now: LiveReport) -> None:

@@ -20,7 +20,8 @@ class Worker(Generic[Item]):
     """Do one thing to the newest item, on a thread of its own.
 
     The mailbox has one slot: an item that arrives while another waits replaces it, and the one
-    that was never looked at counts as dropped. Whoever submits never waits.
+    that was never looked at counts as dropped. Whoever submits never waits, unless that is asked
+    for.
 
     Parameters
     ----------
@@ -33,6 +34,8 @@ class Worker(Generic[Item]):
         imports, and what only the thread that took it can give back, belong here.
     name : str, default: "nion_distortion.worker"
         Name of the thread.
+    takes_all : bool, default: False
+        Nothing is dropped: whoever submits waits until no other item does.
     """
 
     def __init__(
@@ -43,8 +46,9 @@ class Worker(Generic[Item]):
         prepare: Callable[[], object] = lambda: None,
         finish: Callable[[], object] = lambda: None,
         name: str = "nion_distortion.worker",
+        takes_all: bool = False,
     ) -> None:
-        self._work, self._failed = work, failed
+        self._work, self._failed, self._takes_all = work, failed, takes_all
         self._prepare, self._finish = prepare, finish
         self._changed = Condition()
         self._waiting: list[Item] = []
@@ -66,14 +70,16 @@ class Worker(Generic[Item]):
         Parameters
         ----------
         item : object
-            Replaces one that still waits.
+            Replaces one that still waits, or waits for that to be taken.
         """
         with self._changed:
+            if self._takes_all:
+                self._changed.wait_for(lambda: not self._waiting or self._closed)
             if self._closed:
                 return
             self._dropped += len(self._waiting)
             self._waiting[:] = [item]
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """End the thread after the item in hand; one that still waits is not begun.
@@ -91,7 +97,7 @@ class Worker(Generic[Item]):
         with self._changed:
             self._closed = True
             self._waiting.clear()
-            self._changed.notify()
+            self._changed.notify_all()
         if current_thread() is not self._thread:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -112,6 +118,7 @@ class Worker(Generic[Item]):
             if not self._waiting:  # closed in between
                 return
             item = self._waiting.pop()
+            self._changed.notify_all()
         self._work(item)
 
     def _survive(self, step: Callable[[], object]) -> None:

@@ -41,7 +41,7 @@ HOST_RACE = re.compile(
 SAMPLE = make_specimen("sto_001", rotation_rad=0.07)
 CRYSTAL_SCAN = profile_parameters((160, 160), 1.0, 5.0)
 """Wide enough that the real processing finds a lattice."""
-THREADS = ("nion_distortion.session", "nion_distortion.calibration")
+THREADS = ("nion_distortion.session", "nion_distortion.reports", "nion_distortion.calibration")
 
 
 class Configuration:

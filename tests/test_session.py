@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import child_functions as there
 import numpy as np
 import pytest
 import session_fakes as fakes
@@ -232,6 +233,44 @@ def test_subscriber_may_subscribe_and_ask_while_it_is_called(run: Run) -> None:
     assert done.wait(PATIENCE_S)
 
 
+def test_next_frame_does_not_wait_for_who_is_told_of_the_last(run: Run) -> None:
+    told, go = threading.Event(), threading.Event()
+
+    def look(report: LiveReport) -> None:
+        if report.scan[0].index == 0:
+            told.set()
+            assert go.wait(PATIENCE_S)
+
+    run.session.subscribe(look)
+    run.session.submit((fakes.frame(0),))
+    assert told.wait(PATIENCE_S)
+    run.session.submit((fakes.frame(1),))
+    for _ in range(2):
+        assert run.process.begun.acquire(timeout=PATIENCE_S)
+    go.set()
+    indices = [run.reports.get(timeout=PATIENCE_S).scan[0].index for _ in range(2)]
+    assert indices == [0, 1]
+
+
+def test_session_closes_while_somebody_is_told(run: Run) -> None:
+    told, go = threading.Event(), threading.Event()
+
+    def look(_: LiveReport) -> None:
+        told.set()
+        assert go.wait(PATIENCE_S)
+
+    run.session.subscribe(look)
+    for index in range(3):
+        run.session.submit((fakes.frame(index),))
+        assert run.process.begun.acquire(timeout=PATIENCE_S)
+    assert told.wait(PATIENCE_S)
+    run.session.close(timeout_s=0.0)
+    go.set()
+    run.session.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not {"nion_distortion.session", "nion_distortion.reports"} & set(names)
+
+
 def test_newest_scan_wins_and_the_others_count_as_dropped() -> None:
     process = fakes.Process(gated=True)
     session = Session(process=process, refit=fakes.refit)
@@ -359,7 +398,7 @@ def test_close_ends_thread_and_subscriptions_and_ignores_what_comes_later(run: R
     run.session.close()
     run.session.submit((fakes.frame(1),))
     names = [thread.name for thread in threading.enumerate()]
-    assert "nion_distortion.session" not in names
+    assert not {"nion_distortion.session", "nion_distortion.reports"} & set(names)
     assert run.reports.empty()
 
 
@@ -415,6 +454,67 @@ def test_real_run_drops_its_start_up_transient_and_learns_the_stationary_distort
         pixel_size_nm=scan.pixel_size_nm,
     )
     assert score.share > 0.99
+
+
+def in_child() -> tuple[Session, "queue.Queue[LiveReport]"]:
+    session = Session(process=there.processed, refit=there.refitted, in_child=True)
+    reports = queue.Queue[LiveReport]()
+    session.subscribe(reports.put)
+    return session, reports
+
+
+def test_child_does_the_work_and_is_replaced_when_it_has_ended() -> None:
+    session, reports = in_child()
+    reasons, accepted, refitted = [], [], []
+    for index in range(7):
+        session.submit((fakes.frame(index, 1.0),))
+        report = reports.get(timeout=10 * PATIENCE_S)
+        reasons.append(report.reason)
+        accepted.append(report.accepted)
+        refitted.append(getattr(session.model, "refitted", False))
+    child = session._child
+    session.close()
+    assert [reason is None for reason in reasons] == [index != 2 for index in range(7)]
+    assert "the process that computes has ended (exit code -9)" in str(reasons[2])
+    assert accepted == [0, 2, 0, 3, 4, 5, 6]
+    assert [index for index, is_so in enumerate(refitted) if is_so] == [5]
+    assert child is not None
+    assert child.pid is None
+
+
+def test_where_no_child_can_be_started_the_session_does_the_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/swift/NionSwiftLauncher")
+    session, reports = in_child()
+    for index in range(2):
+        session.submit((fakes.frame(index, 1.0),))
+        assert reports.get(timeout=PATIENCE_S).reason is None
+    session.close()
+    model: Any = session.model
+    assert model.levels == (1.0, 1.0)
+    assert "Frames are processed beside the window, not in another process" in caplog.text
+
+
+def test_child_finds_what_the_session_finds_by_itself() -> None:
+    scan = fakes.settings(6.0, 192, flyback_time_us=30.0)
+    microscope = Microscope(specimen=make_specimen("sto_001"), errors=strong_flyback(scan))
+    frames = [microscope.shot(scan, index).frame for index in range(3)]
+    pictures, stds = [], []
+    for is_in_child in (False, True):
+        session, reports = Session(in_child=is_in_child), queue.Queue[LiveReport]()
+        session.subscribe(reports.put)
+        for frame in frames:
+            session.submit((frame,))
+            last = reports.get(timeout=10 * PATIENCE_S)
+        session.close()
+        assert last.report is not None
+        assert last.report.corrected is not None
+        pictures.append(last.report.corrected.image)
+        stds.append(last.report.corrected.std_px)
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    np.testing.assert_array_equal(stds[0], stds[1])
+    assert not pictures[1].flags.writeable
 
 
 class Store:

@@ -47,6 +47,45 @@ def test_newest_item_wins_and_replaced_ones_count_as_dropped() -> None:
     assert worker.dropped == 2
 
 
+def test_worker_that_takes_all_lets_who_submits_wait() -> None:
+    gate, submitted = Gate(), threading.Event()
+    worker = Worker(gate, takes_all=True)
+
+    def submit() -> None:
+        for item in (1, 2, 3):  # one in hand, one that waits, and one too many
+            worker.submit(item)
+        submitted.set()
+
+    threading.Thread(target=submit).start()
+    gate.wait_begun()
+    assert not submitted.is_set()
+    gate.go.release(3)
+    assert submitted.wait(PATIENCE_S)
+    for _ in range(2):
+        gate.wait_begun()
+    assert worker.close()
+    assert gate.seen == [1, 2, 3]
+    assert worker.dropped == 0
+
+
+def test_who_waits_to_submit_is_let_go_when_the_worker_is_closed() -> None:
+    gate, submitted = Gate(), threading.Event()
+    worker = Worker(gate, takes_all=True)
+
+    def submit() -> None:
+        for item in (1, 2, 3):
+            worker.submit(item)
+        submitted.set()
+
+    threading.Thread(target=submit).start()
+    gate.wait_begun()
+    worker.close(timeout_s=0.0)
+    assert submitted.wait(PATIENCE_S)
+    gate.go.release()
+    assert worker.close()
+    assert gate.seen == [1]
+
+
 def test_none_is_an_item_like_any_other() -> None:
     gate = Gate()
     worker = Worker(gate)

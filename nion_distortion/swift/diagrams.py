@@ -1,4 +1,4 @@
-"""The live diagrams: one data item for each, drawn once a second, one in a tick of the window."""
+"""The live diagrams: a data item each, drawn about once a second, one in a tick of the window."""
 
 import gettext
 import json
@@ -15,7 +15,7 @@ from nion.swift.model import DisplayItem
 from nion.utils import Registry
 
 from nion_distortion.swift.colour_scale import show_scale, take_scale_away
-from nion_distortion.swift.items import InTurn, LiveItem, shown_in
+from nion_distortion.swift.items import InTurn, LiveItem, Pace, shown_in
 from nion_distortion.swift.pictures import History, Picture, draw
 from nion_distortion.swift.windows import do_soon, forget
 
@@ -31,11 +31,8 @@ TASK = "nion_distortion.diagrams"
 KEY = "nion_distortion_diagram_"
 """Begins the key under which each item is found again."""
 
-PERIOD_S = 1.0
-"""Between two pictures of a diagram: four curves at 4 Hz stop the window."""
-
 UNSEEN = 10
-"""What no panel shows is drawn every so many periods: its thumbnail costs time too."""
+"""What no panel shows is drawn every so many times: its thumbnail costs time too."""
 
 DIVERGING = "nion_distortion_diverging"
 """Id of our colours with white in the middle; the host has none such."""
@@ -149,10 +146,9 @@ class Diagrams:
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._window, self._clock_s = window, clock_s
+        self._window, self._pace = window, Pace(clock_s)
         self._items = {name: _make_item(window, name) for name in DIAGRAMS}
         self._history = History(name for name, item in self._items.items() if _has_picture(item))
-        self._next_s = -np.inf
         self._rounds = 0
         self._shown = frozenset(DIAGRAMS)
         self._turn = InTurn[Picture](window, TASK, self._hand_over)
@@ -172,10 +168,8 @@ class Diagrams:
             The newest.
         """
         self._history.follow(live)
-        now_s = self._clock_s()
-        if not self._is_open or now_s < self._next_s:
+        if not self._is_open or not self._pace.is_due(live):
             return
-        self._next_s = now_s + PERIOD_S
         wanted = DIAGRAMS if self._rounds % UNSEEN == 0 else self._shown
         self._rounds += 1
         drawn = {name: draw(name, self._history, live) for name in DIAGRAMS if name in wanted}

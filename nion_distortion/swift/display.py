@@ -9,13 +9,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import numpy as np
 from nion.data import DataAndMetadata
 from nion.swift import DocumentController
 from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion.swift.captions import caption_of, how_corrected, pixel_size
-from nion_distortion.swift.items import InTurn, LiveItem, bring_into_view
+from nion_distortion.swift.items import InTurn, LiveItem, Pace, bring_into_view
 from nion_distortion.swift.phrases import sentence
 from nion_distortion.swift.xdata import corrected_xdata, scanned_xdata
 
@@ -38,9 +37,6 @@ WAITING = _(
     "Waiting for the first frame of the scan. The first time that a frame is corrected, "
     "preparing for it takes up to a minute."
 )
-
-PERIOD_S = 1.0
-"""Between two pictures of an average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,11 +192,10 @@ class AverageItems:
         *,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._window, self._frames, self._clock_s = window, frames, clock_s
+        self._window, self._frames, self._pace = window, frames, Pace(clock_s)
         self._average: DriftAlignedAverage | None = None
         self._items = {key: LiveItem(window, AVERAGE + key) for key in ("", "_std")}
         self._turn = InTurn[_Shown](window, AVERAGE, self._hand_over)
-        self._next_s = -np.inf
         self._turn.add(_waiting())
 
     @property
@@ -227,9 +222,7 @@ class AverageItems:
             draw = partial(_pictures, self._average, report, done.corrected)
         else:
             draw = partial(_left_out, report)
-        now_s = self._clock_s()
-        if now_s >= self._next_s:
-            self._next_s = now_s + PERIOD_S
+        if self._pace.is_due(report):
             self._turn.add(draw())
 
     def show_in_window(self, beside: DisplayItem.DisplayItem | None = None) -> None:

@@ -1,8 +1,9 @@
 """Live data items: found again by their keys, changed one in a tick, deleted at will."""
 
+import time
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from nion.data import DataAndMetadata
@@ -11,7 +12,16 @@ from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion.swift.windows import do_soon, forget
 
-__all__ = ["InTurn", "LiveItem", "bring_into_view", "shown_in"]
+if TYPE_CHECKING:
+    from nion_distortion.session import LiveReport
+
+__all__ = ["InTurn", "LiveItem", "Pace", "bring_into_view", "shown_in"]
+
+PERIOD_S, LONGEST_PERIOD_S = 1.0, 4.0
+"""Between two pictures of what follows the frames slowly: four curves at 4 Hz stop the window."""
+
+PERIOD_FRAMES = 8.0
+"""In between, so many times what a frame takes: on a slow computer frames go before."""
 
 EMPTY_PX = 64
 """Side of the picture that is shown until the first one has come."""
@@ -161,6 +171,42 @@ class InTurn(Generic[Change]):
         """Hand nothing over any more."""
         self._is_open = False
         forget(self._window, self._task)
+
+
+class Pace:
+    """Says when slower pictures are due: once a second, and less often where frames take long.
+
+    Used on one thread.
+
+    Parameters
+    ----------
+    clock_s : callable, optional
+        Seconds, from anywhere on.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._next_s = -np.inf
+
+    def is_due(self, live: "LiveReport") -> bool:
+        """Say whether it is time again; then the next time is counted from now.
+
+        Parameters
+        ----------
+        live : LiveReport
+            The newest.
+
+        Returns
+        -------
+        bool
+            Whether to draw it.
+        """
+        now_s = self._clock_s()
+        if now_s < self._next_s:
+            return False
+        wanted_s = PERIOD_FRAMES * live.duration_s
+        self._next_s = now_s + min(max(PERIOD_S, wanted_s), LONGEST_PERIOD_S)
+        return True
 
 
 def shown_in(window: DocumentController.DocumentController) -> list[DisplayItem.DisplayItem]:

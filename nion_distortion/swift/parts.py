@@ -48,7 +48,7 @@ class Parts:
     """Makes what a live correction consists of; heavy libraries are loaded when it is used."""
 
     def session(self, **arguments: Any) -> "Session":
-        """Make a session.
+        """Make a session; frames are processed in another process, beside a window that draws.
 
         Parameters
         ----------
@@ -60,7 +60,8 @@ class Parts:
         Session
             It runs.
         """
-        session: Session = importlib.import_module("nion_distortion.session").Session(**arguments)
+        module = importlib.import_module("nion_distortion.session")
+        session: Session = module.Session(in_child=True, **arguments)
         return session
 
     def calibration(self, **arguments: Any) -> "LiveCalibration":

@@ -234,6 +234,18 @@ def test_diagrams_are_drawn_once_a_second_one_in_a_tick(shown: Shown) -> None:
     assert shown.item("residual").data.shape == (2, 3)
 
 
+@pytest.mark.parametrize(("frame_s", "period_s"), [(0.1, 1.0), (0.25, 2.0), (30.0, 4.0)])
+def test_diagrams_give_way_to_frames_that_take_long(
+    shown: Shown, frame_s: float, period_s: float
+) -> None:
+    for index, now_s in enumerate((0.0, 0.99 * period_s, period_s)):
+        shown.now_s = now_s
+        shown.diagrams.show(windows.report(index, duration_s=frame_s))
+        windows.ticks(shown.window)
+        # of the second one nothing is seen before the third
+        assert shown.item("residual").data.shape == (2, (1, 1, 3)[index])
+
+
 def test_what_no_panel_shows_is_drawn_less_often(
     shown: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:

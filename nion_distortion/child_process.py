@@ -1,0 +1,171 @@
+"""A second process that computes: a window that draws and what computes share no lock of Python."""
+
+import multiprocessing
+import pathlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from nion_distortion._parcels import Inbox, Outbox
+
+__all__ = ["ChildEndedError", "ChildProcess"]
+
+ENDING_S = 2.0
+"""How long it has to end by itself."""
+
+
+class ChildEndedError(RuntimeError):
+    """The process ended, or could not be started, before it answered."""
+
+
+class _Child(NamedTuple):
+    """A process that runs, and both ways to it."""
+
+    process: Any
+    connection: Connection
+    outbox: Outbox
+    inbox: Inbox
+
+
+class ChildProcess:
+    """Calls functions in a process of its own, one at a time.
+
+    Used on one thread. The process ends with its parent, however that ends; should it end before,
+    the next call starts another.
+
+    Parameters
+    ----------
+    prepare : callable
+        A function of a module; called there before all others.
+    """
+
+    def __init__(self, prepare: Callable[[], object]) -> None:
+        self._prepare = prepare
+        self._child: _Child | None = None
+        self._is_prepared = False
+
+    @property
+    def pid(self) -> int | None:
+        """The system's number of the process; None while there is none."""
+        return None if self._child is None else self._child.process.pid
+
+    def start(self) -> None:
+        """Start the process, and return before it is prepared.
+
+        Raises
+        ------
+        ChildEndedError
+            If this program knows no Python that could be started.
+        """
+        python = pathlib.Path(sys.executable or "")
+        if not python.stem.lower().startswith("python"):  # it would start this program again
+            raise ChildEndedError(f"no Python is known that could be started, only {python.name!r}")
+        context = multiprocessing.get_context("spawn")  # a fork of many threads may hang
+        here, there = context.Pipe()
+        process = context.Process(
+            target=_serve, args=(there, self._prepare), name="nion_distortion", daemon=True
+        )
+        process.start()
+        there.close()  # or its end would go unnoticed
+        self._child, self._is_prepared = _Child(process, here, Outbox(here), Inbox(here)), False
+
+    def wait(self) -> None:
+        """Wait until the process is prepared; start it if there is none.
+
+        Raises
+        ------
+        ChildEndedError
+            If it ends instead.
+        Exception
+            What ``prepare`` raised.
+        """
+        if self._child is None:
+            self.start()
+        if not self._is_prepared:
+            self._answer()
+            self._is_prepared = True
+
+    def call(self, function: Callable[..., Any], *arguments: object, **named: object) -> Any:
+        """Call a function there.
+
+        Parameters
+        ----------
+        function : callable
+            A function of a module.
+        *arguments, **named : object
+            Its arguments, which can be pickled.
+
+        Returns
+        -------
+        object
+            What it returns, a copy.
+
+        Raises
+        ------
+        ChildEndedError
+            If the process ends before it has answered.
+        Exception
+            What the function raised, with a note of where.
+        """
+        self.wait()
+        return self._answer((function, arguments, named))
+
+    def _answer(self, question: object = None) -> Any:
+        """Receive the next answer, after a question or to that of `_serve` by itself."""
+        child = self._child
+        if child is None:
+            raise ChildEndedError("the process that computes has not been started")
+        try:
+            if question is not None:
+                child.outbox.send(question)
+            answer, error = child.inbox.receive()
+        except (EOFError, OSError) as gone:
+            self.close()
+            code = child.process.exitcode
+            raise ChildEndedError(
+                f"the process that computes has ended (exit code {code}); the next call starts one"
+            ) from gone
+        if error is not None:
+            raise error
+        return answer
+
+    def close(self) -> None:
+        """End the process; more than once does no harm."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.connection.close()  # which is what it ends by
+        child.process.join(ENDING_S)
+        if child.process.exitcode is None:
+            child.process.kill()
+            child.process.join()
+        child.outbox.close()
+        child.inbox.close()
+
+
+def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
+    """Answer calls until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, the parent decides what it means
+    inbox, outbox = Inbox(connection), Outbox(connection)
+    try:
+        outbox.send(_tried(prepare, (), {}))
+        while True:
+            outbox.send(_tried(*inbox.receive()))
+    except (EOFError, OSError):  # the parent is gone, or wants no more
+        pass
+    finally:
+        inbox.close()
+        outbox.close()
+
+
+def _tried(
+    function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[Any, Exception | None]:
+    try:
+        return function(*arguments, **named), None
+    except Exception as error:
+        error.add_note(f"In the process that computes:\n{traceback.format_exc()}")
+        return None, error

@@ -1,0 +1,44 @@
+"""What tests have done in another process: functions of a module that it can import."""
+
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import session_fakes as fakes
+
+
+def nothing() -> None:
+    """Prepare nothing."""
+
+
+def refuse() -> None:
+    raise ValueError("it cannot be prepared")
+
+
+def doubled(values: npt.NDArray[Any], *, shift: float = 0.0) -> tuple[int, npt.NDArray[Any], bool]:
+    return os.getpid(), 2 * values + shift, values.flags.writeable
+
+
+def zeros(count: int) -> npt.NDArray[np.float64]:
+    return np.zeros(count)
+
+
+def divided(number: float) -> float:
+    return 1.0 / number
+
+
+def end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refitted(model: Any) -> Any:
+    return fakes.refit(model)
+
+
+def processed(frame: Any, *, model: Any, options: Any) -> Any:
+    """Process a frame as the stand-in of the session's tests does; but for the third."""
+    if frame.index == 2:
+        end()
+    return fakes.Process()(frame, model=model, options=options)

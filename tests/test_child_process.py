@@ -1,0 +1,110 @@
+"""The second process: same values, errors with their place, no end that nobody notices."""
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing.shared_memory import SharedMemory
+
+import child_functions as there
+import numpy as np
+import pytest
+
+from nion_distortion.child_process import ChildEndedError, ChildProcess
+
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture
+def child() -> Iterator[ChildProcess]:
+    made = ChildProcess(there.nothing)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("count", [3, 200_000])
+def test_function_is_called_in_another_process_with_the_same_values(
+    child: ChildProcess, count: int
+) -> None:
+    values = np.arange(count, dtype=np.float32)
+    pid, result, was_writeable = child.call(there.doubled, values, shift=1.0)
+    assert pid == child.pid != os.getpid()
+    np.testing.assert_array_equal(result, 2 * values + 1)
+    assert result.dtype == np.float32
+    assert values.flags.writeable
+    assert was_writeable == (count == 3)  # only what is large is not copied once more
+
+
+def test_answers_may_grow_and_shrink_and_stay_what_they_were(child: ChildProcess) -> None:
+    results = [child.call(there.zeros, count) for count in (1000, 500_000, 2000, 900_000)]
+    assert [len(one) for one in results] == [1000, 500_000, 2000, 900_000]
+    assert not any(one.any() for one in results)
+
+
+def test_what_a_function_raises_comes_back_with_its_place(child: ChildProcess) -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        child.call(there.divided, 0.0)
+    assert "in divided" in raised.value.__notes__[0]
+    assert child.call(there.divided, 4.0) == 0.25
+
+
+def test_process_that_ends_is_said_and_replaced(child: ChildProcess) -> None:
+    child.wait()
+    first = child.pid
+    with pytest.raises(ChildEndedError, match="has ended \\(exit code -9\\)"):
+        child.call(there.end)
+    assert child.call(there.divided, 2.0) == 0.5
+    assert child.pid != first
+
+
+def test_what_cannot_be_prepared_is_said() -> None:
+    child = ChildProcess(there.refuse)
+    with pytest.raises(ValueError, match="it cannot be prepared"):
+        child.wait()
+    child.close()
+
+
+def test_program_without_a_python_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/swift/NionSwiftLauncher")
+    with pytest.raises(ChildEndedError, match="only 'NionSwiftLauncher'"):
+        ChildProcess(there.nothing).call(there.divided, 1.0)
+
+
+def test_close_ends_the_process_and_gives_its_memory_back(child: ChildProcess) -> None:
+    child.call(there.doubled, np.zeros(100_000))
+    assert child._child is not None
+    process, block = child._child.process, child._child.outbox._block
+    theirs = child._child.inbox._block
+    assert block is not None
+    assert theirs is not None
+    child.close()
+    child.close()
+    assert process.exitcode == 0
+    for name in (block.name, theirs.name):
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of others' ends")
+def test_process_ends_with_its_parent_however_that_ends() -> None:
+    script = (
+        "import child_functions as there; from nion_distortion.child_process import ChildProcess\n"
+        "if __name__ == '__main__':\n"
+        "    child = ChildProcess(there.nothing); child.wait(); print(child.pid, flush=True)\n"
+        "    input()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    ) as parent:
+        assert parent.stdout is not None
+        told = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+        waiting = select.poll()
+        waiting.register(told, select.POLLIN)  # readable once the process has ended
+        assert waiting.poll(PATIENCE_MS)
+        os.close(told)
