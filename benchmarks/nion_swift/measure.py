@@ -7,6 +7,7 @@ NION_DISTORTION_SEEN.
 import asyncio
 import ctypes
 import json
+import multiprocessing
 import os
 import pathlib
 import threading
@@ -153,8 +154,13 @@ async def beside(scan: Any, control: Any, window: Any, case: Any) -> dict[str, f
 
 
 def resident_mib() -> float:
-    """Return the resident size of this process."""
-    status = pathlib.Path("/proc/self/status").read_text()
+    """Return the resident size of this process and of those that it has started."""
+    processes = ["self", *(str(one.pid) for one in multiprocessing.active_children())]
+    return sum(_resident_mib(one) for one in processes)
+
+
+def _resident_mib(process: str) -> float:
+    status = pathlib.Path("/proc", process, "status").read_text()
     (line,) = [one for one in status.splitlines() if one.startswith("VmRSS")]
     return int(line.split()[1]) / 1024
 

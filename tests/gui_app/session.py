@@ -14,8 +14,8 @@ from typing import Any
 
 from nion.instrumentation import HardwareSource
 from nion.swift.model import PlugInManager
+from nion.utils import Geometry
 
-from nion_distortion.swift import extension
 from nion_distortion.swift.panel import PANEL_ID
 from simulator.nion_device import profile_parameters
 from simulator.specimen import make_specimen
@@ -118,8 +118,6 @@ async def opened(window: Any) -> Session:
     session = Session(window, ours[0].controls.of(window))
     await asyncio.sleep(1.5)  # the host's window appears in the first ticks
     maximise()
-    await asyncio.sleep(1.5)
-    extension.show_workspace(window, session.control)
     await session.picture("opened")
     return session
 
@@ -145,6 +143,40 @@ def key(name: str) -> None:
     for number in found.stdout.split():
         subprocess.run(["xdotool", "windowfocus", number], check=False)
     subprocess.run(["xdotool", "key", name], check=True)
+
+
+def drawn_items(item: Any) -> Iterator[Any]:
+    """Yield what is drawn in a panel, and all in it."""
+    yield item
+    for inner in getattr(item, "canvas_items", ()):
+        yield from drawn_items(inner)
+
+
+def click(thing: Any, size: Any) -> None:
+    """Click into the middle of a widget, or of what is drawn."""
+    place = thing.map_to_global(Geometry.IntPoint(y=size.height // 2, x=size.width // 2))
+    moved = ["mousemove", str(place.x), str(place.y)]
+    subprocess.run(["xdotool", *moved, "click", "1"], check=True)
+
+
+async def clicked(session: Session, scan: Any) -> None:
+    """Click twice, as README says: one click scans, one corrects."""
+    panels = session.window.workspace.display_panels
+    (start,) = [one for one in drawn_items(panels[0]) if getattr(one, "text", "") == "Scan"]
+    click(start, start.canvas_size)
+    async with asyncio.timeout(PATIENCE_S):
+        while not scan.is_playing:
+            await asyncio.sleep(0.1)
+    panel = session.window.workspace_controller._find_dock_panel(PANEL_ID)
+    buttons = [one for one in widgets(panel.widget) if type(one).__name__ == "PushButtonWidget"]
+    (correct,) = [one for one in buttons if one.text == "Correct Live"]
+    click(correct, correct.size)
+    await session.until("clicked", corrected_once(session, "frame"))
+    await session.picture("clicked")
+    session.seen["child"] = session.control.running.session._child.pid
+    session.control.stop()
+    scan.abort_playing(sync_timeout=10.0)
+    session.control.choose(sample="unknown")
 
 
 async def walked(session: Session) -> None:
@@ -209,6 +241,7 @@ async def corrected(session: Session, scan: Any) -> None:
 async def script(_application: Any, window: Any) -> None:
     """Work as an operator does."""
     scan, session = scan_source(), await opened(window)
+    await clicked(session, scan)
     await walked(session)
     await checked(session, scan)
     await calibrated(session)

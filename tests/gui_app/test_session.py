@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.nion_swift import missing, run_in_swift
+from nion_distortion.cli.swift import WANTED
 
 SCRIPT = pathlib.Path(__file__).resolve().parent / "session.py"
 LONGEST_S = 420.0
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.gui_app, pytest.mark.skipif(bool(missing()), reason=mi
 def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Run the operator's session once; return what was seen in it."""
     folder = tmp_path_factory.mktemp("session")
-    output = run_in_swift(SCRIPT, folder, timeout_s=LONGEST_S)
+    output = run_in_swift(SCRIPT, folder, timeout_s=LONGEST_S, settings=WANTED)
     (folder / "output.txt").write_text(output)
     if os.environ.get("NION_DISTORTION_KEEP"):  # pictures for the README, or to look at
         shutil.copytree(folder, os.environ["NION_DISTORTION_KEEP"], dirs_exist_ok=True)
@@ -43,6 +44,18 @@ def test_programs_own_log_has_our_plug_ins_and_no_error(session: dict[str, Any])
     for name in ("nion_distortion", "nion_distortion_simulator"):
         assert f"plug-in 'nionswift_plugin.{name}' loaded" in written
     assert not [one for one in written.splitlines() if " - ERROR - " in one or "Traceback" in one]
+
+
+def test_one_click_starts_the_scan_and_one_corrects_it(session: dict[str, Any]) -> None:
+    first = session["clicked"]
+    assert first["reason"] is None
+    assert 0 < first["corrected_pm"] < 0.5 * first["off_by_pm"]
+
+
+def test_frames_are_processed_in_another_process_that_ends(session: dict[str, Any]) -> None:
+    assert session["child"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(session["child"], 0)
 
 
 def test_keys_reach_every_widget_of_the_panel_from_top_to_bottom(session: dict[str, Any]) -> None:
@@ -95,7 +108,7 @@ def test_record_keeps_scan_and_correction(session: dict[str, Any]) -> None:
     assert session["recorded"]["items"] == session["other sample"]["items"] + 2
 
 
-@pytest.mark.parametrize("name", ["opened", "set-up", "reference", "sample"])
+@pytest.mark.parametrize("name", ["opened", "clicked", "set-up", "reference", "sample"])
 def test_pictures_show_something(session: dict[str, Any], name: str) -> None:
     # an empty screen compresses to a few kilobytes
     assert (session["folder"] / f"{name}.png").stat().st_size > 50_000
