@@ -1,11 +1,11 @@
 """Values on their way between two processes: in shared memory, which a pipe only tells of."""
 
+import os
 import pickle
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
-
-import numpy as np
 
 __all__ = ["Inbox", "Outbox"]
 
@@ -55,7 +55,9 @@ class Outbox:
         Raises
         ------
         OSError
-            If the other end is gone, or there is no room for it.
+            If the other end is gone.
+        MemoryError
+            If there is not enough shared memory; nothing was sent.
         """
         parts: list[memoryview] = []
 
@@ -74,12 +76,12 @@ class Outbox:
         size = sum(one.nbytes for one in parts)
         if self._block is None or self._block.size < size:
             self.close()
-            self._block = SharedMemory(create=True, size=int(ROOM * size))
+            self._block = _new_block(int(ROOM * size))
         room, start = memoryview(self._block.buf or b""), 0
         for one in parts:
             room[start : start + one.nbytes] = one
             start += one.nbytes
-        room.release()  # the block could not be closed
+        room.release()  # or the block could not be closed
         return self._block.name
 
     def close(self) -> None:
@@ -120,16 +122,40 @@ class Inbox:
         if self._block is None or self._block.name != block:
             self.close()
             self._block = SharedMemory(block)
-        # one copy for all: it lets go of Python's lock, for which it then has to wait
-        content = np.empty(sum(sizes), np.uint8)
-        content[:] = np.ndarray(len(content), np.uint8, self._block.buf)
-        content.flags.writeable = False
-        ends = np.cumsum(sizes)
-        *arrays, rest = (content[end - size : end] for size, end in zip(sizes, ends, strict=True))
-        return pickle.loads(rest.tobytes(), buffers=arrays)
+        content, parts, start = memoryview(self._block.buf or b""), [], 0
+        for size in sizes:
+            # each in memory of its own, so that one that is kept does not hold on to all; a copy of
+            # NumPy's would let go of Python's lock each time, and wait for it
+            parts.append(bytes(content[start : start + size]))
+            start += size
+        content.release()  # or the block could not be closed
+        *arrays, rest = parts
+        return pickle.loads(rest, buffers=arrays)
 
-    def close(self) -> None:
-        """Let go of the shared memory; more than once does no harm."""
+    def close(self, *, is_orphaned: bool = False) -> None:
+        """Let go of the shared memory; more than once does no harm.
+
+        Parameters
+        ----------
+        is_orphaned : bool, default: False
+            Give it back as well: who owned it cannot any more.
+        """
         if self._block is not None:
             self._block.close()
+            if is_orphaned:
+                with suppress(FileNotFoundError):  # it could after all
+                    self._block.unlink()
             self._block = None
+
+
+def _new_block(size: int) -> SharedMemory:
+    block = SharedMemory(create=True, size=size)
+    if hasattr(os, "posix_fallocate"):
+        try:  # the system promises more than it has, and ends who then writes into it
+            os.posix_fallocate(block._fd, 0, size)  # type: ignore[attr-defined]  # noqa: SLF001
+        except OSError as error:
+            block.close()
+            block.unlink()
+            wanted = f"{size / 1e6:.0f} MB of shared memory"
+            raise MemoryError(f"there are no {wanted}: {error.strerror}") from error
+    return block

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pathlib
+import pickle
 import signal
 import sys
 import traceback
@@ -53,13 +54,15 @@ class ChildProcess:
         return None if self._child is None else self._child.process.pid
 
     def start(self) -> None:
-        """Start the process, and return before it is prepared.
+        """Start the process, if there is none, and return before it is prepared.
 
         Raises
         ------
         ChildEndedError
             If this program knows no Python that could be started.
         """
+        if self._child is not None:
+            return
         python = pathlib.Path(sys.executable or "")
         if not python.stem.lower().startswith("python"):  # it would start this program again
             raise ChildEndedError(f"no Python is known that could be started, only {python.name!r}")
@@ -82,8 +85,7 @@ class ChildProcess:
         Exception
             What ``prepare`` raised.
         """
-        if self._child is None:
-            self.start()
+        self.start()
         if not self._is_prepared:
             self._answer()
             self._is_prepared = True
@@ -107,6 +109,8 @@ class ChildProcess:
         ------
         ChildEndedError
             If the process ends before it has answered.
+        MemoryError
+            If there is not enough shared memory for arguments or answer; the process goes on.
         Exception
             What the function raised, with a note of where.
         """
@@ -143,7 +147,7 @@ class ChildProcess:
             child.process.kill()
             child.process.join()
         child.outbox.close()
-        child.inbox.close()
+        child.inbox.close(is_orphaned=child.process.exitcode != 0)
 
 
 def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
@@ -151,9 +155,9 @@ def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, the parent decides what it means
     inbox, outbox = Inbox(connection), Outbox(connection)
     try:
-        outbox.send(_tried(prepare, (), {}))
+        _send(outbox, _tried(prepare, (), {}))
         while True:
-            outbox.send(_tried(*inbox.receive()))
+            _send(outbox, _tried(*inbox.receive()))
     except (EOFError, OSError):  # the parent is gone, or wants no more
         pass
     finally:
@@ -169,3 +173,11 @@ def _tried(
     except Exception as error:
         error.add_note(f"In the process that computes:\n{traceback.format_exc()}")
         return None, error
+
+
+def _send(outbox: Outbox, answer: tuple[Any, Exception | None]) -> None:
+    """Send an answer, or why it cannot be sent."""
+    try:
+        outbox.send(answer)
+    except (MemoryError, pickle.PicklingError, TypeError, AttributeError) as error:
+        outbox.send((None, error))

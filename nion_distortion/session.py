@@ -9,17 +9,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._failures import log_failure
 from nion_distortion._validation import as_array
-from nion_distortion.child_process import ChildEndedError, ChildProcess
 from nion_distortion.frame import Frame
 from nion_distortion.live_model import Calibrations, LiveModel
 from nion_distortion.options import Options
+from nion_distortion.stages import ProcessFrame, Stages
 from nion_distortion.worker import Worker, blas_limit
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nion_distortion.pipeline import FrameReport
     from nion_distortion.principal_components import LiveComponents
 
-__all__ = ["Calibrations", "LiveReport", "ProcessFrame", "Session", "SessionCounts"]
+__all__ = ["Calibrations", "LiveReport", "Session", "SessionCounts"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,31 +40,6 @@ REFIT_AFTER = 5
 """Accepted frames after which the amplitudes are found again, once."""
 
 TIMED_FRAMES = 20
-
-
-class ProcessFrame(Protocol):
-    """The stages in order, for one frame: ``nion_distortion.pipeline.process_frame``."""
-
-    def __call__(
-        self, frame: Frame, *, model: "DistortionModel | None", options: Options
-    ) -> "FrameReport":
-        """Process a frame.
-
-        Parameters
-        ----------
-        frame : Frame
-            The analysed frame.
-        model : DistortionModel or None
-            What is known of its settings.
-        options : Options
-            How it is processed.
-
-        Returns
-        -------
-        FrameReport
-            What came out.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +156,8 @@ class Session:
         in_child: bool = False,
     ) -> None:
         self._options = Options() if options is None else options
-        self._process, self._refit, self._store = process, refit, store
+        self._stages = Stages(process, refit, in_child=in_child)
+        self._store = store
         self._known = [] if model is None else [LiveModel(model.settings, model.reference, model)]
         self._is_to_look_up = False
         self._subscribers: tuple[Callable[[LiveReport], object], ...] = ()
@@ -195,7 +171,6 @@ class Session:
         self._durations_s: deque[float] = deque(maxlen=TIMED_FRAMES)
         self._leave_limit = ExitStack()
         self._is_loaded = False
-        self._child = ChildProcess(_prepare_child) if in_child else None
         self._teller = Worker(self._tell, name="nion_distortion.reports", takes_all=True)
         self._worker = Worker(
             self._work,
@@ -310,51 +285,19 @@ class Session:
 
     def _load(self) -> None:
         """Import what is heavy, and hold its BLAS to one thread."""
-        self._begin_child()
-        if self._process is None:
-            self._process = importlib.import_module("nion_distortion.pipeline").process_frame
-        if self._refit is None:
-            gaussian_process = importlib.import_module("nion_distortion.gaussian_process")
-            self._refit = gaussian_process.refit_amplitudes
+        self._stages.load()
         correction = importlib.import_module("nion_distortion.correction")
         self._correct, self._noted = correction.correct_frame, correction.noted
         components = importlib.import_module("nion_distortion.principal_components")
         self._no_components = components.LiveComponents
         blas_limit.enter()
         self._leave_limit.callback(blas_limit.leave)
-        self._hand_to_child()
         self._is_loaded = True
         _log.info("Live correction started")
 
-    def _begin_child(self) -> None:
-        """Start the other process, which imports the same meanwhile."""
-        if self._child is not None and self._child.pid is None:
-            try:
-                self._child.start()
-            except (ChildEndedError, OSError) as error:
-                self._do_without_child(error)
-
-    def _hand_to_child(self) -> None:
-        """Let the other process do the work, if there is one."""
-        if self._child is None:
-            return
-        try:
-            self._child.wait()
-        except (ChildEndedError, OSError) as error:
-            self._do_without_child(error)
-            return
-        # what is called is the child itself, which replaces a process that has ended
-        self._process = partial(self._child.call, cast("Callable[..., Any]", self._process))
-        self._refit = partial(self._child.call, cast("Callable[..., Any]", self._refit))
-
-    def _do_without_child(self, error: Exception) -> None:
-        self._child = None
-        _log.warning("Frames are processed beside the window, not in another process: %s", error)
-
     def _unload(self) -> None:
         self._leave_limit.close()
-        if self._child is not None:
-            self._child.close()
+        self._stages.close()
         _log.info("Live correction stopped: %s", self.counts)
 
     def _work(self, item: tuple[int, tuple[Frame, ...]]) -> None:
@@ -418,7 +361,7 @@ class Session:
         return learning
 
     def _process_first(self, frame: Frame, learning: LiveModel, options: Options) -> "FrameReport":
-        process = cast("ProcessFrame", self._process)
+        process = self._stages.process
         if options.flyback is None:  # where new settings begin
             options = replace(options, flyback=learning.flyback)
         report = process(frame, model=learning.model, options=options)
@@ -456,7 +399,7 @@ class Session:
     def _adopt(self, model: "DistortionModel", learning: LiveModel) -> None:
         # a model that came from elsewhere no longer holds the samples of all its frames
         if learning.is_own and learning.accepted + 1 == REFIT_AFTER:
-            model = cast("Callable[[DistortionModel], DistortionModel]", self._refit)(model)
+            model = self._stages.refit(model)
         learning.model = model
         learning.accepted += 1
 
@@ -509,13 +452,6 @@ class Session:
             unusable=counts.unusable + (report.reason is not None),
             frame_ms=1e3 * float(np.mean(self._durations_s)),
         )
-
-
-def _prepare_child() -> None:
-    """Import what is heavy, in the other process, and hold its BLAS to one thread."""
-    for name in ("pipeline", "gaussian_process"):
-        importlib.import_module(f"nion_distortion.{name}")
-    blas_limit.enter()
 
 
 def _log_change(before: LiveReport | None, now: LiveReport) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ def zeros(count: int) -> npt.NDArray[np.float64]:
 
 def divided(number: float) -> float:
     return 1.0 / number
+
+
+def thread_lock() -> Any:
+    return threading.Lock()
 
 
 def end() -> None:

@@ -1,5 +1,6 @@
 """The second process: same values, errors with their place, no end that nobody notices."""
 
+import errno
 import os
 import select
 import subprocess
@@ -21,6 +22,13 @@ def child() -> Iterator[ChildProcess]:
     made = ChildProcess(there.nothing)
     yield made
     made.close()
+
+
+def theirs(child: ChildProcess) -> str:
+    """Return the name of the memory that answers come through."""
+    assert child._child is not None
+    assert child._child.inbox._block is not None
+    return child._child.inbox._block.name
 
 
 @pytest.mark.parametrize("count", [3, 200_000])
@@ -49,13 +57,41 @@ def test_what_a_function_raises_comes_back_with_its_place(child: ChildProcess) -
     assert child.call(there.divided, 4.0) == 0.25
 
 
-def test_process_that_ends_is_said_and_replaced(child: ChildProcess) -> None:
+def test_answer_that_cannot_be_sent_is_an_error_and_the_process_goes_on(
+    child: ChildProcess,
+) -> None:
+    with pytest.raises(TypeError, match="cannot pickle"):
+        child.call(there.thread_lock)
+    pid = child.pid
+    assert child.call(there.divided, 4.0) == 0.25
+    assert child.pid == pid
+
+
+def no_room(*_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only some systems promise memory")
+def test_memory_that_is_not_there_is_an_error_and_the_process_goes_on(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     child.wait()
-    first = child.pid
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", no_room)
+        with pytest.raises(MemoryError, match="there are no 8 MB of shared memory: No space left"):
+            child.call(there.doubled, np.zeros(800_000))
+    assert child.call(there.divided, 4.0) == 0.25
+
+
+def test_process_that_ends_is_said_and_replaced(child: ChildProcess) -> None:
+    child.call(there.zeros, 100_000)
+    first, block = child.pid, theirs(child)
     with pytest.raises(ChildEndedError, match="has ended \\(exit code -9\\)"):
         child.call(there.end)
     assert child.call(there.divided, 2.0) == 0.5
     assert child.pid != first
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(block)
 
 
 def test_what_cannot_be_prepared_is_said() -> None:
@@ -75,13 +111,12 @@ def test_close_ends_the_process_and_gives_its_memory_back(child: ChildProcess) -
     child.call(there.doubled, np.zeros(100_000))
     assert child._child is not None
     process, block = child._child.process, child._child.outbox._block
-    theirs = child._child.inbox._block
     assert block is not None
-    assert theirs is not None
+    names = (block.name, theirs(child))
     child.close()
     child.close()
     assert process.exitcode == 0
-    for name in (block.name, theirs.name):
+    for name in names:
         with pytest.raises(FileNotFoundError):
             SharedMemory(name)
 

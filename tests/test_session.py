@@ -1,5 +1,6 @@
 """The live session: models per setting, first frames held back, nothing lost on an exception."""
 
+import errno
 import logging
 import os
 import pathlib
@@ -472,7 +473,7 @@ def test_child_does_the_work_and_is_replaced_when_it_has_ended() -> None:
         reasons.append(report.reason)
         accepted.append(report.accepted)
         refitted.append(getattr(session.model, "refitted", False))
-    child = session._child
+    child = session._stages.child
     session.close()
     assert [reason is None for reason in reasons] == [index != 2 for index in range(7)]
     assert "the process that computes has ended (exit code -9)" in str(reasons[2])
@@ -494,6 +495,24 @@ def test_where_no_child_can_be_started_the_session_does_the_work(
     model: Any = session.model
     assert model.levels == (1.0, 1.0)
     assert "Frames are processed beside the window, not in another process" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only some systems promise memory")
+def test_where_memory_cannot_be_shared_the_session_does_the_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    session, reports = in_child()
+    for index in range(2):
+        session.submit((fakes.frame(index, 1.0),))
+        assert reports.get(timeout=PATIENCE_S).reason is None
+    session.close()
+    model: Any = session.model
+    assert model.levels == (1.0, 1.0)
+    assert "not in another process: there are no" in caplog.text
 
 
 def test_child_finds_what_the_session_finds_by_itself() -> None:

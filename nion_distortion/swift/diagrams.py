@@ -15,8 +15,9 @@ from nion.swift.model import DisplayItem
 from nion.utils import Registry
 
 from nion_distortion.swift.colour_scale import show_scale, take_scale_away
+from nion_distortion.swift.history import History, Picture
 from nion_distortion.swift.items import InTurn, LiveItem, Pace, shown_in
-from nion_distortion.swift.pictures import History, Picture, draw
+from nion_distortion.swift.pictures import draw
 from nion_distortion.swift.windows import do_soon, forget
 
 if TYPE_CHECKING:

@@ -173,7 +173,7 @@ async def clicked(session: Session, scan: Any) -> None:
     click(correct, correct.size)
     await session.until("clicked", corrected_once(session, "frame"))
     await session.picture("clicked")
-    session.seen["child"] = session.control.running.session._child.pid
+    session.seen["child"] = session.control.running.session._stages.child.pid
     session.control.stop()
     scan.abort_playing(sync_timeout=10.0)
     session.control.choose(sample="unknown")

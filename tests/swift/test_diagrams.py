@@ -18,8 +18,9 @@ from nion.utils import Geometry
 from nion_distortion.swift import diagrams
 from nion_distortion.swift.colour_scale import GRAPHIC_ID, ScaleGraphic
 from nion_distortion.swift.diagrams import DIAGRAMS, DIVERGING, Diagrams, register_colours
+from nion_distortion.swift.history import History
 from nion_distortion.swift.items import shown_in
-from nion_distortion.swift.pictures import DRAWN, History
+from nion_distortion.swift.pictures import DRAWN
 
 pytestmark = pytest.mark.gui
 

@@ -1,0 +1,157 @@
+"""What is done to a frame and to a model of a live run: by this process, or by another one."""
+
+import importlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nion_distortion.child_process import ChildEndedError, ChildProcess
+from nion_distortion.frame import Frame
+from nion_distortion.options import Options
+from nion_distortion.worker import blas_limit
+
+if TYPE_CHECKING:
+    from nion_distortion.gaussian_process import DistortionModel
+    from nion_distortion.pipeline import FrameReport
+
+__all__ = ["ProcessFrame", "Stages"]
+
+_log = logging.getLogger(__name__)
+
+
+class ProcessFrame(Protocol):
+    """The stages in order, for one frame: ``nion_distortion.pipeline.process_frame``."""
+
+    def __call__(
+        self, frame: Frame, *, model: "DistortionModel | None", options: Options
+    ) -> "FrameReport":
+        """Process a frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            The analysed frame.
+        model : DistortionModel or None
+            What is known of its settings.
+        options : Options
+            How it is processed.
+
+        Returns
+        -------
+        FrameReport
+            What came out.
+        """
+        ...
+
+
+class Stages:
+    """The two steps that take long, loaded and done where it is best.
+
+    Used on one thread.
+
+    Parameters
+    ----------
+    process : callable, optional
+        What is done to a frame; default: ``pipeline.process_frame``.
+    refit : callable, optional
+        Finds the amplitudes again from the samples in a model; default:
+        ``gaussian_process.refit_amplitudes``.
+    in_child : bool
+        Whether another process does both; then they are functions of modules.
+    """
+
+    def __init__(
+        self,
+        process: ProcessFrame | None,
+        refit: "Callable[[DistortionModel], DistortionModel] | None",
+        *,
+        in_child: bool,
+    ) -> None:
+        self._process, self._refit = process, refit
+        self.child = ChildProcess(_prepare_child) if in_child else None
+
+    def load(self) -> None:
+        """Import what is heavy, here and at the same time in the other process.
+
+        Raises
+        ------
+        ImportError
+            If something is not installed.
+        """
+        self._try(ChildProcess.start)
+        if self._process is None:
+            self._process = importlib.import_module("nion_distortion.pipeline").process_frame
+        if self._refit is None:
+            module = importlib.import_module("nion_distortion.gaussian_process")
+            self._refit = module.refit_amplitudes
+        self._try(ChildProcess.wait)
+
+    def process(
+        self, frame: Frame, *, model: "DistortionModel | None", options: Options
+    ) -> "FrameReport":
+        """Process a frame, as `ProcessFrame` says.
+
+        Parameters
+        ----------
+        frame : Frame
+            The analysed frame.
+        model : DistortionModel or None
+            What is known of its settings.
+        options : Options
+            How it is processed.
+
+        Returns
+        -------
+        FrameReport
+            What came out.
+        """
+        report: FrameReport = self._call(self._process, frame, model=model, options=options)
+        return report
+
+    def refit(self, model: "DistortionModel") -> "DistortionModel":
+        """Find the amplitudes again.
+
+        Parameters
+        ----------
+        model : DistortionModel
+            With the samples of all its frames.
+
+        Returns
+        -------
+        DistortionModel
+            The same with other amplitudes.
+        """
+        refitted: DistortionModel = self._call(self._refit, model)
+        return refitted
+
+    def close(self) -> None:
+        """End the other process, if there is one."""
+        if self.child is not None:
+            self.child.close()
+
+    def _try(self, step: Callable[[ChildProcess], object]) -> None:
+        if self.child is not None:
+            try:
+                step(self.child)
+            except (ChildEndedError, OSError) as error:
+                self._do_without_child(error)
+
+    def _call(self, function: Any, *arguments: Any, **named: Any) -> Any:
+        if self.child is not None:
+            try:
+                return self.child.call(function, *arguments, **named)
+            except MemoryError as error:  # of the memory that both share
+                self._do_without_child(error)
+        return function(*arguments, **named)
+
+    def _do_without_child(self, error: Exception) -> None:
+        self.close()
+        self.child = None
+        _log.warning("Frames are processed beside the window, not in another process: %s", error)
+
+
+def _prepare_child() -> None:
+    """Import what is heavy, in the other process, and hold its BLAS to one thread."""
+    for name in ("pipeline", "gaussian_process"):
+        importlib.import_module(f"nion_distortion.{name}")
+    blas_limit.enter()
