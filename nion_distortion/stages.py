@@ -3,6 +3,7 @@
 import importlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nion_distortion.child_process import ChildEndedError, ChildProcess
@@ -86,27 +87,10 @@ class Stages:
             self._refit = module.refit_amplitudes
         self._try(ChildProcess.wait)
 
-    def process(
-        self, frame: Frame, *, model: "DistortionModel | None", options: Options
-    ) -> "FrameReport":
-        """Process a frame, as `ProcessFrame` says.
-
-        Parameters
-        ----------
-        frame : Frame
-            The analysed frame.
-        model : DistortionModel or None
-            What is known of its settings.
-        options : Options
-            How it is processed.
-
-        Returns
-        -------
-        FrameReport
-            What came out.
-        """
-        report: FrameReport = self._call(self._process, frame, model=model, options=options)
-        return report
+    @property
+    def process(self) -> ProcessFrame:
+        """What is done to a frame."""
+        return partial(self._call, self._process)
 
     def refit(self, model: "DistortionModel") -> "DistortionModel":
         """Find the amplitudes again.

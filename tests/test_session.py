@@ -464,6 +464,16 @@ def in_child() -> tuple[Session, "queue.Queue[LiveReport]"]:
     return session, reports
 
 
+def levels_of_two_frames() -> tuple[float, ...]:
+    session, reports = in_child()
+    for index in range(2):
+        session.submit((fakes.frame(index, 1.0),))
+        assert reports.get(timeout=PATIENCE_S).reason is None
+    session.close()
+    model: Any = session.model
+    return tuple(model.levels)
+
+
 def test_child_does_the_work_and_is_replaced_when_it_has_ended() -> None:
     session, reports = in_child()
     reasons, accepted, refitted = [], [], []
@@ -487,13 +497,7 @@ def test_where_no_child_can_be_started_the_session_does_the_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/opt/swift/NionSwiftLauncher")
-    session, reports = in_child()
-    for index in range(2):
-        session.submit((fakes.frame(index, 1.0),))
-        assert reports.get(timeout=PATIENCE_S).reason is None
-    session.close()
-    model: Any = session.model
-    assert model.levels == (1.0, 1.0)
+    assert levels_of_two_frames() == (1.0, 1.0)
     assert "Frames are processed beside the window, not in another process" in caplog.text
 
 
@@ -505,13 +509,7 @@ def test_where_memory_cannot_be_shared_the_session_does_the_work(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", no_room)
-    session, reports = in_child()
-    for index in range(2):
-        session.submit((fakes.frame(index, 1.0),))
-        assert reports.get(timeout=PATIENCE_S).reason is None
-    session.close()
-    model: Any = session.model
-    assert model.levels == (1.0, 1.0)
+    assert levels_of_two_frames() == (1.0, 1.0)
     assert "not in another process: there are no" in caplog.text
 
 
