@@ -3,7 +3,7 @@
 import gettext
 from typing import TYPE_CHECKING
 
-from nion_distortion.swift.phrases import estimate, sentence
+from nion_distortion.swift.phrases import estimate, sentence, state_name, translated
 from nion_distortion.swift.xdata import KNOWN_CRYSTAL, measured_scale, scale_numbers
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def _residual(report: "FrameReport") -> str:
 
 
 def _state(report: "FrameReport") -> str:
-    return sentence(f"{report.state}: {report.state_reason}" if report.state_reason else "")
+    if not report.state_reason:
+        return ""
+    return sentence(f"{state_name(report.state)}: {translated(report.state_reason)}")
 
 
 def pixel_size(live: "LiveReport", corrected: "CorrectedFrame") -> str:

@@ -15,7 +15,7 @@ from nion.swift.model import DataItem, DocumentModel, Symbolic
 
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
-from nion_distortion.swift.phrases import as_written, sentence, small
+from nion_distortion.swift.phrases import as_written, sentence, small, translated
 from nion_distortion.worker import blas_limit
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def _own_lattice_words(record: Mapping[str, Any]) -> list[str]:
         numbers = ", ".join(str(number) for number, _reason in unusable)
         said.append(
             _("Corrected by what the other frames taught: {numbers} ({reason}).").format(
-                numbers=numbers, reason=unusable[0][1]
+                numbers=numbers, reason=translated(unusable[0][1])
             )
         )
     return said

@@ -15,7 +15,7 @@ from nion.swift.model import DataItem, DisplayItem
 
 from nion_distortion.swift.captions import caption_of, how_corrected, pixel_size
 from nion_distortion.swift.items import InTurn, LiveItem, Pace, bring_into_view
-from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.phrases import sentence, translated
 from nion_distortion.swift.xdata import corrected_xdata, scanned_xdata
 
 if TYPE_CHECKING:
@@ -281,6 +281,6 @@ def _waiting() -> dict[str, _Shown]:
 
 
 def _left_out(report: "LiveReport") -> dict[str, _Shown]:
-    reason = report.reason or _("the sample's drift was not measured")
+    reason = translated(report.reason or "") or _("the sample's drift was not measured")
     caption = _("The newest frame is not in it: {reason}.").format(reason=reason.rstrip("."))
     return {key: replace(one, caption=caption) for key, one in _waiting().items()}

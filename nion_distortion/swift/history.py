@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from nion.data import DataAndMetadata
 
-from nion_distortion.swift.phrases import sentence
+from nion_distortion.swift.phrases import sentence, translated
 
 if TYPE_CHECKING:
     from nion_distortion.principal_components import LiveComponents, PrincipalComponents
@@ -212,7 +212,7 @@ def unmeasured(
     if history is not None and key in history.drawn:
         title, caption = _("{name}: not updated"), _("Of earlier frames. Not updated: {reason}")
     return Picture(
-        title=title.format(name=name), caption=sentence(caption.format(reason=_why_not(live)))
+        title=title.format(name=name), caption=sentence(caption.format(reason=translated(_why_not(live))))
     )
 
 

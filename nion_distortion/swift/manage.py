@@ -110,8 +110,7 @@ class _Handler(Declarative.WindowHandler):
     def undo_clicked(self, _widget: Any) -> None:
         if not self._undoing:
             return
-        self._do(self._undoing[-1])
-        if not self.trouble:
+        if self._do(self._undoing[-1]):
             self._undoing.pop()
             self._changed()
 
@@ -126,10 +125,9 @@ class _Handler(Declarative.WindowHandler):
     def really_delete_clicked(self, _widget: Any) -> None:
         chosen = self.chosen
         self.is_asking = False
-        if chosen is not None:
-            self._do(lambda: self._store.delete(chosen.calibration_id))
-            there = {one.calibration_id for one in self._listed}
-            self._undoing = [step for step in self._undoing if step.args[0] in there]
+        if chosen is not None and self._do(partial(self._store.delete, chosen.calibration_id)):
+            gone = chosen.calibration_id
+            self._undoing = [step for step in self._undoing if step.args[0] != gone]
             self._changed("index")
 
     def export_clicked(self, _widget: Any) -> None:
@@ -153,20 +151,20 @@ class _Handler(Declarative.WindowHandler):
         self, how: Callable[[str, str], object], calibration_id: str, text: str, before: str
     ) -> None:
         """Change a text of the chosen calibration, and remember what it was."""
-        self._do(partial(how, calibration_id, text))
-        if not self.trouble:
+        if self._do(partial(how, calibration_id, text)):
             self._undoing.append(partial(how, calibration_id, before))
             self._changed()
 
-    def _do(self, step: Callable[[], object]) -> None:
-        """Do something to the store; where it cannot be done, say why."""
+    def _do(self, step: Callable[[], object]) -> bool:
+        """Do something to the store; where it cannot be done, say why and return False."""
+        is_done, self.trouble = True, ""
         try:
             step()
-            self.trouble = ""
         except ValueError as reason:
-            self.trouble = sentence(str(reason))
+            is_done, self.trouble = False, sentence(str(reason))
         self._list()
         self._changed()
+        return is_done
 
     def _list(self) -> None:
         before = self.chosen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nion_distortion.diagnostics import Estimate
 
-__all__ = ["NOTHING", "as_written", "estimate", "sentence", "small"]
+__all__ = ["NOTHING", "as_written", "estimate", "sentence", "small", "state_name", "translated"]
 
 _ = gettext.gettext
 
@@ -41,6 +41,8 @@ SETTINGS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 DIFFERS = re.compile(rf"\b({'|'.join(SETTINGS)}) \((.+?) there, (.+?) here\)")
 NUMBER = re.compile(r"-?\d[\d.e+-]*")
+COUNTED = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
+"""Digits in a sentence, without the full stop behind them."""
 
 
 def estimate(number: "Estimate | None") -> str:
@@ -88,6 +90,58 @@ def _difference(found: "re.Match[str]") -> str:
     return _("{name} ({there} there, {here} here)").format(name=name, there=there, here=here)
 
 
+def translated(text: str) -> str:
+    """Say in the operator's language what the library says in English.
+
+    Parameters
+    ----------
+    text : str
+        One sentence, or several with semicolons between them.
+
+    Returns
+    -------
+    str
+        The same where there is no translation.
+
+    Notes
+    -----
+    The library knows no language, and its sentences hold numbers. A catalogue has them with ``{0}``,
+    ``{1}`` and so on in their places: ``of {0} columns, {1} are in the lattice``.
+    """
+    said = _translated(text)
+    return "; ".join(map(_translated, text.split("; "))) if said == text else said
+
+
+def _translated(text: str) -> str:
+    numbers: list[str] = []
+
+    def place(found: "re.Match[str]") -> str:
+        numbers.append(found[0])
+        return f"{{{len(numbers) - 1}}}"
+
+    said = _(COUNTED.sub(place, text))
+    for index, number in enumerate(numbers):
+        said = said.replace(f"{{{index}}}", number)
+    return said
+
+
+def state_name(state: str) -> str:
+    """Name the state of a calibration.
+
+    Parameters
+    ----------
+    state : {"valid", "ageing", "stale", "none"}
+        The library's word.
+
+    Returns
+    -------
+    str
+        The operator's.
+    """
+    names = {"valid": _("valid"), "ageing": _("ageing"), "stale": _("stale"), "none": _("none")}
+    return names[state]
+
+
 def as_written(text: str) -> str:
     """Write a text with the signs that a terminal may lack, and the settings in words.
 
@@ -99,8 +153,9 @@ def as_written(text: str) -> str:
     Returns
     -------
     str
-        With signs for plus-minus and micro, and with units behind settings.
+        In the operator's language, with signs for plus-minus and micro, and units behind settings.
     """
+    text = translated(text)
     for plain, sign in SIGNS:
         text = plain.sub(sign, text)
     return DIFFERS.sub(_difference, text)

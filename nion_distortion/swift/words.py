@@ -4,7 +4,7 @@ import gettext
 from typing import TYPE_CHECKING
 
 from nion_distortion.swift.choices import Choices
-from nion_distortion.swift.phrases import NOTHING, estimate, sentence
+from nion_distortion.swift.phrases import NOTHING, estimate, sentence, state_name, translated
 
 if TYPE_CHECKING:
     from nion_distortion.calibrations import CalibrationSummary
@@ -108,9 +108,9 @@ def set_up(seen: "SetUp | None", *, is_checking: bool) -> str:
         return waiting()
     if seen is None:
         return ""
-    found = _("the frame cannot be used: {reason}").format(reason=seen.reason)
+    found = _("the frame cannot be used: {reason}").format(reason=translated(seen.reason))
     if seen.hint is not None:
-        found = seen.hint.sentence
+        found = translated(seen.hint.sentence)
     ny, nx = seen.settings.shape_px
     said = _("Set-up at {fov:g} nm, {nx} x {ny} px: {found}")
     return sentence(said.format(fov=seen.settings.field_of_view_nm, nx=nx, ny=ny, found=found))
@@ -182,12 +182,8 @@ def in_use(live: "LiveReport | None", now_s: float) -> str:
         return NOTHING
     if report.model is None:
         return _("None for these scan settings.")
-    state = {
-        "valid": _("valid"),
-        "ageing": _("ageing"),
-        "stale": _("STALE"),
-        "none": _("none"),
-    }[report.state]
+    state = state_name(report.state)
+    state = state.upper() if report.state == "stale" else state
     return f"{_source(live, live.calibration, now_s)}: {state}. {sentence(report.state_reason)}"
 
 

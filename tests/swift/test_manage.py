@@ -86,6 +86,30 @@ def test_what_cannot_be_taken_back_now_can_be_later(manager: Opened) -> None:
     assert manager.handler.note == "thin"
 
 
+def test_what_was_done_can_be_taken_back_although_the_list_could_not_be_read_then(
+    manager: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable() -> object:
+        raise ValueError("the store is locked")
+
+    manager.handler.index = 1
+    manager.handler.note = "old and thick"
+    manager.handler.index = 0
+    with monkeypatch.context() as patched:
+        patched.setattr(manager.handler._store, "list", unreadable)
+        manager.handler.note = "thick"
+        assert manager.handler.trouble == "The store is locked."
+    manager.handler.undo_clicked(None)
+    assert not manager.handler.trouble
+    assert manager.store.list()[0].note == "thin"
+    manager.handler.index = 0
+    manager.handler.delete_clicked(None)
+    with monkeypatch.context() as patched:
+        patched.setattr(manager.handler._store, "list", unreadable)
+        manager.handler.really_delete_clicked(None)
+    assert manager.handler.can_undo  # what was changed in the other one
+
+
 def test_nothing_of_a_deleted_calibration_is_taken_back(manager: Opened) -> None:
     manager.handler.index = 0
     manager.handler.note = "thick"

@@ -145,6 +145,22 @@ def test_reasons_become_sentences(said: str, written: str) -> None:
     assert phrases.sentence(said) == written
 
 
+def test_sentences_of_the_library_are_translated_whatever_numbers_they_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalogue = {
+        "of {0} columns, {1} fit": "{1} von {0} Säulen passen",
+        "it is off by {0} pm +- {1} pm": "es liegt um {0} pm +- {1} pm daneben",
+        "too dark": "zu dunkel",
+    }
+    monkeypatch.setattr(phrases, "_", lambda text: catalogue.get(text, text))
+    assert phrases.sentence("of 1200 columns, 34.5 fit") == "34.5 von 1200 Säulen passen."
+    off = "Es liegt um 1e-05 pm \N{PLUS-MINUS SIGN} 0.2 pm daneben."
+    assert phrases.sentence("it is off by 1e-05 pm +- 0.2 pm") == off
+    assert phrases.sentence("too dark; of 3 columns, 2 fit") == "Zu dunkel; 2 von 3 Säulen passen."
+    assert phrases.sentence("a {0} b 7") == "A {0} b 7."
+
+
 @pytest.mark.parametrize(
     ("state", "text", "percent"),
     [
