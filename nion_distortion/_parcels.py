@@ -1,5 +1,6 @@
 """Values on their way between two processes: in shared memory, which a pipe only tells of."""
 
+import logging
 import os
 import pickle
 from contextlib import suppress
@@ -8,6 +9,8 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
 
 __all__ = ["Inbox", "Outbox"]
+
+_log = logging.getLogger(__name__)
 
 SMALLEST = 4096
 """Bytes; shorter arrays are pickled with the rest."""
@@ -20,9 +23,9 @@ class _Parcel(NamedTuple):
     """What goes through the pipe."""
 
     block: str
-    """Name of the shared memory."""
+    """Name of the shared memory; empty where there is too little, and all follows in the pipe."""
     sizes: tuple[int, ...]
-    """Bytes of the arrays in it, one behind the other; at last of everything else, pickled."""
+    """Bytes of the arrays, one behind the other; at last of everything else, pickled."""
 
 
 class Outbox:
@@ -56,8 +59,6 @@ class Outbox:
         ------
         OSError
             If the other end is gone.
-        MemoryError
-            If there is not enough shared memory; nothing was sent.
         """
         parts: list[memoryview] = []
 
@@ -71,12 +72,16 @@ class Outbox:
         parts.append(memoryview(rest))
         block = self._filled(parts)
         self._connection.send(_Parcel(block, tuple(one.nbytes for one in parts)))
+        for one in () if block else parts:
+            self._connection.send_bytes(one)
 
     def _filled(self, parts: list[memoryview]) -> str:
         size = sum(one.nbytes for one in parts)
         if self._block is None or self._block.size < size:
             self.close()
             self._block = _new_block(int(ROOM * size))
+            if self._block is None:
+                return ""
         room, start = memoryview(self._block.buf or b""), 0
         for one in parts:
             room[start : start + one.nbytes] = one
@@ -119,6 +124,10 @@ class Inbox:
             If the other end is gone.
         """
         block, sizes = self._connection.recv()
+        if not block:
+            self.close()
+            *arrays, rest = [self._connection.recv_bytes() for _ in sizes]
+            return pickle.loads(rest, buffers=arrays)
         if self._block is None or self._block.name != block:
             self.close()
             self._block = SharedMemory(block)
@@ -148,14 +157,22 @@ class Inbox:
             self._block = None
 
 
-def _new_block(size: int) -> SharedMemory:
-    block = SharedMemory(create=True, size=size)
-    if hasattr(os, "posix_fallocate"):
-        try:  # the system promises more than it has, and ends who then writes into it
+def _new_block(size: int) -> SharedMemory | None:
+    """Ask for shared memory; None where there is too little."""
+    block: SharedMemory | None = None
+    try:
+        block = SharedMemory(create=True, size=size)
+        if hasattr(os, "posix_fallocate"):
+            # the system promises more than it has, and ends who then writes into it
             os.posix_fallocate(block._fd, 0, size)  # type: ignore[attr-defined]  # noqa: SLF001
-        except OSError as error:
+    except OSError as error:
+        if block is not None:
             block.close()
             block.unlink()
-            wanted = f"{size / 1e6:.0f} MB of shared memory"
-            raise MemoryError(f"there are no {wanted}: {error.strerror}") from error
+        _log.warning(
+            "There are no %.0f MB of shared memory (%s): it takes longer to hand values over",
+            size / 1e6,
+            error.strerror,
+        )
+        return None
     return block

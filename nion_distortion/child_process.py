@@ -6,13 +6,16 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from nion_distortion._parcels import Inbox, Outbox
 
-__all__ = ["ChildEndedError", "ChildProcess"]
+__all__ = ["Answers", "ChildEndedError", "ChildProcess", "ask"]
+
+Answers = Mapping[str, Callable[..., object]]
+"""What a function may ask who called it, by name."""
 
 ENDING_S = 2.0
 """How long it has to end by itself."""
@@ -20,6 +23,13 @@ ENDING_S = 2.0
 
 class ChildEndedError(RuntimeError):
     """The process ended, or could not be started, before it answered."""
+
+
+class _Question(NamedTuple):
+    """What a function asks while it is called."""
+
+    name: str
+    arguments: tuple[object, ...]
 
 
 class _Child(NamedTuple):
@@ -90,15 +100,26 @@ class ChildProcess:
             self._answer()
             self._is_prepared = True
 
-    def call(self, function: Callable[..., Any], *arguments: object, **named: object) -> Any:
+    def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: object,
+        answers: Answers | None = None,
+        **named: object,
+    ) -> Any:
         """Call a function there.
 
         Parameters
         ----------
         function : callable
             A function of a module.
-        *arguments, **named : object
+        *arguments : object
             Its arguments, which can be pickled.
+        answers : Mapping of str to callable, optional
+            What it may `ask` meanwhile; called here. After an exception in one of them
+            the function cannot go on, and the exception is raised.
+        **named : object
+            More arguments.
 
         Returns
         -------
@@ -109,29 +130,35 @@ class ChildProcess:
         ------
         ChildEndedError
             If the process ends before it has answered.
-        MemoryError
-            If there is not enough shared memory for arguments or answer; the process goes on.
         Exception
-            What the function raised, with a note of where.
+            What the function raised, with a note of where, or what one of the answers did.
         """
         self.wait()
-        return self._answer((function, arguments, named))
+        return self._answer((function, arguments, named), answers or {})
 
-    def _answer(self, question: object = None) -> Any:
-        """Receive the next answer, after a question or to that of `_serve` by itself."""
+    def _answer(self, called: object = None, answers: Answers | None = None) -> Any:
+        """Receive the next answer, after a call or to that of `_serve` by itself."""
         child = self._child
         if child is None:
             raise ChildEndedError("the process that computes has not been started")
+        failures: list[Exception] = []
         try:
-            if question is not None:
-                child.outbox.send(question)
-            answer, error = child.inbox.receive()
+            if called is not None:
+                child.outbox.send(called)
+            while isinstance(received := child.inbox.receive(), _Question):
+                reply = _tried((answers or {})[received.name], received.arguments, {})
+                failures += filter(None, reply[1:])
+                _send(child.outbox, reply)
+            answer, error = received
         except (EOFError, OSError) as gone:
             self.close()
             code = child.process.exitcode
             raise ChildEndedError(
-                f"the process that computes has ended (exit code {code}); the next call starts one"
+                f"the process that computes has ended (exit code {code}); the next time another "
+                "is started"
             ) from gone
+        if failures:  # which ended the function there
+            raise failures[0]
         if error is not None:
             raise error
         return answer
@@ -150,14 +177,51 @@ class ChildProcess:
         child.inbox.close(is_orphaned=child.process.exitcode != 0)
 
 
+_ends: tuple[Inbox, Outbox] | None = None
+"""In a process that was started here: both ways to who calls."""
+
+
+def ask(name: str, *arguments: object) -> Any:
+    """Ask who called the function that runs.
+
+    Parameters
+    ----------
+    name : str
+        Which of the call's ``answers``.
+    *arguments : object
+        For it; they can be pickled.
+
+    Returns
+    -------
+    object
+        The answer, a copy.
+
+    Raises
+    ------
+    RuntimeError
+        If nobody called: only a function that a `ChildProcess` calls can ask.
+    Exception
+        What the answer raised; it ends the call.
+    """
+    if _ends is None:
+        raise RuntimeError("only a function that another process has called can ask it")
+    inbox, outbox = _ends
+    outbox.send(_Question(name, arguments))
+    answer, error = inbox.receive()
+    if error is not None:
+        raise error
+    return answer
+
+
 def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
     """Answer calls until the other end is closed."""
+    global _ends  # noqa: PLW0603  # a process has one parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, the parent decides what it means
-    inbox, outbox = Inbox(connection), Outbox(connection)
+    inbox, outbox = _ends = Inbox(connection), Outbox(connection)
     try:
-        _send(outbox, _tried(prepare, (), {}))
+        _send(outbox, _noted(_tried(prepare, (), {})))
         while True:
-            _send(outbox, _tried(*inbox.receive()))
+            _send(outbox, _noted(_tried(*inbox.receive())))
     except (EOFError, OSError):  # the parent is gone, or wants no more
         pass
     finally:
@@ -165,19 +229,30 @@ def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
         outbox.close()
 
 
+_Answer = tuple[Any, Exception | None]
+
+
 def _tried(
     function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
-) -> tuple[Any, Exception | None]:
+) -> _Answer:
     try:
         return function(*arguments, **named), None
     except Exception as error:
-        error.add_note(f"In the process that computes:\n{traceback.format_exc()}")
         return None, error
 
 
-def _send(outbox: Outbox, answer: tuple[Any, Exception | None]) -> None:
+def _noted(answer: _Answer) -> _Answer:
+    """Note in an exception where it came from: its traceback stays behind."""
+    error = answer[1]
+    if error is not None:
+        where = "".join(traceback.format_exception(error))
+        error.add_note(f"In the process that computes:\n{where}")
+    return answer
+
+
+def _send(outbox: Outbox, answer: _Answer) -> None:
     """Send an answer, or why it cannot be sent."""
     try:
         outbox.send(answer)
-    except (MemoryError, pickle.PicklingError, TypeError, AttributeError) as error:
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
         outbox.send((None, error))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nion_distortion._failures import log_failure
 from nion_distortion._validation import as_positive
+from nion_distortion.child_process import ChildEndedError
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 from nion_distortion.options import KnownFlyback, Options
 from nion_distortion.worker import blas_limit
@@ -242,7 +243,7 @@ class LiveCalibration:
                 model = self._learnt(calibrate)
             except CancelledError:
                 return replace(self._state, phase="cancelled")
-            except (UnusableFrameError, _OtherScanError) as reason:
+            except (UnusableFrameError, _OtherScanError, ChildEndedError) as reason:
                 return replace(self._state, phase="failed", reason=str(reason))
             except Exception as error:
                 log_failure(_log, "The calibration failed", error)

@@ -2,11 +2,11 @@
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nion_distortion.child_process import ChildEndedError, ChildProcess
+from nion_distortion.child_process import Answers, ChildEndedError, ChildProcess, ask
 from nion_distortion.frame import Frame
 from nion_distortion.options import Options
 from nion_distortion.worker import blas_limit
@@ -14,10 +14,13 @@ from nion_distortion.worker import blas_limit
 if TYPE_CHECKING:
     from nion_distortion.gaussian_process import DistortionModel
     from nion_distortion.pipeline import FrameReport
+    from nion_distortion.stack import CalibrationProgress
 
-__all__ = ["ProcessFrame", "Stages"]
+__all__ = ["ProcessFrame", "Stages", "calibrate_in_child"]
 
 _log = logging.getLogger(__name__)
+
+WITHOUT_CHILD = "Frames are processed beside the window, not in another process: %s"
 
 
 class ProcessFrame(Protocol):
@@ -122,16 +125,67 @@ class Stages:
 
     def _call(self, function: Any, *arguments: Any, **named: Any) -> Any:
         if self.child is not None:
-            try:
-                return self.child.call(function, *arguments, **named)
-            except MemoryError as error:  # of the memory that both share
-                self._do_without_child(error)
+            return self.child.call(function, *arguments, **named)
         return function(*arguments, **named)
 
     def _do_without_child(self, error: Exception) -> None:
         self.close()
         self.child = None
-        _log.warning("Frames are processed beside the window, not in another process: %s", error)
+        _log.warning(WITHOUT_CHILD, error)
+
+
+def calibrate_in_child(
+    frames: Iterable[Frame],
+    *,
+    options: Options,
+    progress: "Callable[[CalibrationProgress], bool | None]",
+) -> "DistortionModel":
+    """Learn the distortion in another process, while frames come and are told of in this one.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        As of `stack.calibrate`, which this is but for the process.
+    options : Options
+        How they are processed.
+    progress : callable
+        Told how far it is; ``False`` from it cancels the calibration.
+
+    Returns
+    -------
+    DistortionModel
+        From all usable frames together.
+
+    Raises
+    ------
+    ChildEndedError
+        If the process ends before it is done; where none can be started, this one does the work.
+    Exception
+        What ``stack.calibrate``, ``frames`` or ``progress`` raise.
+    """
+    child, left = ChildProcess(_prepare_calibration), iter(frames)
+    try:
+        child.wait()
+    except (ChildEndedError, OSError) as error:
+        _log.warning(WITHOUT_CHILD, error)
+        child.close()
+        return _calibrate(left, options, progress)
+    try:
+        answers: Answers = {"frame": lambda: next(left, None), "progress": progress}
+        model: DistortionModel = child.call(_calibrate_there, options, answers=answers)
+    finally:
+        child.close()
+    return model
+
+
+def _calibrate_there(options: Options) -> "DistortionModel":
+    return _calibrate(iter(partial(ask, "frame"), None), options, partial(ask, "progress"))
+
+
+def _calibrate(frames: Iterable[Frame], options: Options, progress: Any) -> "DistortionModel":
+    stack = importlib.import_module("nion_distortion.stack")
+    model: DistortionModel = stack.calibrate(frames, options=options, progress=progress)
+    return model
 
 
 def _prepare_child() -> None:
@@ -139,3 +193,9 @@ def _prepare_child() -> None:
     for name in ("pipeline", "gaussian_process"):
         importlib.import_module(f"nion_distortion.{name}")
     blas_limit.enter()
+
+
+def _prepare_calibration() -> None:
+    _prepare_child()
+    importlib.import_module("nion_distortion.stack")
+    importlib.import_module("torch").set_num_threads(1)  # its own pool, as that of BLAS

@@ -1,5 +1,6 @@
 """What tests have done in another process: functions of a module that it can import."""
 
+import errno
 import os
 import signal
 import threading
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import session_fakes as fakes
+
+from nion_distortion.child_process import ask
 
 
 def nothing() -> None:
@@ -32,6 +35,22 @@ def divided(number: float) -> float:
 
 def thread_lock() -> Any:
     return threading.Lock()
+
+
+def sum_of_answers() -> float:
+    total = index = 0
+    while (answer := ask("number", index)) is not None:
+        total, index = total + answer.sum(), index + 1
+    return total
+
+
+def without_shared_memory() -> None:
+    """From now on there is none in this process."""
+
+    def no_room(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    os.posix_fallocate = no_room
 
 
 def end() -> None:

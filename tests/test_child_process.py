@@ -72,15 +72,55 @@ def no_room(*_: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only some systems promise memory")
-def test_memory_that_is_not_there_is_an_error_and_the_process_goes_on(
-    child: ChildProcess, monkeypatch: pytest.MonkeyPatch
+def test_where_memory_cannot_be_shared_values_go_through_the_pipe(
+    child: ChildProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    child.wait()
+    child.call(there.without_shared_memory)
     with monkeypatch.context() as full:
         full.setattr(os, "posix_fallocate", no_room)
-        with pytest.raises(MemoryError, match="there are no 8 MB of shared memory: No space left"):
-            child.call(there.doubled, np.zeros(800_000))
+        values = np.arange(800_000.0)
+        _, result, _ = child.call(there.doubled, values)
+    np.testing.assert_array_equal(result, 2 * values)
+    assert "no 8 MB of shared memory (No space left on device): it takes longer" in caplog.text
+    assert child._child is not None
+    assert child._child.inbox._block is child._child.outbox._block is None
+    assert child.call(there.doubled, values)[1][-1] == 2 * values[-1]
+    assert child._child.outbox._block is not None
+
+
+def test_function_may_ask_who_called_it(child: ChildProcess) -> None:
+    asked = []
+
+    def number(index: int) -> object:
+        asked.append(index)
+        return np.full(10_000, index) if index < 3 else None
+
+    assert child.call(there.sum_of_answers, answers={"number": number}) == 30_000
+    assert asked == [0, 1, 2, 3]
     assert child.call(there.divided, 4.0) == 0.25
+
+
+def test_what_an_answer_raises_ends_the_call_and_is_raised_itself(child: ChildProcess) -> None:
+    class OurError(Exception):
+        def __init__(self, first: int, second: int) -> None:
+            super().__init__(f"{first} and {second}")  # so it cannot be made again there
+
+    error = OurError(1, 2)
+
+    def fails(_index: int) -> object:
+        raise error
+
+    with pytest.raises(OurError) as raised:
+        child.call(there.sum_of_answers, answers={"number": fails})
+    assert raised.value is error
+    with pytest.raises(TypeError, match="pickle"):
+        child.call(there.sum_of_answers, answers={"number": lambda _: (one for one in "ab")})
+    assert child.call(there.divided, 4.0) == 0.25
+
+
+def test_nobody_can_be_asked_by_a_function_that_was_not_called_there() -> None:
+    with pytest.raises(RuntimeError, match="only a function that another process has called"):
+        there.sum_of_answers()
 
 
 def test_process_that_ends_is_said_and_replaced(child: ChildProcess) -> None:

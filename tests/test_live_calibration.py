@@ -1,6 +1,7 @@
 """A calibration from live frames: when it ends, what it says, and that it always ends."""
 
 import logging
+import multiprocessing
 import os
 import pathlib
 import queue
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +32,7 @@ from nion_distortion.live_calibration import (
     CalibrationState,
     LiveCalibration,
 )
+from nion_distortion.stages import calibrate_in_child
 from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.specimen import make_specimen
@@ -459,7 +462,7 @@ def shot(index: int) -> nd.Frame:
 
 
 def real(count: int, **changes: Any) -> Run:
-    run = Run(calibrate=nd.calibrate, **changes)
+    run = Run(**{"calibrate": nd.calibrate} | changes)
     for index in range(count):
         run.live.submit((shot(index),))
         while run.next().frames <= index:
@@ -478,8 +481,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_real_frames_teach_what_the_same_frames_teach_from_a_file() -> None:
-    run = real(3, frames=3)
+@pytest.mark.parametrize("calibrate", [nd.calibrate, calibrate_in_child])
+def test_real_frames_teach_what_the_same_frames_teach_from_a_file(calibrate: Any) -> None:
+    run = real(3, frames=3, calibrate=calibrate)
     end = run.end()
     expected = nd.calibrate([shot(index) for index in range(3)])
     assert end.model is not None
@@ -504,6 +508,41 @@ def test_real_calibration_of_an_unknown_sample_is_refused_in_words() -> None:
     assert end.phase == "failed"
     assert end.reason is not None
     assert end.reason.startswith("a calibration needs a reference crystal")
+
+
+def test_child_that_learns_is_gone_when_it_is_done_cancelled_or_not_needed() -> None:
+    run = Run(calibrate=calibrate_in_child)
+    run.live.submit((shot(0),))
+    assert run.next().phase == "reading"
+    run.live.submit((replace(shot(1), settings=replace(SETTINGS, flyback_time_us=100.0)),))
+    while run.seen[-1].frames == 0:  # begun anew
+        run.next()
+    (child,) = multiprocessing.active_children()
+    assert child.name == "nion_distortion"
+    run.live.cancel()
+    assert run.end().phase == "cancelled"
+    assert not multiprocessing.active_children()
+
+
+def test_child_that_ends_is_a_calibration_that_failed_in_words() -> None:
+    run = real(1, calibrate=calibrate_in_child)
+    (child,) = multiprocessing.active_children()
+    child.kill()
+    child.join()
+    run.live.submit((shot(1),))
+    end = run.end()
+    assert end.phase == "failed"
+    assert end.reason is not None
+    assert end.reason.startswith("the process that computes has ended (exit code -9)")
+
+
+def test_where_no_child_can_be_started_it_learns_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/swift/NionSwiftLauncher")
+    run = real(1, frames=1, calibrate=calibrate_in_child)
+    assert run.end().phase == "done"
+    assert "not in another process" in caplog.text
 
 
 BLAS = """

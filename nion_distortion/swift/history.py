@@ -212,7 +212,8 @@ def unmeasured(
     if history is not None and key in history.drawn:
         title, caption = _("{name}: not updated"), _("Of earlier frames. Not updated: {reason}")
     return Picture(
-        title=title.format(name=name), caption=sentence(caption.format(reason=translated(_why_not(live))))
+        title=title.format(name=name),
+        caption=sentence(caption.format(reason=translated(_why_not(live)))),
     )
 
 

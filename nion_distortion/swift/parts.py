@@ -65,7 +65,7 @@ class Parts:
         return session
 
     def calibration(self, **arguments: Any) -> "LiveCalibration":
-        """Make a calibration.
+        """Make a calibration; it learns in another process, beside a window that draws.
 
         Parameters
         ----------
@@ -78,7 +78,8 @@ class Parts:
             It waits for frames.
         """
         module = importlib.import_module("nion_distortion.live_calibration")
-        calibration: LiveCalibration = module.LiveCalibration(**arguments)
+        calibrate = importlib.import_module("nion_distortion.stages").calibrate_in_child
+        calibration: LiveCalibration = module.LiveCalibration(calibrate=calibrate, **arguments)
         return calibration
 
     def store(self) -> "CalibrationStore":

@@ -105,8 +105,8 @@ def translated(text: str) -> str:
 
     Notes
     -----
-    The library knows no language, and its sentences hold numbers. A catalogue has them with ``{0}``,
-    ``{1}`` and so on in their places: ``of {0} columns, {1} are in the lattice``.
+    The library knows no language, and its sentences hold numbers. A catalogue has ``{0}``, ``{1}``
+    and so on in their places: ``of {0} columns, {1} are in the lattice``.
     """
     said = _translated(text)
     return "; ".join(map(_translated, text.split("; "))) if said == text else said
