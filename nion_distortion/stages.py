@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,9 @@ __all__ = ["ProcessFrame", "Stages", "calibrate_in_child"]
 _log = logging.getLogger(__name__)
 
 WITHOUT_CHILD = "Frames are processed beside the window, not in another process: %s"
+
+YIELDING = 10
+"""How far a calibration stands back behind the window, the scan and live frames: of 19."""
 
 
 class ProcessFrame(Protocol):
@@ -196,6 +200,8 @@ def _prepare_child() -> None:
 
 
 def _prepare_calibration() -> None:
+    if hasattr(os, "nice"):
+        os.nice(YIELDING)
     _prepare_child()
     importlib.import_module("nion_distortion.stack")
     importlib.import_module("torch").set_num_threads(1)  # its own pool, as that of BLAS
