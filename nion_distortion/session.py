@@ -56,6 +56,8 @@ class SessionCounts:
         Scans that ended in an exception.
     dropped : int
         Scans that were replaced by a newer one before they were looked at.
+    dropped_at_start : int
+        Those of them that came before the first report, while libraries were loaded.
     frame_ms : float
         Mean time for a scan, over the last 20.
     """
@@ -64,6 +66,7 @@ class SessionCounts:
     unusable: int = 0
     failed: int = 0
     dropped: int = 0
+    dropped_at_start: int = 0
     frame_ms: float = 0.0
 
 
@@ -442,6 +445,8 @@ class Session:
 
     def _count(self, report: LiveReport) -> None:
         counts = self._counts
+        if counts.processed + counts.failed == 0:
+            counts = replace(counts, dropped_at_start=self._worker.dropped)
         if report.report is None:
             self._counts = replace(counts, failed=counts.failed + 1)
             return

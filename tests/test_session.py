@@ -286,7 +286,7 @@ def test_newest_scan_wins_and_the_others_count_as_dropped() -> None:
     counts = session.counts
     session.close()
     assert indices == [0, 3]
-    assert (counts.processed, counts.dropped) == (2, 2)
+    assert (counts.processed, counts.dropped, counts.dropped_at_start) == (2, 2, 2)
     assert counts.frame_ms > 0
 
 

@@ -33,14 +33,10 @@ def how_corrected(live: "LiveReport") -> str:
     if report is None or report.field is None:
         return ""
     if report.field.kind == "frame":
-        return _("the sample is taken as the reference")
+        return _("as a reference")
     if live.calibration is not None:
-        known = live.calibration.calibration_id[:6]
-        if not live.accepted:
-            return _("by the stored calibration {id}").format(id=known)
-        words = _("by the stored calibration {id} and {frames} later frames")
-        return words.format(id=known, frames=live.accepted)
-    return _("by what earlier frames have shown")
+        return _("calib. {id}").format(id=live.calibration.calibration_id[:6])
+    return _("earlier frames")
 
 
 def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
@@ -61,8 +57,24 @@ def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     report = live.report
     said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
-        said += [_residual(report), _state(report), pixel_size(live, corrected)]
+        said += [_corrected_by(live), _residual(report), _state(report)]
+        said.append(pixel_size(live, corrected))
     return " ".join(filter(None, said))
+
+
+def _corrected_by(live: "LiveReport") -> str:
+    report = live.report
+    if report is None or report.field is None:
+        return ""
+    if report.field.kind == "frame":
+        return _("The sample is taken as the reference.")
+    if live.calibration is None:
+        return _("Corrected by what earlier frames have shown.")
+    known = live.calibration.calibration_id[:6]
+    if not live.accepted:
+        return _("Corrected by the stored calibration {id}.").format(id=known)
+    words = _("Corrected by the stored calibration {id} and {frames} later frames.")
+    return words.format(id=known, frames=live.accepted)
 
 
 def _residual(report: "FrameReport") -> str:

@@ -1,29 +1,34 @@
-"""A scale of colours beside a map: the host has none."""
+"""What the colours of a map stand for, beside it or in it: the host has no scale of colours."""
 
 import gettext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from nion.swift.model import ColorMaps, DisplayItem, Graphics
 from nion.utils import Geometry
 
-__all__ = ["ScaleGraphic", "show_scale", "take_scale_away"]
+__all__ = ["EndsGraphic", "ScaleGraphic", "show_ends", "show_scale", "take_scale_away"]
 
 _ = gettext.gettext
+
+Drawn = TypeVar("Drawn", bound="_Kept")
 
 GRAPHIC_ID = "nion_distortion.scale"
 """By this the graphic is known, also as the plain point that a project keeps of it."""
 
-GAP_PX, WIDTH_PX, TEXT_PX, LINE_PX = 6, 10, 4, 13
+GAP_PX, WIDTH_PX, TEXT_PX, LINE_PX, CHARACTER_PX = 6, 10, 4, 13, 8
 FONT, TEXT, GROUND = "normal 11px sans-serif", "#FFFFFF", "rgba(0, 0, 0, 0.6)"
+
+TILES = 3
+"""Columns of the loading maps."""
 
 NEEDED_PX = GAP_PX + WIDTH_PX + TEXT_PX + 30
 """Of gap, colours and numbers; a narrow panel has less beside the map."""
 
 
-class ScaleGraphic(Graphics.PointGraphic):
-    """The colours of a map with the numbers at their ends; kept as a plain point."""
+class _Kept(Graphics.PointGraphic):
+    """Drawn over a map, where clicks go through; kept as a plain point."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,22 +37,10 @@ class ScaleGraphic(Graphics.PointGraphic):
         self.graphic_id = GRAPHIC_ID
         self.is_position_locked = True
         self.position = Geometry.FloatPoint(0.0, 1.0)
-        self.limits, self.colours = (0.0, 1.0), ""
 
-    def draw_limits(self, limits: tuple[float, float], colours: str) -> None:
-        """Draw these from now on; on the main thread.
-
-        Parameters
-        ----------
-        limits : tuple of float
-            Values at the ends, in pm.
-        colours : str
-            Id of the host's colour map.
-        """
-        if (limits, colours) != (self.limits, self.colours):
-            self.limits, self.colours = limits, colours
-            epoch = self._get_persistent_property_value("epoch")
-            self._set_persistent_property_value("epoch", epoch + 1)
+    def _paint_anew(self) -> None:
+        epoch = self._get_persistent_property_value("epoch")
+        self._set_persistent_property_value("epoch", epoch + 1)
 
     def test(self, *_args: Any, **_kwargs: Any) -> tuple[str | None, bool]:
         """Answer that it is nowhere, so that clicks go through.
@@ -63,6 +56,28 @@ class ScaleGraphic(Graphics.PointGraphic):
             Which part was hit, and whether it may be moved: none.
         """
         return None, False
+
+
+class ScaleGraphic(_Kept):
+    """The colours of a map with the numbers at their ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits, self.colours = (0.0, 1.0), ""
+
+    def draw_limits(self, limits: tuple[float, float], colours: str) -> None:
+        """Draw these from now on; on the main thread.
+
+        Parameters
+        ----------
+        limits : tuple of float
+            Values at the ends, in pm.
+        colours : str
+            Id of the host's colour map.
+        """
+        if (limits, colours) != (self.limits, self.colours):
+            self.limits, self.colours = limits, colours
+            self._paint_anew()
 
     def _draw(self, ctx: Any, _settings: Any, mapping: Any, *_state: Any) -> None:
         top = mapping.map_point_image_norm_to_widget(Geometry.FloatPoint(0.0, 1.0))
@@ -90,6 +105,41 @@ class ScaleGraphic(Graphics.PointGraphic):
                 ctx.fill_text(text, left + WIDTH_PX + TEXT_PX, y)
 
 
+class EndsGraphic(_Kept):
+    """What the ends of the colours stand for in each column of a map of tiles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends_pm: tuple[float, ...] = ()
+
+    def draw_ends(self, ends_pm: tuple[float, ...]) -> None:
+        """Draw these from now on; on the main thread.
+
+        Parameters
+        ----------
+        ends_pm : tuple of float
+            Largest absolute value of each column, from the left, pm.
+        """
+        if ends_pm != self.ends_pm:
+            self.ends_pm = ends_pm
+            self._paint_anew()
+
+    def _draw(self, ctx: Any, _settings: Any, mapping: Any, *_state: Any) -> None:
+        for number, end in enumerate(self.ends_pm):
+            place = Geometry.FloatPoint(0.0, number / TILES)
+            corner = mapping.map_point_image_norm_to_widget(place)
+            lines = (f"±{end:g}", _("pm"))
+            with ctx.saver():
+                ctx.begin_path()
+                ctx.rect(corner.x, corner.y, CHARACTER_PX * len(lines[0]), 2 * LINE_PX)
+                ctx.fill_style = GROUND
+                ctx.fill()
+                ctx.font, ctx.fill_style = FONT, TEXT
+                ctx.text_align, ctx.text_baseline = "left", "top"
+                for line, text in enumerate(lines):
+                    ctx.fill_text(text, corner.x + 1, corner.y + line * LINE_PX)
+
+
 def _colours(colours: str) -> npt.NDArray[np.uint32]:
     """Return a column of pixels, the highest value first."""
     table = ColorMaps.get_color_map_data_by_id(colours)[::-1]  # blue, green, red: as in memory
@@ -109,12 +159,32 @@ def show_scale(display_item: DisplayItem.DisplayItem, limits: tuple[float, float
     limits : tuple of float
         Values at the ends, in pm.
     """
-    mine = [one for one in display_item.graphics if isinstance(one, ScaleGraphic)]
-    if not mine:
-        take_scale_away(display_item)  # the plain point that an earlier run has left
-        mine = [ScaleGraphic()]
-        display_item.add_graphic(mine[0])
-    mine[0].draw_limits(limits, display_item.display_data_channels[0].color_map_id or "grayscale")
+    scale = _mine(display_item, ScaleGraphic)
+    scale.draw_limits(limits, display_item.display_data_channels[0].color_map_id or "grayscale")
+
+
+def show_ends(display_item: DisplayItem.DisplayItem, ends_pm: tuple[float, ...]) -> None:
+    """Show in a map of tiles what the ends of the colours stand for.
+
+    Parameters
+    ----------
+    display_item : DisplayItem
+        Of the map.
+    ends_pm : tuple of float
+        Largest absolute value of each column, from the left, pm.
+    """
+    _mine(display_item, EndsGraphic).draw_ends(ends_pm)
+
+
+def _mine(display_item: DisplayItem.DisplayItem, kind: type[Drawn]) -> Drawn:
+    """Return the graphic of ours, made anew where an earlier run has left a plain point."""
+    for one in display_item.graphics:
+        if isinstance(one, kind):
+            return one
+    take_scale_away(display_item)
+    made = kind()
+    display_item.add_graphic(made)
+    return made
 
 
 def take_scale_away(display_item: DisplayItem.DisplayItem) -> None:

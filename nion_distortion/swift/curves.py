@@ -25,7 +25,7 @@ COMPONENTS, MODES = 6, 2
 """Of each axis, what is shown of the scree and of the eigenmodes."""
 
 LEGEND = 1.5
-"""Height of the residual's axis in the largest value: above the curves stands their legend."""
+"""Height of an axis in that of its curves: above them stands their legend."""
 
 
 def _curves(
@@ -52,10 +52,19 @@ def _drift(history: History, live: "LiveReport") -> Picture:
     if axis.units == "s":
         caption += _(", interpolated to even times")
     return Picture(
-        title=_("Drift of the sample (nm)"),
+        title=_("Drift"),
         caption=caption,
         xdata=_curves(live, rows, "nm", axis),
+        limits=_with_legend(history, rows),
     )
+
+
+def _with_legend(history: History, rows: Array) -> tuple[float, float]:
+    """Return ends of an axis around zero on which curves leave room for a legend above them."""
+    low, high = min(0.0, float(rows.min())), max(0.0, float(rows.max()))
+    below = history.scale("drift down", -low) if low < 0.0 else 0.0
+    above = history.scale("drift up", high + (LEGEND - 1.0) * (high - low))
+    return -below, above
 
 
 def _against_time(way: Array, times_s: Array | None) -> tuple[Calibration.Calibration, Array]:
@@ -71,16 +80,15 @@ def _residual(history: History, live: "LiveReport") -> Picture:
     last, rows_pm = history.residuals()
     report = live.report
     if report is None or report.off_by_pm is None or report.corrected_pm is None:
-        picture = unmeasured(_("Off by"), live)
+        picture = unmeasured(_("Residual"), live)
         title, caption = picture.title, picture.caption
     else:
-        title = _("Off by {off}, corrected {left:.1f} pm").format(
-            off=estimate(report.off_by_pm), left=report.corrected_pm.value
-        )
+        title = _("Residual")
         caption = _(
-            "rms length over the picture; off by is what was taken out, corrected is what the "
-            "model predicts to be left (without an uncertainty of its own)"
-        )
+            "Off by {off}, corrected {left:.1f} pm: rms length over the picture; off by is what "
+            "was taken out, corrected is what the model predicts to be left (without an "
+            "uncertainty of its own)"
+        ).format(off=estimate(report.off_by_pm), left=report.corrected_pm.value)
     if not np.isfinite(rows_pm).any():
         return Picture(title=title, caption=caption)
     count = rows_pm.shape[1]
@@ -99,11 +107,11 @@ def _scree(history: History, live: "LiveReport") -> Picture:
         share = 100.0 * one.explained_variance_ratio[:COMPONENTS]
         row[: len(share)] = share
     return Picture(
-        title=_("Scree: first slow {y:.1f} %, fast {x:.1f} %").format(y=rows[0, 0], x=rows[1, 0]),
+        title=_("Scree"),
         caption=_(
             "share of each component in the power of the last distortion fields, {frames} at most; "
-            "without an uncertainty"
-        ).format(frames=history.capacity),
+            "first slow {y:.1f} %, fast {x:.1f} %; without an uncertainty"
+        ).format(frames=history.capacity, y=rows[0, 0], x=rows[1, 0]),
         xdata=_curves(live, rows, "%", Calibration.Calibration(0.5, 1.0, _("component"))),
     )
 
@@ -111,7 +119,7 @@ def _scree(history: History, live: "LiveReport") -> Picture:
 def _eigenmodes(history: History, live: "LiveReport") -> Picture:
     components = history.components()
     if components is None:
-        return unmeasured(_("Eigenmodes"), live, history, "eigenmodes")
+        return unmeasured(_("Modes"), live, history, "eigenmodes")
     frames = components[0].eigenmodes.shape[1]
     rows = np.full((2 * MODES, frames), np.nan)
     for axis, one in enumerate(components):
@@ -119,10 +127,10 @@ def _eigenmodes(history: History, live: "LiveReport") -> Picture:
         rows[axis * MODES : axis * MODES + len(modes)] = modes
     limit = history.scale("eigenmodes", float(np.nanmax(np.abs(rows), initial=1.0)))
     return Picture(
-        title=_("Eigenmodes of the distortion"),
+        title=_("Modes"),
         caption=_(
-            "course of each component over the last frames, {frames} at most; rms 1, without an "
-            "uncertainty"
+            "first eigenmodes of the distortion: course of each component over the last frames, "
+            "{frames} at most, slow axis (y) and fast axis (x); rms 1, without an uncertainty"
         ).format(frames=history.capacity),
         xdata=_curves(live, rows, "", Calibration.Calibration(0.0, 1.0, _("frames"))),
         limits=(-limit, limit),

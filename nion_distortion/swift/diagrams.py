@@ -14,7 +14,7 @@ from nion.swift import DocumentController
 from nion.swift.model import DisplayItem
 from nion.utils import Registry
 
-from nion_distortion.swift.colour_scale import show_scale, take_scale_away
+from nion_distortion.swift.colour_scale import show_ends, show_scale, take_scale_away
 from nion_distortion.swift.history import History, Picture
 from nion_distortion.swift.items import InTurn, LiveItem, Pace, shown_in
 from nion_distortion.swift.pictures import draw
@@ -64,18 +64,19 @@ class _Kind:
 
 DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
     {
-        "slow": _Kind(_("Slow axis (y), distortion"), DIVERGING),
-        "fast": _Kind(_("Fast axis (x), distortion"), DIVERGING),
-        "uncertainty": _Kind(_("Error left, std"), LENGTHS),
+        "slow": _Kind(_("DF slow (y)"), DIVERGING),
+        "fast": _Kind(_("DF fast (x)"), DIVERGING),
+        "uncertainty": _Kind(_("Error left"), LENGTHS),
         "loadings": _Kind(_("Loadings"), DIVERGING),
         "residual": _Kind(
-            _("Off by"),
+            _("Residual"),
             curves=((_("off by"), RAW), (_("corrected"), CORRECTED)),
             legend="top-right",
         ),
         "drift": _Kind(
-            _("Drift of the sample"),
+            _("Drift"),
             curves=((_("slow"), SLOW), (_("fast"), FAST)),
+            legend="top-right",
         ),
         "scree": _Kind(
             _("Scree"),
@@ -84,12 +85,12 @@ DIAGRAMS: Mapping[str, _Kind] = MappingProxyType(
             legend="top-right",
         ),
         "eigenmodes": _Kind(
-            _("Eigenmodes of the distortion"),
+            _("Modes"),
             curves=(
-                (_("slow 1"), SLOW),
-                (_("slow 2"), FAINT_SLOW),
-                (_("fast 1"), FAST),
-                (_("fast 2"), FAINT_FAST),
+                (_("y 1"), SLOW),
+                (_("y 2"), FAINT_SLOW),
+                (_("x 1"), FAST),
+                (_("x 2"), FAINT_FAST),
             ),
         ),
     }
@@ -192,6 +193,8 @@ class Diagrams:
             _set_limits(display_item, picture.limits)
             if name in SCALED and picture.limits is not None:
                 show_scale(display_item, picture.limits)
+            elif picture.ends_pm:
+                show_ends(display_item, picture.ends_pm)
         item.describe(picture.title, picture.caption, picture.xdata)
 
     def close(self) -> None:

@@ -65,7 +65,7 @@ class CorrectedItem:
         self._window = window
         self._items = {KEY: LiveItem(window, KEY)}
         self._channels = {KEY: "HAADF"}
-        self._hows = {KEY: _("nothing is corrected yet")}
+        self._hows = {KEY: _("nothing yet")}
         self._turn = InTurn[_Shown](window, KEY, self._hand_over)
         self._items[KEY].describe(self._title(KEY, is_updated=True), WAITING)
         self._last: LiveReport | None = None
@@ -152,7 +152,7 @@ class CorrectedItem:
     def _title(self, key: str, *, is_updated: bool) -> str:
         how = self._hows.get(key, "")
         title = _("Corrected {channel} ({how})").format(channel=self._channels[key], how=how)
-        return title if is_updated else title + _(": not updated")
+        return title if is_updated else title + _(": old")
 
     def _hand_over(self, key: str, shown: _Shown) -> None:
         if key not in self._items:
@@ -258,8 +258,10 @@ def _pictures(
     count, frames = average.count, average.frames
     mean = replace(newest, image=average.image, valid=count > 0)
     std = replace(newest, image=average.std, valid=count > 1)
-    title = _("Average of {frames} corrected {channel} frames")
-    aligned = _("Aligned by the measured drift, on the place of the newest frame. ")
+    title = _("Average of {frames} {channel} frames")
+    aligned = _(
+        "Corrected frames, aligned by the measured drift, on the place of the newest frame. "
+    )
     return {
         "": _Shown(
             title=title.format(frames=frames, channel=newest.channel),
@@ -267,8 +269,13 @@ def _pictures(
             xdata=corrected_xdata(mean, report=report, averaged_frames=frames),
         ),
         "_std": _Shown(
-            title=_("Standard deviation of each pixel, {frames} frames").format(frames=frames),
-            caption=_("Of a single frame's value; zero where fewer than two frames saw the pixel."),
+            title=_("Std of {frames} {channel} frames").format(
+                frames=frames, channel=newest.channel
+            ),
+            caption=_(
+                "Standard deviation of each pixel, of a single frame's value; zero where fewer "
+                "than two frames saw the pixel."
+            ),
             xdata=corrected_xdata(std, report=report, scatter_of_frames=frames),
         ),
     }
@@ -276,7 +283,7 @@ def _pictures(
 
 def _waiting() -> dict[str, _Shown]:
     caption = _("Waiting for the first frame that is measured.")
-    titles = {"": _("Average of corrected frames"), "_std": _("Standard deviation of each pixel")}
+    titles = {"": _("Average of frames"), "_std": _("Std of frames")}
     return {key: _Shown(title=title, caption=caption) for key, title in titles.items()}
 
 

@@ -44,19 +44,22 @@ class Picture:
     Parameters
     ----------
     title : str
-        What it is, with its unit.
+        What it is: a dozen letters, or a narrow panel cuts them.
     caption : str
         What it is of, or why it was not measured.
     xdata : DataAndMetadata, optional
         None: the last picture stays.
     limits : tuple of float, optional
         Of the colours, or of a curve's axis; None: left to the host.
+    ends_pm : tuple of float, default: ()
+        What the ends of the colours stand for in each column of a map of tiles.
     """
 
     title: str
     caption: str
     xdata: DataAndMetadata.DataAndMetadata | None = None
     limits: tuple[float, float] | None = None
+    ends_pm: tuple[float, ...] = ()
 
 
 class History:
@@ -208,9 +211,9 @@ def unmeasured(
     Picture
         Title and caption only.
     """
-    title, caption = _("{name}: not measured"), _("Not measured: {reason}")
+    title, caption = _("{name}: none"), _("Not measured: {reason}")
     if history is not None and key in history.drawn:
-        title, caption = _("{name}: not updated"), _("Of earlier frames. Not updated: {reason}")
+        title, caption = _("{name}: old"), _("Of earlier frames. Not updated: {reason}")
     return Picture(
         title=title.format(name=name),
         caption=sentence(caption.format(reason=translated(_why_not(live)))),

@@ -64,15 +64,16 @@ def _largest(field: "DistortionField") -> float:
 
 
 def _distortion(history: History, live: "LiveReport", axis: int) -> Picture:
-    name = (_("Slow axis (y), distortion"), _("Fast axis (x), distortion"))[axis]
     field = _field(live)
     if field is None:
+        name = (_("DF slow"), _("DF fast"))[axis]
         return unmeasured(name, live, history, ("slow", "fast")[axis])
     size_nm = field.settings.pixel_size_nm
     limit = history.scale("distortion", _largest(field))
-    caption = _("observed - ideal position, blue negative, red positive, ") + _whose(live, field)
+    caption = _("distortion: observed - ideal position, blue negative, red positive, ")
+    caption += _whose(live, field)
     return Picture(
-        title=_("{name}: ±{limit:g} pm").format(name=name, limit=limit),
+        title=(_("DF slow (y)"), _("DF fast (x)"))[axis],
         caption=caption + _seen(field),
         xdata=_map(live, field.displacement_px[axis] * np.float32(PM_PER_NM * size_nm), size_nm),
         limits=(-limit, limit),
@@ -88,17 +89,16 @@ def _fast(history: History, live: "LiveReport") -> Picture:
 
 
 def _uncertainty(history: History, live: "LiveReport") -> Picture:
-    name = _("Error left, std")
     corrected = None if live.report is None else live.report.corrected
     field = _field(live)
     if corrected is None or field is None:
-        return unmeasured(name, live, history, "uncertainty")
+        return unmeasured(_("Error"), live, history, "uncertainty")
     y, x = corrected.std_px
     size_nm = corrected.pixel_size_nm
     xdata = _map(live, np.hypot(y, x) * np.float32(PM_PER_NM * size_nm), size_nm)
     high = history.scale("uncertainty", float(np.percentile(xdata.data, 99.5)))
     return Picture(
-        title=_("{name}: 0 to {high:g} pm").format(name=name, high=high),
+        title=_("Error left"),
         caption=_("predicted standard deviation of each pixel's place, both axes together, ")
         + _whose(live, field),
         xdata=xdata,
@@ -124,9 +124,9 @@ def _seen(field: "DistortionField") -> str:
 
 
 def _loadings(history: History, live: "LiveReport") -> Picture:
-    name, components = _("Loadings"), history.components()
+    components = history.components()
     if components is None or live.components is None:
-        return unmeasured(name, live, history, "loadings")
+        return unmeasured(_("Loadings"), live, history, "loadings")
     settings, grid = live.scan[0].settings, live.components.grid
     to_pm = PM_PER_NM * settings.pixel_size_nm
     maps_pm = to_pm * np.stack([_maps(one, grid) for one in components])
@@ -145,9 +145,8 @@ def _loadings(history: History, live: "LiveReport") -> Picture:
         frame_record(live, scales_pm=scales_pm),
     )
     there_are = max(len(one.explained_variance_ratio) for one in components)
-    ends = ", ".join(f"±{scale:g}" for scale in scales_pm[:there_are])
     return Picture(
-        title=_("{name}: {ends} pm").format(name=name, ends=ends),
+        title=_("Loadings"),
         caption=_(
             "above slow axis (y), below fast axis (x); from the left the strongest components of "
             "the last distortion fields, {frames} at most, each on its own scale; without an "
@@ -155,6 +154,7 @@ def _loadings(history: History, live: "LiveReport") -> Picture:
         ).format(frames=history.capacity),
         xdata=xdata,
         limits=(-1.0, 1.0),
+        ends_pm=tuple(scales_pm[:there_are]),
     )
 
 

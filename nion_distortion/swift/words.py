@@ -234,10 +234,13 @@ def counts(counted: "SessionCounts | None") -> str:
     """
     if counted is None:
         return NOTHING
-    told = _("{processed} processed, {dropped} dropped, {failed} failed; {ms} ms each on average")
+    dropped = _("{dropped} dropped").format(dropped=counted.dropped)
+    if counted.dropped_at_start:
+        dropped += _(" ({count} while starting)").format(count=counted.dropped_at_start)
+    told = _("{processed} processed, {dropped}, {failed} failed; {ms} ms each on average")
     return told.format(
         processed=counted.processed,
-        dropped=counted.dropped,
+        dropped=dropped,
         failed=counted.failed,
         ms=f"{counted.frame_ms:.0f}" if counted.frame_ms >= 1.0 else "< 1",
     )

@@ -16,7 +16,7 @@ from nion.ui import DrawingContext
 from nion.utils import Geometry
 
 from nion_distortion.swift import diagrams
-from nion_distortion.swift.colour_scale import GRAPHIC_ID, ScaleGraphic
+from nion_distortion.swift.colour_scale import GRAPHIC_ID, EndsGraphic, ScaleGraphic
 from nion_distortion.swift.diagrams import DIAGRAMS, DIVERGING, Diagrams, register_colours
 from nion_distortion.swift.history import History
 from nion_distortion.swift.items import shown_in
@@ -79,14 +79,14 @@ def test_distortion_is_shown_in_pm_over_nm_with_zero_in_the_middle(shown: Shown)
     low, high = np.array(display_item.display_data_channels[0].display_limits, float)
     assert low == -high
     assert pixel_pm * 0.98 <= high <= 2 * pixel_pm
-    assert fast.title == f"Fast axis (x), distortion: ±{high:g} pm"
+    assert fast.title == "DF fast (x)"
     assert "of the newest frame" in fast.caption
     assert fast.metadata["nion_distortion"]["frame_id"] == "scan 0"
 
 
 def test_both_axes_have_one_scale(shown: Shown) -> None:
     shown.report(level=2.0)
-    slow, fast = (shown.item(name).title.split(": ")[1] for name in ("slow", "fast"))
+    slow, fast = (scales(shown, name)[0].limits for name in ("slow", "fast"))
     assert slow == fast
 
 
@@ -144,37 +144,57 @@ def test_residual_shows_both_numbers_of_every_frame(shown: Shown) -> None:
     shown.report(7)
     residual = shown.item("residual")
     np.testing.assert_allclose(residual.data, [[100.0] * 4, [2.0] * 4])
-    assert residual.title == "Off by 100.0 ± 1.0 pm, corrected 2.0 pm"
+    assert residual.title == "Residual"
+    assert residual.caption.startswith("Off by 100.0 ± 1.0 pm, corrected 2.0 pm: ")
     assert residual.dimensional_calibrations[-1].offset == 4
     assert residual.intensity_calibration.units == "pm"
 
 
-def test_legend_of_the_residual_stands_above_its_curves(shown: Shown) -> None:
-    shown.report(0)
-    display_item = shown.diagrams.items["residual"].display_item
+@pytest.mark.parametrize(("name", "above"), [("residual", 100.0), ("drift", 0.07)])
+def test_legend_stands_above_the_curves(shown: Shown, name: str, above: float) -> None:
+    shown.report(3)
+    display_item = shown.diagrams.items[name].display_item
     assert display_item is not None
+    assert np.max(shown.item(name).data) == pytest.approx(above)
     assert display_item.get_display_property("legend_position") == "top-right"
-    assert display_item.get_display_property("y_max") >= 1.5 * 100.0
+    assert display_item.get_display_property("y_max") >= 1.5 * above
+
+
+def test_way_that_leads_down_leaves_room_for_its_legend(shown: Shown) -> None:
+    shown.report(1, drift_nm=np.array([[0.0, 0.0], [-0.3, -0.1]]))
+    display_item = shown.diagrams.items["drift"].display_item
+    assert display_item is not None
+    low, high = (display_item.get_display_property(name) for name in ("y_min", "y_max"))
+    assert low <= -0.3
+    assert high >= 0.15
+
+
+def test_every_title_is_short_enough_for_a_narrow_panel(shown: Shown) -> None:
+    for report in (None, windows.report(0).report):
+        shown.report(0, report=report, reason=None if report else "there are too few columns")
+        assert max(len(shown.item(name).title) for name in DIAGRAMS) <= 14
+    shown.report(1, report=None, reason="there are too few columns")
+    assert max(len(shown.item(name).title) for name in DIAGRAMS) <= 14
 
 
 def test_frame_that_was_not_measured_leaves_a_gap_and_says_why(shown: Shown) -> None:
     shown.report(0)
     shown.report(1, report=None, reason="There are too few columns.")
     np.testing.assert_allclose(shown.item("residual").data[0], [100.0, np.nan])
-    assert shown.item("residual").title == "Off by: not measured"
+    assert shown.item("residual").title == "Residual: none"
     assert shown.item("residual").caption == "Not measured: There are too few columns."
     for name in ("slow", "fast", "uncertainty", "drift"):
-        assert shown.item(name).title.endswith(": not updated")
+        assert shown.item(name).title.endswith(": old")
         assert shown.item(name).caption == (
             "Of earlier frames. Not updated: There are too few columns."
         )
     assert shown.item("fast").data.any()
 
 
-def test_without_an_earlier_picture_nothing_is_called_not_updated(shown: Shown) -> None:
+def test_without_an_earlier_picture_nothing_is_called_old(shown: Shown) -> None:
     shown.report(0, report=None, reason="there are too few columns")
     for name in ("slow", "fast", "uncertainty", "residual", "drift"):
-        assert shown.item(name).title.endswith(": not measured")
+        assert shown.item(name).title.endswith(": none")
         assert shown.item(name).caption == "Not measured: there are too few columns."
 
 
@@ -183,7 +203,7 @@ def test_picture_that_an_earlier_run_left_is_not_called_the_newest(shown: Shown)
     shown.diagrams.close()
     again = Shown(shown.window)
     again.report(0, report=None, reason="there are too few columns")
-    assert again.item("fast").title == "Fast axis (x), distortion: not updated"
+    assert again.item("fast").title == "DF fast: old"
     again.diagrams.close()
 
 
@@ -204,7 +224,7 @@ def test_loading_maps_are_tiles_on_their_scales(shown: Shown) -> None:
     fast = loadings.data[10:, :8] * scale
     area_pm = np.linspace(-1, 1, 64).reshape(8, 8).mean(axis=1) * 1e3 * 3.0 / 64
     np.testing.assert_allclose(fast[0], area_pm * 1.015, rtol=1e-2)
-    assert loadings.title == f"Loadings: ±{scale:g} pm"  # all frames alike: one component
+    assert scales(shown, "loadings")[0].ends_pm == (scale,)  # all frames alike: one component
     assert loadings.dimensional_calibrations[0].scale == pytest.approx(3.0 / 8)
 
 
@@ -351,7 +371,21 @@ def test_maps_have_a_scale_with_the_numbers_at_its_ends(shown: Shown) -> None:
     assert [f"{bar[end, 0]:08X}" for end in (0, -1)] == ["FF67001F", "FF053061"]
     assert scale.test() == (None, False)
     assert scale.write_to_dict()["type"] == "point-graphic"
-    assert scales(shown, "loadings") == scales(shown, "drift") == []
+    assert scales(shown, "drift") == []
+
+
+def test_loading_maps_have_the_ends_of_their_colours_in_them(shown: Shown) -> None:
+    shown.report(level=2.0)
+    shown.report(1, level=2.0)
+    (graphic,) = scales(shown, "loadings")
+    assert isinstance(graphic, EndsGraphic)
+    texts = [command[1] for command in painted(graphic).commands if command[0] == "fillText"]
+    assert texts == [f"±{graphic.ends_pm[0]:g}", "pm"]
+    graphic.draw_ends((300.0, 20.0, 1.5))
+    placed = [command[1:4] for command in painted(graphic).commands if command[0] == "fillText"]
+    assert [text for text, *_ in placed] == ["±300", "pm", "±20", "pm", "±1.5", "pm"]
+    lefts = [left for _, left, _ in placed[::2]]
+    assert np.diff(lefts) == pytest.approx([200 / 3] * 2, abs=1.0)
 
 
 @pytest.mark.parametrize(("width", "is_inside"), [(240, True), (320, False)])
@@ -369,7 +403,7 @@ def test_scale_stays_in_a_panel_that_has_no_room_beside_the_map(
 def test_closed_diagrams_leave_no_scale_behind(shown: Shown) -> None:
     shown.report()
     shown.diagrams.close()
-    assert scales(shown, "fast") == []
+    assert scales(shown, "fast") == scales(shown, "loadings") == []
 
 
 def test_scale_that_an_earlier_run_left_is_replaced(shown: Shown) -> None:

@@ -80,6 +80,8 @@ def test_counts_have_the_time_of_a_frame() -> None:
     said = "5 processed, 2 dropped, 1 failed; "
     assert words.counts(counted) == said + "48 ms each on average"
     assert words.counts(replace(counted, frame_ms=0.3)) == said + "< 1 ms each on average"
+    loaded = replace(counted, dropped_at_start=1)
+    assert words.counts(loaded).startswith("5 processed, 2 dropped (1 while starting), 1 failed;")
 
 
 def test_trouble_offers_to_calibrate_where_nothing_is_known() -> None:
