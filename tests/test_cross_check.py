@@ -17,7 +17,7 @@ from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import basis as functions
 from nion_distortion.gaussian_process import hyperparameters as priors
 from nion_distortion.gaussian_process.cosines import WIDE
-from nion_distortion.gaussian_process.evidence import negative_log_evidence
+from nion_distortion.gaussian_process.evidence import scored
 from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.linearisation import Linearised, precision_of
 from nion_distortion.gaussian_process.posterior import marginal, solve
@@ -158,14 +158,14 @@ def test_the_evidence_rises_where_that_of_scikit_learn_does() -> None:
         logs = small_logs()
         logs[names] += change
         variances, slopes = priors.prior_variances(SMALL_BASIS, logs)
-        value, slope = negative_log_evidence(known.blocks[1], known.vector[1], variances)
+        found = scored([(known.blocks[1], known.vector[1])], SMALL_BASIS.size, variances)
         # scikit-learn's first logarithm is that of the variance
         theirs, up = fitted.log_marginal_likelihood(
             start + change * [2, 1], eval_gradient=True, clone_kernel=False
         )
-        ours = -(slopes @ (slope / variances))[names]
+        ours = -(slopes @ (found.slope / variances))[names]
         np.testing.assert_allclose(ours, up * [2, 1], rtol=0.05, atol=0.5)
-        values.append((-value, theirs))
+        values.append((-found.value, theirs))
     assert np.ptp([ours for ours, _ in values]) > 1
     gains = np.diff(values, axis=0)[0]
     assert gains[0] == pytest.approx(gains[1], abs=0.3)

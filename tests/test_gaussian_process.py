@@ -20,8 +20,8 @@ from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.evidence import (
-    joint_negative_log_evidence,
     negative_log_evidence,
+    scored,
 )
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
@@ -435,7 +435,7 @@ def test_information_without_curvature_is_refused() -> None:
     with pytest.raises(np.linalg.LinAlgError, match="not positive"):
         marginal(broken, 1, np.full((2, 2), 0.5))
     with pytest.raises(np.linalg.LinAlgError, match="not positive"):
-        negative_log_evidence(-np.eye(3), np.zeros(3), np.full(3, 2.0))
+        negative_log_evidence([(-np.eye(3), np.zeros(3))], 3, np.full(3, 2.0))
 
 
 # the evidence
@@ -458,7 +458,7 @@ def evidence_problem(seed: int) -> tuple[Array, Array, Array, Array, Array]:
 def test_evidence_is_the_marginal_likelihood_of_the_samples(seed: int) -> None:
     design, targets, sd, gram, vector = evidence_problem(seed)
     trials = np.random.default_rng(seed + 1).uniform(0.05, 3, (3, 6))
-    found = [negative_log_evidence(gram, vector, v)[0] for v in trials]
+    found = [negative_log_evidence([(gram, vector)], 6, v) for v in trials]
     plain = [-log_marginal_likelihood(design, targets, sd, v) for v in trials]
     np.testing.assert_allclose(np.diff(found), np.diff(plain), atol=1e-8)
 
@@ -468,13 +468,27 @@ def test_evidence_is_the_marginal_likelihood_of_the_samples(seed: int) -> None:
 def test_slope_of_the_evidence_is_its_derivative(seed: int) -> None:
     _, _, _, gram, vector = evidence_problem(seed)
     logs = np.random.default_rng(seed).normal(size=6)
-    _, slope = negative_log_evidence(gram, vector, np.exp(logs))
+    found = scored([(gram, vector)], 6, np.exp(logs))
 
     def value(at: Array) -> float:
-        return negative_log_evidence(gram, vector, np.exp(at))[0]
+        return negative_log_evidence([(gram, vector)], 6, np.exp(at))
 
-    numbers = approx_fprime(logs, value)
-    np.testing.assert_allclose(slope, numbers, atol=1e-4)
+    assert found.value == value(logs)
+    np.testing.assert_allclose(found.slope, approx_fprime(logs, value), atol=1e-4)
+
+
+def test_curvature_of_the_evidence_is_what_the_prior_expects_of_it() -> None:
+    variances, known = np.array([0.1, 1.0, 5.0]), np.array([20.0, 1.0, 0.01])
+    # the value is linear in the squares of the vector, so their expectation gives the value's
+    vector, logs = np.sqrt(known + known**2 * variances), np.log(variances)
+
+    def value(at: Array) -> float:
+        return negative_log_evidence([(np.diag(known), vector)], 3, np.exp(at))
+
+    for index, found in enumerate(scored([(np.diag(known), vector)], 3, variances).curvature):
+        step = 1e-3 * np.eye(3)[index]
+        twice = value(logs + step) - 2 * value(logs) + value(logs - step)
+        assert found == pytest.approx(twice / 1e-6, rel=1e-3, abs=1e-6)
 
 
 def several_frames(seed: int) -> tuple[list[tuple[Array, Array]], Array, Array, Array]:
@@ -497,7 +511,7 @@ def several_frames(seed: int) -> tuple[list[tuple[Array, Array]], Array, Array, 
 def test_joint_evidence_is_the_marginal_likelihood_of_all_frames(seed: int) -> None:
     frames, design, targets, sd = several_frames(seed)
     trials = np.random.default_rng(seed + 1).uniform(0.05, 3, (3, 7))
-    found = [joint_negative_log_evidence(frames, 4, v)[0] for v in trials]
+    found = [negative_log_evidence(frames, 4, v) for v in trials]
     whole = [np.r_[v[:4], np.tile(v[4:], 3)] for v in trials]
     plain = [-log_marginal_likelihood(design, targets, sd, v) for v in whole]
     np.testing.assert_allclose(np.diff(found), np.diff(plain), atol=1e-8)
@@ -508,22 +522,22 @@ def test_joint_evidence_is_the_marginal_likelihood_of_all_frames(seed: int) -> N
 def test_slope_of_the_joint_evidence_is_its_derivative(seed: int) -> None:
     frames = several_frames(seed)[0]
     logs = np.random.default_rng(seed).normal(size=7)
-    _, slope = joint_negative_log_evidence(frames, 4, np.exp(logs))
+    found = scored(frames, 4, np.exp(logs))
 
     def value(at: Array) -> float:
-        return joint_negative_log_evidence(frames, 4, np.exp(at))[0]
+        return negative_log_evidence(frames, 4, np.exp(at))
 
-    numbers = approx_fprime(logs, value)
-    np.testing.assert_allclose(slope, numbers, atol=1e-4)
+    assert found.value == value(logs)
+    np.testing.assert_allclose(found.slope, approx_fprime(logs, value), atol=1e-4)
 
 
-def test_joint_evidence_of_one_frame_is_that_of_the_frame() -> None:
-    frame = several_frames(1)[0][0]
+def test_joint_evidence_of_a_frame_and_of_nothing_is_that_of_the_frame() -> None:
+    frame, nothing = several_frames(1)[0][0], (np.zeros((7, 7)), np.zeros(7))
     variances = np.linspace(0.2, 2, 7)
-    value, slope = joint_negative_log_evidence([frame], 4, variances)
-    alone, alone_slope = negative_log_evidence(*frame, variances)
-    assert value == pytest.approx(alone)
-    np.testing.assert_allclose(slope, alone_slope)
+    alone, together = (scored(frames, 4, variances) for frames in ([frame], [frame, nothing]))
+    assert together.value == pytest.approx(alone.value)
+    np.testing.assert_allclose(together.slope, alone.slope)
+    np.testing.assert_allclose(together.curvature, alone.curvature)
 
 
 def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:
@@ -538,7 +552,7 @@ def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:
     for k in range(len(DECAYS)):
         design = np.concatenate([others, trials[3 * k : 3 * k + 3]])
         gram, vector = (design * weights) @ design.T, (design * weights) @ targets
-        plain.append(negative_log_evidence(gram, vector, np.ones(8))[0])
+        plain.append(negative_log_evidence([(gram, vector)], 8, np.ones(8)))
     np.testing.assert_allclose(np.diff(found), np.diff(plain), atol=1e-9)
 
 
@@ -669,13 +683,13 @@ def test_fast_waves_are_most_probable_under_their_own_jitter(jitter_px: float) -
 
     def surprise(trial: float) -> float:
         logs = jitter_logs(trial)
-        return sum(score_fast_waves(one, TALL, 1, logs)[0] for one in waves)
+        return sum(score_fast_waves(one, TALL, 1, logs).value for one in waves)
 
     trials = jitter_px * np.array([0.5, 1.0, 2.0])
     assert np.argmin([surprise(trial) for trial in trials]) == 1
 
 
-def first_of(function: Callable[[Array], tuple[Any, Array]], x: Array) -> float:
+def first_of(function: Callable[[Array], tuple[Any, Array, Array]], x: Array) -> float:
     return float(np.sum(function(x)[0]))
 
 
@@ -684,7 +698,7 @@ def test_slope_of_the_fast_waves_is_that_of_their_value() -> None:
     for axis in range(2):
         value_of = partial(score_fast_waves, waves, TALL, axis)
         expected = approx_fprime(logs, partial(first_of, value_of))
-        assert_close(value_of(logs)[1], expected, atol=1e-3)
+        assert_close(value_of(logs).slope, expected, atol=1e-3)
 
 
 def test_priors_are_densities_with_their_slopes() -> None:
@@ -697,7 +711,10 @@ def test_priors_are_densities_with_their_slopes() -> None:
     logs = mean + std * np.linspace(-3, 3, len(mean))
     value_of = partial(prior_surprise, pixel_size_nm=SCAN.pixel_size_nm)
     slope = approx_fprime(logs, partial(first_of, value_of))
-    assert_close(prior_surprise(logs, SCAN.pixel_size_nm)[1], slope, atol=1e-4)
+    _, found, curvature = prior_surprise(logs, SCAN.pixel_size_nm)
+    assert_close(found, slope, atol=1e-4)
+    assert_close(found, curvature * (logs - mean), atol=1e-12)
+    assert (curvature > 0.0).all()
 
 
 def weighed(jitter_px: float, found_px: float) -> float:

@@ -1,13 +1,14 @@
 """Mains hum: found, told from D, and never seen where there is none."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from model_cases import SMALL, every_pixel, flyback, microscope, sampled, without_affine
 
 from nion_distortion.frame import ScanSettings, UnusableFrameError
-from nion_distortion.gaussian_process import DistortionModel, first_model, fitting
+from nion_distortion.gaussian_process import DistortionModel, first_model, fitting, learning
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.gaussian_process.mains import MainsLine, mains_line
@@ -85,15 +86,24 @@ def test_the_frequency_is_off_by_what_its_error_says() -> None:
     assert 0.5 < float(np.sqrt(np.mean(np.square(offs)))) < 1.6
 
 
-def test_amplitudes_that_run_away_are_learnt_again_or_refused(
+def test_amplitudes_that_reach_their_bound_are_learnt_again_and_then_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before the mains is known, this frame's columns contradict a prediction without it."""
+    """Before the mains is known, columns contradict a prediction without it."""
     model, truth = learnt(HUM, seed=3)
     assert off_pm(model, truth) < 1.5
-    monkeypatch.setattr(fitting, "GROWTHS", fitting.GROWTHS[:1])
+    growths = []
+
+    def noted(*arguments: Any) -> Any:
+        growths.append(arguments[-1])
+        return once(*arguments)
+
+    once = fitting._learnt
+    monkeypatch.setattr(fitting, "_learnt", noted)
+    monkeypatch.setattr(learning, "LARGEST_LOGS", -2.0)  # below the smooth term of these frames
     with pytest.raises(UnusableFrameError, match="contradict each other"):
         learnt(HUM, seed=3)
+    assert growths[:2] == list(fitting.GROWTHS)
 
 
 @pytest.mark.parametrize(

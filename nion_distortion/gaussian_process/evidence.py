@@ -1,6 +1,7 @@
 """How probable samples are under prior variances of the weights."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,53 +15,55 @@ from nion_distortion.gaussian_process.factors import (
     subtract_square,
 )
 
-__all__ = ["joint_negative_log_evidence", "negative_log_evidence"]
+__all__ = ["Frames", "Scored", "negative_log_evidence", "scored"]
 
 Array = npt.NDArray[np.float64]
 
 
-def negative_log_evidence(gram: Array, vector: Array, variances: Array) -> tuple[float, Array]:
+Frames = Sequence[tuple[Array, Array]]
+"""Information of each frame, (m, m) and (m,), about weights that all share, then about its own."""
+
+
+class Scored(NamedTuple):
+    """How improbable samples are, and how that changes with logarithms."""
+
+    value: float
+    """Negative logarithm of the evidence, up to a constant of the samples."""
+    slope: Array
+    """Derivative."""
+    curvature: Array
+    """Second derivative that is expected, of each logarithm by itself."""
+
+
+def negative_log_evidence(frames: Frames, shared: int, variances: Array) -> float:
     """Score prior variances by the samples of one axis.
-
-    Parameters
-    ----------
-    gram : ndarray, shape (m, m)
-        Information matrix of one axis.
-    vector : ndarray, shape (m,)
-        Its linear term.
-    variances : ndarray, shape (m,)
-        Prior variances, px^2.
-
-    Returns
-    -------
-    value : float
-        Up to a constant of the samples.
-    slope : ndarray, shape (m,)
-        Derivative with respect to the logarithm of each variance.
-
-    Notes
-    -----
-    With ``B = 1 + sqrt(P) M sqrt(P)``: ``(log det B - v sqrt(P) B^-1 sqrt(P) v) / 2``; the slope
-    is ``(1 - B^-1_ii - w_i^2 / P_i) / 2`` with the posterior weights w.
-    """
-    root = np.sqrt(variances)
-    matrix = _scaled(gram, root, root)
-    matrix.flat[:: len(matrix) + 1] += 1.0
-    factor, right = factorise(matrix), root * vector
-    weights = _solved(right, factor)
-    value = np.log(np.diag(factor)).sum() - 0.5 * right @ weights
-    return float(value), 0.5 * (1.0 - _diagonal_of_inverse(factor) - weights**2)
-
-
-def joint_negative_log_evidence(
-    frames: Sequence[tuple[Array, Array]], shared: int, variances: Array
-) -> tuple[float, Array]:
-    """Score prior variances by the samples of several frames, of one axis.
 
     Parameters
     ----------
     frames : sequence of (ndarray of shape (m, m), ndarray of shape (m,))
         Information of each frame about the shared weights, then about its own.
+    shared : int
+        How many of the first weights all frames share; of a single frame it does not matter.
+    variances : ndarray, shape (m,)
+        Prior variances, px^2.
+
+    Returns
+    -------
+    float
+        Up to a constant of the samples.
+    """
+    if len(frames) == 1:
+        return _one(*frames[0], variances)[0]
+    return _together(frames, shared, variances)[0]
+
+
+def scored(frames: Frames, shared: int, variances: Array) -> Scored:
+    """Score prior variances by the samples of one axis, with slopes, which take as long again.
+
+    Parameters
+    ----------
+    frames : sequence of (ndarray of shape (m, m), ndarray of shape (m,))
+        As of `negative_log_evidence`.
     shared : int
         How many of the first weights all frames share.
     variances : ndarray, shape (m,)
@@ -68,15 +71,45 @@ def joint_negative_log_evidence(
 
     Returns
     -------
-    value : float
-        Up to a constant of the samples.
-    slope : ndarray, shape (m,)
-        Derivative with respect to the logarithm of each variance.
+    Scored
+        Slope and curvature, (m,), with respect to the logarithm of each variance.
 
     Notes
     -----
-    For one frame it equals `negative_log_evidence`; each frame's own weights are integrated out.
+    With ``B = 1 + sqrt(P) M sqrt(P)`` the value is
+    ``(log det B - v sqrt(P) B^-1 sqrt(P) v) / 2``, the slope ``(1 - B^-1_ii - w_i^2 / P_i) / 2``
+    with the posterior weights w, and the expected curvature ``(1 - B^-1_ii)^2 / 2``. Weights that
+    frames have of their own are integrated out.
     """
+    if len(frames) == 1:
+        value, factor, weights = _one(*frames[0], variances)
+        determined = 1.0 - _diagonal_of_inverse(factor)
+        return Scored(value, 0.5 * (determined - weights**2), 0.5 * determined**2)
+    value, together, weights, parts = _together(frames, shared, variances)
+    slope, curvature = np.zeros((2, len(variances)))
+    for part in parts:
+        determined, squares = _own(*part, together, weights)
+        slope[shared:] += 0.5 * (determined - squares)
+        curvature[shared:] += 0.5 * determined**2
+    determined = 1.0 - _diagonal_of_inverse(together)
+    slope[:shared], curvature[:shared] = 0.5 * (determined - weights**2), 0.5 * determined**2
+    return Scored(value, slope, curvature)
+
+
+def _one(gram: Array, vector: Array, variances: Array) -> tuple[float, Array, Array]:
+    """Return the value of one frame, the factor of B, and the weights over their deviations."""
+    root = np.sqrt(variances)
+    matrix = _scaled(gram, root, root)
+    matrix.flat[:: len(matrix) + 1] += 1.0
+    factor, right = factorise(matrix), root * vector
+    weights = _solved(right, factor)
+    return float(np.log(np.diag(factor)).sum() - 0.5 * right @ weights), factor, weights
+
+
+def _together(
+    frames: Frames, shared: int, variances: Array
+) -> tuple[float, Array, Array, list[tuple[Array, Array, Array]]]:
+    """Return the same of all frames and the shared weights, and what each frame's own need."""
     root = np.sqrt(variances)
     apart, mine = root[:shared], root[shared:]
     together, vector = np.zeros((shared, shared)), apart * sum(v[:shared] for _, v in frames)
@@ -96,24 +129,22 @@ def joint_negative_log_evidence(
         subtract_square(together, reach)
     value += np.log(np.diag(factorise(together))).sum()
     weights = _solved(vector, together)
-    value -= 0.5 * vector @ weights
-    slope = np.empty(len(variances))
-    slope[shared:] = sum(_own_slope(*part, together, weights) for part in parts)
-    slope[:shared] = 0.5 * (1.0 - _diagonal_of_inverse(together) - weights**2)
-    return float(value), slope
+    return float(value - 0.5 * vector @ weights), together, weights, parts
 
 
-def _own_slope(factor: Array, reach: Array, mean: Array, together: Array, weights: Array) -> Array:
-    """Differentiate by the variances of one frame's own weights, the shared ones integrated out.
+def _own(
+    factor: Array, reach: Array, mean: Array, together: Array, weights: Array
+) -> tuple[Array, Array]:
+    """Return how well one frame's own weights are determined, and the squares of their means.
 
-    The arrays of the frame are overwritten.
+    In units of their prior variances, the shared ones integrated out; the frame's arrays are
+    overwritten.
     """
     mean -= reach @ weights
     posterior = divide(mean[None], factor, transposed=True)[0]
     rows = divide(reduce(reach, factor, transposed=True), together)
     spread = _diagonal_of_inverse(factor) + np.einsum("ij,ij->i", rows, rows)
-    result: Array = 0.5 * (1.0 - spread - posterior**2)
-    return result
+    return 1.0 - spread, posterior**2
 
 
 def _solved(right: Array, factor: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from nion_distortion._validation import reduce_frozen
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines
+from nion_distortion.gaussian_process.evidence import Scored
 from nion_distortion.gaussian_process.hyperparameters import wave_variances
 
 __all__ = ["FastWaves", "alias_variances", "find_fast_waves", "score_fast_waves"]
@@ -149,7 +150,7 @@ def _projected(waves: Array, slow: Array, weights: Array) -> tuple[Array, Array]
     return left, taken_up
 
 
-def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> tuple[float, Array]:
+def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> Scored:
     """Score hyperparameters by the fast waves along one axis.
 
     Parameters
@@ -165,10 +166,8 @@ def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> 
 
     Returns
     -------
-    value : float
-        Negative logarithm of the likelihood, up to a constant.
-    slope : ndarray, shape (10,)
-        Its derivative with respect to ``logs``.
+    Scored
+        Slope and curvature, (10,), with respect to ``logs``.
 
     Notes
     -----
@@ -185,4 +184,7 @@ def score_fast_waves(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> 
     part *= basis.scan_time.interval_lines / basis.shape_px[0]
     square, expected = waves.square_px2[axis], waves.noise_px2[axis] + part * variances
     value = 0.5 * float((np.log(expected) + square / expected).sum())
-    return value, slopes @ (0.5 * part * (1.0 - square / expected) / expected)
+    relative = slopes * (part / expected)
+    return Scored(
+        value, 0.5 * relative @ (1.0 - square / expected), 0.5 * (relative**2).sum(axis=1)
+    )

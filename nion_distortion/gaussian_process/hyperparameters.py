@@ -163,8 +163,8 @@ def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
     return np.array(amplitudes + lengths), np.array(stds)
 
 
-def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array]:
-    """Negative logarithm of the priors' densities, and its slope.
+def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array, Array]:
+    """Negative logarithm of the priors' densities, its slope, and a curvature above zero.
 
     Parameters
     ----------
@@ -175,14 +175,15 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array]:
 
     Returns
     -------
-    surprise, slope : ndarray, shape (10,)
-        For each logarithm by itself.
+    surprise, slope, curvature : ndarray, shape (10,)
+        For each logarithm by itself; the curvature is the slope over the way from the mean.
     """
     mean, std = prior_logs(pixel_size_nm)
     off = (logs - mean) / std
     norm = np.log(std * np.sqrt(TAIL * np.pi)) + gammaln(TAIL / 2) - gammaln((TAIL + 1) / 2)
     surprise = norm + 0.5 * (TAIL + 1) * np.log1p(off**2 / TAIL)
-    return surprise, (TAIL + 1) * off / (TAIL + off**2) / std
+    curvature = (TAIL + 1) / (TAIL + off**2) / std**2
+    return surprise, curvature * (logs - mean), curvature
 
 
 def flyback_surprise(

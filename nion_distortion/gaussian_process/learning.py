@@ -12,8 +12,10 @@ from scipy.optimize import minimize
 from nion_distortion._chunks import for_chunks
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.evidence import (
-    joint_negative_log_evidence,
+    Frames,
+    Scored,
     negative_log_evidence,
+    scored,
 )
 from nion_distortion.gaussian_process.fast_waves import (
     FastWaves,
@@ -250,16 +252,28 @@ class _Score(NamedTuple):
     basis: Basis
     axis: int
 
-    def __call__(self, logs: Array) -> tuple[float, Array]:
-        """Return it for the logarithms of the axis, and its slope."""
+    def __call__(self, logs: Array) -> Scored:
+        """Return it for the logarithms of the axis, with slope and curvature, (10,)."""
         variances, slopes = self._variances(logs)
-        value, by_variance = self._slow(variances)
-        slope = slopes @ (by_variance / variances)
-        for one in self.given:
-            if one.waves is not None:
-                more, change = score_fast_waves(one.waves, self.basis, self.axis, logs)
-                value, slope = value + more, slope + change
-        return value, slope
+        slow = scored(self._frames, self.basis.stationary_size, variances)
+        relative = slopes / variances
+        parts = [Scored(slow.value, relative @ slow.slope, relative**2 @ slow.curvature)]
+        return _sum_of(parts + self._fast(logs))
+
+    def value(self, logs: Array) -> float:
+        """Return it alone, which takes half as long."""
+        variances, _ = self._variances(logs)
+        slow = negative_log_evidence(self._frames, self.basis.stationary_size, variances)
+        return slow + sum(one.value for one in self._fast(logs))
+
+    @property
+    def _frames(self) -> Frames:
+        found = [one.information for one in self.given]
+        return [(one.blocks[self.axis], one.vector[self.axis]) for one in found]
+
+    def _fast(self, logs: Array) -> list[Scored]:
+        waves = [one.waves for one in self.given if one.waves is not None]
+        return [score_fast_waves(one, self.basis, self.axis, logs) for one in waves]
 
     def _variances(self, logs: Array) -> tuple[Array, Array]:
         variances, slopes = prior_variances(self.basis, logs)
@@ -270,40 +284,50 @@ class _Score(NamedTuple):
             slopes[:, walk] += change
         return variances, slopes
 
-    def _slow(self, variances: Array) -> tuple[float, Array]:
-        frames = [
-            (one.information.blocks[self.axis], one.information.vector[self.axis])
-            for one in self.given
-        ]
-        if len(frames) == 1:
-            return negative_log_evidence(*frames[0], variances)
-        return joint_negative_log_evidence(frames, self.basis.stationary_size, variances)
+
+def _sum_of(parts: Sequence[Scored]) -> Scored:
+    return Scored(*(sum(one) for one in zip(*parts, strict=True)))
 
 
 def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
-    """Maximise evidence times prior over the logarithms of one axis."""
+    """Maximise evidence times prior over the logarithms of one axis.
+
+    Each is measured in what its curvature says it is known to: the search by gradients then begins
+    with steps of the right length, and takes two thirds of the evaluations.
+    """
     mean, std = prior_logs(pixel_size_nm)
-    line, used = NAMES.index("line"), prior_variances(score.basis, start)[1].any(axis=1)
-    level, _ = score(start)  # of many frames it is millions, and the tolerance is relative
+    low, high = mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std
+    used = np.asarray(prior_variances(score.basis, start)[1].any(axis=1))
+    start = np.clip(start, low, high)
 
-    def surprise(logs: Array) -> tuple[float, Array]:
-        value, slope = score(logs)
-        prior, prior_slope = prior_surprise(logs, pixel_size_nm)
-        more, more_slope = flyback_surprise(score.basis.expected, score.axis, logs[line])
-        prior_slope[line] += more_slope
-        return value - level + float(prior[used].sum()) + more, slope + prior_slope
+    def surprise(logs: Array) -> Scored:
+        return _sum_of([score(logs), _prior(score, logs, used, pixel_size_nm)])
 
-    bounds = list(zip(mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std, strict=True))
+    first = surprise(start)  # of many frames it is millions, and the tolerance is relative
+    unit = 1.0 / np.sqrt(first.curvature)
+
+    def off_first(steps: Array) -> tuple[float, Array]:
+        now = surprise(start + unit * steps) if steps.any() else first
+        return now.value - first.value, now.slope * unit
+
     found = minimize(
-        surprise,
-        start,
+        off_first,
+        np.zeros(len(start)),
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
+        bounds=list(zip((low - start) / unit, (high - start) / unit, strict=True)),
         options={"maxfun": MOST_EVALUATIONS, "ftol": 1e-4},
     )
-    result: Array = found.x
-    return result
+    return np.clip(start + unit * found.x, low, high)
+
+
+def _prior(score: _Score, logs: Array, used: npt.NDArray[np.bool_], pixel_size_nm: float) -> Scored:
+    """Score logarithms by what is known of them before; the value only of those that are used."""
+    prior, slope, curvature = prior_surprise(logs, pixel_size_nm)
+    line = NAMES.index("line")
+    more, more_slope = flyback_surprise(score.basis.expected, score.axis, logs[line])
+    slope[line] += more_slope
+    return Scored(float(prior[used].sum()) + more, slope, curvature)
 
 
 def _weighed(score: _Score, found: Array, name: str, pixel_size_nm: float) -> Array:
@@ -317,11 +341,11 @@ def _weighed(score: _Score, found: Array, name: str, pixel_size_nm: float) -> Ar
         return logs
 
     least = mean[where] - WIDEST_LOGS * std[where]
-    calm, _ = score(_with(least))
-    if calm - score(found)[0] > CERTAIN:
+    calm = score.value(_with(least))
+    if calm - score.value(found) > CERTAIN:
         return found
     trials = found[where] + TRIALS
-    better = np.array([calm - score(_with(log))[0] for log in trials])
+    better = np.array([calm - score.value(_with(log)) for log in trials])
     prior = [prior_surprise(_with(log), pixel_size_nm)[0][where] for log in trials]
     shaking = (1.0 - CALM) / CALM * np.exp(better - prior)
     share = np.trapezoid(shaking * np.exp(2 * trials), trials)
