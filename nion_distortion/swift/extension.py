@@ -244,3 +244,5 @@ def show_workspace(window: Window, control: Control) -> None:
         seen = channel_id(scan, control.choices.channel)
         items = display_items(window, control.running)
         workspace.show_workspace(window, scan.hardware_source_id, seen, items)
+        if control.running is not None and control.running.window is window:
+            control.running.show_average()

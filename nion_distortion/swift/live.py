@@ -87,7 +87,7 @@ class LiveCorrection:
                 self._end_average = self.session.subscribe(self._average.show)
 
     def show_average(self) -> None:
-        """Bring the average into view, beside the corrected picture."""
+        """Bring the average, if there is one, into view beside the corrected picture."""
         if self._average is not None:
             self._average.show_in_window(beside=self.item.display_item)
 

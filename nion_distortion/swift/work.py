@@ -118,6 +118,7 @@ class Work:
         session.subscribe(partial(self._arrived, window))
         self._listen()
         self._running.item.show_in_window()
+        self._show_average(self._running)
 
     def stop(self) -> None:
         """End the live correction; the worker ends after the frame in hand."""
@@ -173,8 +174,11 @@ class Work:
             self._running.session.set_options(choices.live_options(is_held=is_held))
             self._running.follow(choices)
             if choices.averaged and not before.averaged:
-                # the host's list has what is new only in its next tick
-                do_soon(self._running.window, TASK + ".average", self._running.show_average)
+                self._show_average(self._running)
+
+    def _show_average(self, running: LiveCorrection) -> None:
+        # the host's list has what is new only in its next tick
+        do_soon(running.window, TASK + ".average", running.show_average)
 
     def uses(self, source: "HardwareSource.HardwareSource") -> bool:
         """Return whether frames of a scan are looked at.

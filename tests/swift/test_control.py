@@ -12,6 +12,7 @@ from swift_windows import CRYSTAL_SCAN, PATIENCE_S, Window, opened
 from nion_distortion.swift.checking import SetUp
 from nion_distortion.swift.choices import Choices
 from nion_distortion.swift.control import KEPT, Control
+from nion_distortion.swift.extension import show_workspace
 from simulator.nion_device import profile_parameters
 
 pytestmark = pytest.mark.gui
@@ -406,6 +407,23 @@ def test_average_stands_beside_the_corrected_picture(window: Window) -> None:
     window.control.choose(averaged=4)
     window.window.periodic()
     assert len(window.window.workspace.display_panels) == 2
+
+
+def test_average_that_was_chosen_before_is_in_view_and_in_the_workspace(window: Window) -> None:
+    window.control.choose(averaged=4)
+    window.toggle()
+    window.frames(2)
+    window.window.periodic()
+    corrected, average = [panel.data_item for panel in window.window.workspace.display_panels]
+    assert corrected is window.item
+    assert average.title.startswith("Average of")
+    for _ in range(2):
+        show_workspace(window.window, window.control)
+        window.window.periodic()
+        panels = window.window.workspace.display_panels
+        shown = [panel.data_item for panel in panels]
+        assert len(panels) == 11
+        assert shown[shown.index(window.item) + 1] is average
 
 
 def test_average_and_overlay_are_switched_while_it_runs(window: Window) -> None:
