@@ -23,7 +23,7 @@ class _Parcel(NamedTuple):
     """What goes through the pipe."""
 
     block: str
-    """Name of the shared memory; empty where there is too little, and all follows in the pipe."""
+    """Name of the shared memory; empty where there was too little, and all follows in the pipe."""
     sizes: tuple[int, ...]
     """Bytes of the arrays, one behind the other; at last of everything else, pickled."""
 
@@ -46,6 +46,7 @@ class Outbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._block: SharedMemory | None = None
+        self._has_room = True
 
     def send(self, value: object) -> None:
         """Send a value.
@@ -77,11 +78,12 @@ class Outbox:
 
     def _filled(self, parts: list[memoryview]) -> str:
         size = sum(one.nbytes for one in parts)
-        if self._block is None or self._block.size < size:
+        if self._has_room and (self._block is None or self._block.size < size):
             self.close()
             self._block = _new_block(int(ROOM * size))
-            if self._block is None:
-                return ""
+            self._has_room = self._block is not None
+        if self._block is None:
+            return ""
         room, start = memoryview(self._block.buf or b""), 0
         for one in parts:
             room[start : start + one.nbytes] = one

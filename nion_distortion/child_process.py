@@ -97,7 +97,11 @@ class ChildProcess:
         """
         self.start()
         if not self._is_prepared:
-            self._answer()
+            try:
+                self._answer()
+            except Exception:
+                self.close()  # it waits for calls now, and another wait would be for ever
+                raise
             self._is_prepared = True
 
     def call(
@@ -146,7 +150,7 @@ class ChildProcess:
             if called is not None:
                 child.outbox.send(called)
             while isinstance(received := child.inbox.receive(), _Question):
-                reply = _tried((answers or {})[received.name], received.arguments, {})
+                reply = _tried(_reply, (answers or {}, received), {})
                 failures += filter(None, reply[1:])
                 _send(child.outbox, reply)
             answer, error = received
@@ -230,6 +234,10 @@ def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
 
 
 _Answer = tuple[Any, Exception | None]
+
+
+def _reply(answers: Answers, asked: _Question) -> object:
+    return answers[asked.name](*asked.arguments)
 
 
 def _tried(

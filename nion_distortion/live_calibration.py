@@ -254,6 +254,9 @@ class LiveCalibration:
         """Calibrate; begin anew with a frame of other settings where little is lost."""
         first = self._next()
         while True:
+            self._in_a_row = 0
+            # before what learns is loaded, which takes seconds: frames do come
+            self._tell(CalibrationState(phase="reading", wanted=self._state.wanted, first=first))
             try:
                 return calibrate(
                     self._frames_of_one_scan(first),
@@ -273,8 +276,6 @@ class LiveCalibration:
 
     def _frames_of_one_scan(self, first: Frame) -> Iterator[Frame]:
         """Yield frames as they come, until they are enough or there is no hope."""
-        self._in_a_row = 0
-        self._tell(CalibrationState(phase="reading", wanted=self._state.wanted, first=first))
         yield first
         while not self._is_enough() and self._in_a_row < MOST_IN_A_ROW:
             frame = self._next()

@@ -21,7 +21,7 @@ __all__ = ["ProcessFrame", "Stages", "calibrate_in_child"]
 
 _log = logging.getLogger(__name__)
 
-WITHOUT_CHILD = "Frames are processed beside the window, not in another process: %s"
+WITHOUT_CHILD = "The work is done beside the window, not in another process: %s"
 
 YIELDING = 10
 """How far a calibration stands back behind the window, the scan and live frames: of 19."""
@@ -169,12 +169,11 @@ def calibrate_in_child(
     """
     child, left = ChildProcess(_prepare_calibration), iter(frames)
     try:
-        child.wait()
-    except (ChildEndedError, OSError) as error:
-        _log.warning(WITHOUT_CHILD, error)
-        child.close()
-        return _calibrate(left, options, progress)
-    try:
+        try:
+            child.wait()
+        except (ChildEndedError, OSError) as error:
+            _log.warning(WITHOUT_CHILD, error)
+            return _calibrate(left, options, progress)
         answers: Answers = {"frame": lambda: next(left, None), "progress": progress}
         model: DistortionModel = child.call(_calibrate_there, options, answers=answers)
     finally:

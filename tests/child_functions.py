@@ -13,6 +13,13 @@ import session_fakes as fakes
 from nion_distortion.child_process import ask
 
 
+class TwoError(Exception):
+    """One that cannot be made again from what is pickled of it."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+
+
 def nothing() -> None:
     """Prepare nothing."""
 

@@ -84,8 +84,8 @@ def test_where_memory_cannot_be_shared_values_go_through_the_pipe(
     assert "no 8 MB of shared memory (No space left on device): it takes longer" in caplog.text
     assert child._child is not None
     assert child._child.inbox._block is child._child.outbox._block is None
-    assert child.call(there.doubled, values)[1][-1] == 2 * values[-1]
-    assert child._child.outbox._block is not None
+    assert child.call(there.doubled, 2 * values)[1][-1] == 4 * values[-1]
+    assert caplog.text.count("it takes longer") == 1
 
 
 def test_function_may_ask_who_called_it(child: ChildProcess) -> None:
@@ -101,20 +101,18 @@ def test_function_may_ask_who_called_it(child: ChildProcess) -> None:
 
 
 def test_what_an_answer_raises_ends_the_call_and_is_raised_itself(child: ChildProcess) -> None:
-    class OurError(Exception):
-        def __init__(self, first: int, second: int) -> None:
-            super().__init__(f"{first} and {second}")  # so it cannot be made again there
-
-    error = OurError(1, 2)
+    error = there.TwoError(1, 2)
 
     def fails(_index: int) -> object:
         raise error
 
-    with pytest.raises(OurError) as raised:
+    with pytest.raises(there.TwoError) as raised:
         child.call(there.sum_of_answers, answers={"number": fails})
     assert raised.value is error
     with pytest.raises(TypeError, match="pickle"):
         child.call(there.sum_of_answers, answers={"number": lambda _: (one for one in "ab")})
+    with pytest.raises(KeyError):
+        child.call(there.sum_of_answers)
     assert child.call(there.divided, 4.0) == 0.25
 
 
@@ -138,6 +136,8 @@ def test_what_cannot_be_prepared_is_said() -> None:
     child = ChildProcess(there.refuse)
     with pytest.raises(ValueError, match="it cannot be prepared"):
         child.wait()
+    with pytest.raises(ValueError, match="it cannot be prepared"):
+        child.wait()  # by another one
     child.close()
 
 

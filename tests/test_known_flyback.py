@@ -53,7 +53,7 @@ def test_without_timing_nothing_is_expected() -> None:
 
     assert ExpectedFlyback.of_scan(untimed, KNOWN) is None
     assert not decay_surprise(None).any()
-    assert flyback_surprise(None, 0, 1.0) == (0.0, 0.0)
+    assert flyback_surprise(None, 0, 1.0) == (0.0, 0.0, 0.0)
 
 
 def test_the_surprise_is_least_at_what_is_expected() -> None:
@@ -61,10 +61,11 @@ def test_the_surprise_is_least_at_what_is_expected() -> None:
 
     assert DECAYS[np.argmin(decay_surprise(expected))] == pytest.approx(0.05, rel=0.07)
     for step in (-0.3, 0.3):
-        value, slope = flyback_surprise(expected, 1, np.log(2.0) + step)
-        up, _ = flyback_surprise(expected, 1, np.log(2.0) + step + 1e-6)
+        value, slope, curvature = flyback_surprise(expected, 1, np.log(2.0) + step)
+        up, *_ = flyback_surprise(expected, 1, np.log(2.0) + step + 1e-6)
         assert value > 0
         assert slope == pytest.approx((up - value) / 1e-6, abs=1e-4)
+        assert slope == pytest.approx(curvature * step)
 
 
 def test_where_a_frame_says_little_the_device_s_decay_is_kept() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from functools import cache
+from multiprocessing import connection
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ from simulator.detector import Detector
 from simulator.microscope import Microscope
 from simulator.specimen import make_specimen
 
-PATIENCE_S = 60.0
-"""Kernels may have to be compiled."""
+PATIENCE_S = 180.0
+"""Kernels may have to be compiled, in a process that gives way to all others."""
 TESTS = pathlib.Path(__file__).resolve().parent
 REFERENCE = nd.Options()
 
@@ -488,6 +489,7 @@ def test_real_frames_teach_what_the_same_frames_teach_from_a_file(calibrate: Any
     expected = nd.calibrate([shot(index) for index in range(3)])
     assert end.model is not None
     assert (end.phase, end.model.frames) == ("done", 3)
+    assert not multiprocessing.active_children()
     np.testing.assert_array_equal(end.model.stationary.mean, expected.stationary.mean)
     passes = [state.passes for state in run.seen if state.phase == "finishing"]
     assert passes == list(range(len(passes)))
@@ -510,7 +512,7 @@ def test_real_calibration_of_an_unknown_sample_is_refused_in_words() -> None:
     assert end.reason.startswith("a calibration needs a reference crystal")
 
 
-def test_child_that_learns_is_gone_when_it_is_done_cancelled_or_not_needed() -> None:
+def test_child_that_learns_is_another_for_other_settings_and_gone_in_the_end() -> None:
     run = Run(calibrate=calibrate_in_child)
     run.live.submit((shot(0),))
     assert run.next().phase == "reading"
@@ -528,12 +530,12 @@ def test_child_that_ends_is_a_calibration_that_failed_in_words() -> None:
     run = real(1, calibrate=calibrate_in_child)
     (child,) = multiprocessing.active_children()
     child.kill()
-    child.join()
+    assert connection.wait([child.sentinel], PATIENCE_S)
     run.live.submit((shot(1),))
     end = run.end()
     assert end.phase == "failed"
     assert end.reason is not None
-    assert end.reason.startswith("the process that computes has ended (exit code -9)")
+    assert end.reason.startswith("the process that computes has ended (exit code ")
 
 
 def test_where_no_child_can_be_started_it_learns_in_this_process(

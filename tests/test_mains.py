@@ -106,6 +106,14 @@ def test_amplitudes_that_reach_their_bound_are_learnt_again_and_then_refused(
     assert growths[:2] == list(fitting.GROWTHS)
 
 
+def test_what_is_learnt_again_with_less_growth_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([True])
+    monkeypatch.setattr(fitting, "is_at_bound", lambda *_: next(answers, False))
+    model, truth = learnt(HUM, seed=3)
+    assert next(answers, None) is None
+    assert off_pm(model, truth) < 1.5
+
+
 @pytest.mark.parametrize(
     "errors",
     [

@@ -498,7 +498,7 @@ def test_where_no_child_can_be_started_the_session_does_the_work(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/opt/swift/NionSwiftLauncher")
     assert levels_of_two_frames() == (1.0, 1.0)
-    assert "Frames are processed beside the window, not in another process" in caplog.text
+    assert "The work is done beside the window, not in another process" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only some systems promise memory")

@@ -188,8 +188,8 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array, Arr
 
 def flyback_surprise(
     expected: ExpectedFlyback | None, axis: int, log: float
-) -> tuple[float, float]:
-    """Negative logarithm of what other settings expect of the fly-back's amplitude, and its slope.
+) -> tuple[float, float, float]:
+    """Negative logarithm of what other settings expect of the fly-back's amplitude.
 
     Parameters
     ----------
@@ -202,13 +202,13 @@ def flyback_surprise(
 
     Returns
     -------
-    surprise, slope : float
+    surprise, slope, curvature : float
         Zero where nothing is known.
     """
     if expected is None or expected.amplitude_px is None:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     off = (log - np.log(max(expected.amplitude_px[axis], LEAST_FLYBACK_PX))) / FLYBACK_LOG_STD
-    return 0.5 * float(off**2), float(off) / FLYBACK_LOG_STD
+    return 0.5 * float(off**2), float(off) / FLYBACK_LOG_STD, FLYBACK_LOG_STD**-2
 
 
 def decay_surprise(expected: ExpectedFlyback | None) -> Array:

@@ -325,9 +325,10 @@ def _prior(score: _Score, logs: Array, used: npt.NDArray[np.bool_], pixel_size_n
     """Score logarithms by what is known of them before; the value only of those that are used."""
     prior, slope, curvature = prior_surprise(logs, pixel_size_nm)
     line = NAMES.index("line")
-    more, more_slope = flyback_surprise(score.basis.expected, score.axis, logs[line])
-    slope[line] += more_slope
-    return Scored(float(prior[used].sum()) + more, slope, curvature)
+    more = flyback_surprise(score.basis.expected, score.axis, logs[line])
+    slope[line] += more[1]
+    curvature[line] += more[2]
+    return Scored(float(prior[used].sum()) + more[0], slope, curvature)
 
 
 def _weighed(score: _Score, found: Array, name: str, pixel_size_nm: float) -> Array:

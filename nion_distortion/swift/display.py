@@ -65,7 +65,7 @@ class CorrectedItem:
         self._window = window
         self._items = {KEY: LiveItem(window, KEY)}
         self._channels = {KEY: "HAADF"}
-        self._hows = {KEY: _("nothing yet")}
+        self._hows: dict[str, str] = {}
         self._turn = InTurn[_Shown](window, KEY, self._hand_over)
         self._items[KEY].describe(self._title(KEY, is_updated=True), WAITING)
         self._last: LiveReport | None = None
@@ -150,7 +150,9 @@ class CorrectedItem:
         )
 
     def _title(self, key: str, *, is_updated: bool) -> str:
-        how = self._hows.get(key, "")
+        how = self._hows.get(key)
+        if how is None:
+            return _("Corrected {channel}: nothing yet").format(channel=self._channels[key])
         title = _("Corrected {channel} ({how})").format(channel=self._channels[key], how=how)
         return title if is_updated else title + _(": old")
 

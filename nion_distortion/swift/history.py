@@ -211,7 +211,7 @@ def unmeasured(
     Picture
         Title and caption only.
     """
-    title, caption = _("{name}: none"), _("Not measured: {reason}")
+    title, caption = _("{name}: n/a"), _("Not measured: {reason}")
     if history is not None and key in history.drawn:
         title, caption = _("{name}: old"), _("Of earlier frames. Not updated: {reason}")
     return Picture(

@@ -74,7 +74,7 @@ def _distortion(history: History, live: "LiveReport", axis: int) -> Picture:
     caption += _whose(live, field)
     return Picture(
         title=(_("DF slow (y)"), _("DF fast (x)"))[axis],
-        caption=caption + _seen(field),
+        caption=caption + _seen(field) + _(", colours ±{limit:g} pm").format(limit=limit),
         xdata=_map(live, field.displacement_px[axis] * np.float32(PM_PER_NM * size_nm), size_nm),
         limits=(-limit, limit),
     )
@@ -100,7 +100,8 @@ def _uncertainty(history: History, live: "LiveReport") -> Picture:
     return Picture(
         title=_("Error left"),
         caption=_("predicted standard deviation of each pixel's place, both axes together, ")
-        + _whose(live, field),
+        + _whose(live, field)
+        + _(", colours 0 to {high:g} pm").format(high=high),
         xdata=xdata,
         limits=(0.0, high),
     )
@@ -145,16 +146,17 @@ def _loadings(history: History, live: "LiveReport") -> Picture:
         frame_record(live, scales_pm=scales_pm),
     )
     there_are = max(len(one.explained_variance_ratio) for one in components)
+    ends_pm = tuple(scales_pm[:there_are])
     return Picture(
         title=_("Loadings"),
         caption=_(
             "above slow axis (y), below fast axis (x); from the left the strongest components of "
-            "the last distortion fields, {frames} at most, each on its own scale; without an "
+            "the last distortion fields, {frames} at most; colours {ends} pm, without an "
             "uncertainty"
-        ).format(frames=history.capacity),
+        ).format(frames=history.capacity, ends=", ".join(f"±{end:g}" for end in ends_pm)),
         xdata=xdata,
         limits=(-1.0, 1.0),
-        ends_pm=tuple(scales_pm[:there_are]),
+        ends_pm=ends_pm,
     )
 
 

@@ -108,6 +108,8 @@ def translated(text: str) -> str:
     The library knows no language, and its sentences hold numbers. A catalogue has ``{0}``, ``{1}``
     and so on in their places: ``of {0} columns, {1} are in the lattice``.
     """
+    if not text:
+        return ""  # a catalogue keeps a page about itself there
     said = _translated(text)
     return "; ".join(map(_translated, text.split("; "))) if said == text else said
 

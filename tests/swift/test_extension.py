@@ -45,7 +45,7 @@ def shows_a_frame(window: Window) -> Callable[[], bool]:
 
 def test_menu_item_shows_the_corrected_scan_in_one_live_item(window: Window) -> None:
     window.toggle()
-    assert window.item.title == "Corrected HAADF (nothing yet)"
+    assert window.item.title == "Corrected HAADF: nothing yet"
     assert window.item.is_live
     window.frames(2)
     window.tick_until(shows_a_frame(window))

@@ -151,6 +151,7 @@ def test_sentences_of_the_library_are_translated_whatever_numbers_they_hold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     catalogue = {
+        "": "Project-Id-Version: 1",
         "of {0} columns, {1} fit": "{1} von {0} Säulen passen",
         "it is off by {0} pm +- {1} pm": "es liegt um {0} pm +- {1} pm daneben",
         "too dark": "zu dunkel",
@@ -161,6 +162,7 @@ def test_sentences_of_the_library_are_translated_whatever_numbers_they_hold(
     assert phrases.sentence("it is off by 1e-05 pm +- 0.2 pm") == off
     assert phrases.sentence("too dark; of 3 columns, 2 fit") == "Zu dunkel; 2 von 3 Säulen passen."
     assert phrases.sentence("a {0} b 7") == "A {0} b 7."
+    assert phrases.translated("") == phrases.sentence("") == ""
 
 
 @pytest.mark.parametrize(
