@@ -66,9 +66,8 @@ FRAME_SHORTFALL = (
     "of 48 ms on one core, at 512 x 512, columns take 18, index and model 13, the field 11 and the"
     " rest 5, of 449 at 2048 x 2048 columns 264, index and model 87, the field 67 and the rest 24;"
     " a second thread saves 8 ms of the former, because much of it is NumPy calls of under 0.1 ms"
-    " between which Python's lock changes hands; all this on an AMD EPYC, where it was 2.6, 1.7 and"
-    " 1.0 of the job: on the Intel machine of 2026-11-26 the same commit takes twice as long, but"
-    " the job does not"
+    " between which Python's lock changes hands; on AMD EPYCs it was 2.5 to 2.9, 1.6 to 1.8 and 1.0"
+    " to 1.2 of the job, on an Intel machine, whose job takes no longer, 4.0, 2.0 and 1.4"
 )
 
 SWIFT_SHORTFALL = (
@@ -127,9 +126,8 @@ TARGETS: tuple[Target, ...] = (
         unit="ms",
         source=DESIGN,
         shortfall="25 decays are tried in each of four to six passes, each followed by a search"
-        " over eight numbers for each axis: 190 trials, with an inverse of 350 rows each, take a"
-        " third of the time, decays a sixth; fewer passes cost accuracy at the line start; 470 ms"
-        " on an AMD EPYC",
+        " over ten numbers for each axis: 130 trials, with an inverse of 350 rows each, take a"
+        " quarter of the time, decays a fifth; fewer passes cost accuracy at the line start",
     ),
     *(
         Target(
@@ -222,8 +220,8 @@ TARGETS: tuple[Target, ...] = (
         unit="s",
         source=DESIGN,
         shortfall="columns take less than a fifth of it; the rest are four passes over all frames,"
-        " in two of which amplitudes are learnt from the evidence of all of them; 9.5 s on an AMD"
-        " EPYC",
+        " in two of which amplitudes are learnt from the evidence of all of them; an Intel machine"
+        " takes twice as long as an AMD EPYC",
     ),
     Target(
         name="calibrated update",
@@ -234,8 +232,8 @@ TARGETS: tuple[Target, ...] = (
         source=DESIGN,
         shortfall="on one core 12 ms go into sums over 3200 columns (40 % have another weight"
         " along x and are summed twice; near the processor's peak), 3 into one factorisation, 2"
-        " into the places of the columns and 1.5 into the comparison with what was expected; this"
-        " on an AMD EPYC",
+        " into the places of the columns and 1.5 into the comparison with what was expected; 17 to"
+        " 20 ms on AMD EPYCs, 33 on an Intel machine",
     ),
     Target(
         name="calibrated field",
@@ -244,7 +242,8 @@ TARGETS: tuple[Target, ...] = (
         goal=12.0,
         unit="ms",
         source=DESIGN,
-        shortfall="a calibration has some 250 cosines along x, a live model 90; met on an AMD EPYC",
+        shortfall="a calibration has some 250 cosines along x, a live model 90; 11 to 12 ms on AMD"
+        " EPYCs, 20 on an Intel machine",
     ),
     Target(
         name="coils scale",
@@ -667,10 +666,8 @@ TARGETS: tuple[Target, ...] = (
         goal=3.0,
         unit="%",
         source=DESIGN,
-        shortfall="of this and of the process that computes (some 310 MiB, flat); what malloc has"
-        " handed out grows by 4 MiB, and giving back its free lists changes nothing. Measured while"
-        " each answer held on to all its parts; since then, over 4000 frames, 777 to 807 MiB, of"
-        " which the last 1200 frames added none",
+        shortfall="of this and of the process that computes; what malloc has handed out grows by"
+        " 4 to 6 MiB, and giving back its free lists changes nothing",
     ),
     Target(
         name="soak threads",

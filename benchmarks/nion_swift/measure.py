@@ -80,24 +80,31 @@ class Counter:
     """Frames of the scan, and ticks of the window."""
 
     def __init__(self, scan: Any, window: Any) -> None:
-        self.frames = self.ticks = 0
+        self.ticks = 0
+        self._frames_s: list[float] = []
         self._window = window
         self._listener = scan.xdatas_available_event.listen(self._frame)
         self._tick()
 
+    @property
+    def frames(self) -> int:
+        return len(self._frames_s)
+
     def _frame(self, _: object) -> None:
-        self.frames += 1
+        self._frames_s.append(time.perf_counter())
 
     def _tick(self) -> None:
         self.ticks += 1
         self._window.add_task(TASK, self._tick)  # for the window's next tick
 
     async def over(self, seconds: float) -> dict[str, float]:
-        """Count for a time."""
+        """Count for a time; frames from one to another, as one more or less is a per cent."""
         frames, ticks, begun_s = self.frames, self.ticks, time.perf_counter()
         await asyncio.sleep(seconds)
         took_s = time.perf_counter() - begun_s
-        return {"rate": (self.frames - frames) / took_s, "ticks": (self.ticks - ticks) / took_s}
+        came_s = self._frames_s[frames:]
+        rate = (len(came_s) - 1) / (came_s[-1] - came_s[0])
+        return {"rate": rate, "ticks": (self.ticks - ticks) / took_s}
 
     def close(self) -> None:
         """Count no more."""
