@@ -88,6 +88,7 @@ class Counter:
 
     @property
     def frames(self) -> int:
+        """How many have come."""
         return len(self._frames_s)
 
     def _frame(self, _: object) -> None:
