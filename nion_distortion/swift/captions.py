@@ -33,7 +33,7 @@ def how_corrected(live: "LiveReport") -> str:
     if report is None or report.field is None:
         return ""
     if report.field.kind == "frame":
-        return _("as a reference")
+        return _("reference")
     if live.calibration is not None:
         return _("calib. {id}").format(id=live.calibration.calibration_id[:6])
     return _("earlier frames")

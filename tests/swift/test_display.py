@@ -134,7 +134,7 @@ STORED: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "how", "said"),
     [
-        ({}, "as a reference", "The sample is taken as the reference."),
+        ({}, "reference", "The sample is taken as the reference."),
         (STORED, "calib. ab12cd", "Corrected by the stored calibration ab12cd."),
         (
             STORED | {"accepted": 3},
@@ -227,7 +227,7 @@ def test_frame_without_a_result_keeps_the_picture_and_what_corrected_it(
     before = item.data_item.data_modified
     show(window, item, windows.report(1, report=None, reason="it failed"))
     assert item.data_item.caption == "It failed."
-    assert item.data_item.title == "Corrected HAADF (as a reference): old"
+    assert item.data_item.title == "Corrected HAADF (reference): old"
     assert item.data_item.data_modified == before
 
 
@@ -243,7 +243,7 @@ def test_other_channels_have_items_of_their_own(window: Any, item: CorrectedItem
     show(window, item, with_channel(windows.report(), "MAADF", "BF"))
     assert list(item.display_items) == ["HAADF", "MAADF", "BF"]
     titles = [one.displayed_title for one in item.display_items.values() if one is not None]
-    assert titles[1] == "Corrected MAADF (as a reference)"
+    assert titles[1] == "Corrected MAADF (reference)"
     count = len(window.document_model.data_items)
     show(window, item, with_channel(windows.report(1), "MAADF", "BF"))
     assert len(window.document_model.data_items) == count

@@ -52,7 +52,7 @@ def test_menu_item_shows_the_corrected_scan_in_one_live_item(window: Window) -> 
     window.tick_until(
         lambda: window.item.caption.startswith("The sample is taken as the reference. Off by 100.0")
     )
-    assert window.item.title == "Corrected HAADF (as a reference)"
+    assert window.item.title == "Corrected HAADF (reference)"
     assert [one.units for one in window.item.dimensional_calibrations] == ["nm", "nm"]
     assert window.item.dimensional_calibrations[0].scale == pytest.approx(3.0 / 96)
     assert "hardware_source" not in window.item.metadata
