@@ -29,14 +29,7 @@ def how_corrected(live: "LiveReport") -> str:
     str
         For a title; empty where nothing was.
     """
-    report = live.report
-    if report is None or report.field is None:
-        return ""
-    if report.field.kind == "frame":
-        return _("reference")
-    if live.calibration is not None:
-        return _("calib. {id}").format(id=live.calibration.calibration_id[:6])
-    return _("earlier frames")
+    return _by(live)[0]
 
 
 def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
@@ -57,24 +50,25 @@ def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     report = live.report
     said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
-        said += [_corrected_by(live), _residual(report), _state(report)]
+        said += [_by(live)[1], _residual(report), _state(report)]
         said.append(pixel_size(live, corrected))
     return " ".join(filter(None, said))
 
 
-def _corrected_by(live: "LiveReport") -> str:
+def _by(live: "LiveReport") -> tuple[str, str]:
+    """Say by what the picture was corrected: in a word or two, and in a sentence."""
     report = live.report
     if report is None or report.field is None:
-        return ""
+        return "", ""
     if report.field.kind == "frame":
-        return _("The sample is taken as the reference.")
+        return _("reference"), _("The sample is taken as the reference.")
     if live.calibration is None:
-        return _("Corrected by what earlier frames have shown.")
+        return _("earlier frames"), _("Corrected by what earlier frames have shown.")
     known = live.calibration.calibration_id[:6]
-    if not live.accepted:
-        return _("Corrected by the stored calibration {id}.").format(id=known)
-    words = _("Corrected by the stored calibration {id} and {frames} later frames.")
-    return words.format(id=known, frames=live.accepted)
+    said = _("Corrected by the stored calibration {id}.")
+    if live.accepted:
+        said = _("Corrected by the stored calibration {id} and {frames} later frames.")
+    return _("calib. {id}").format(id=known), said.format(id=known, frames=live.accepted)
 
 
 def _residual(report: "FrameReport") -> str:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from nion.swift.model import ColorMaps, DisplayItem, Graphics
 from nion.utils import Geometry
 
+from nion_distortion.swift.maps import LOADINGS
+
 __all__ = ["EndsGraphic", "ScaleGraphic", "show_ends", "show_scale", "take_scale_away"]
 
 _ = gettext.gettext
@@ -19,9 +21,6 @@ GRAPHIC_ID = "nion_distortion.scale"
 
 GAP_PX, WIDTH_PX, TEXT_PX, LINE_PX, CHARACTER_PX = 6, 10, 4, 13, 8
 FONT, TEXT, GROUND = "normal 11px sans-serif", "#FFFFFF", "rgba(0, 0, 0, 0.6)"
-
-TILES = 3
-"""Columns of the loading maps."""
 
 NEEDED_PX = GAP_PX + WIDTH_PX + TEXT_PX + 30
 """Of gap, colours and numbers; a narrow panel has less beside the map."""
@@ -126,7 +125,7 @@ class EndsGraphic(_Kept):
 
     def _draw(self, ctx: Any, _settings: Any, mapping: Any, *_state: Any) -> None:
         for number, end in enumerate(self.ends_pm):
-            place = Geometry.FloatPoint(0.0, number / TILES)
+            place = Geometry.FloatPoint(0.0, number / LOADINGS)
             corner = mapping.map_point_image_norm_to_widget(place)
             lines = (f"±{end:g}", _("pm"))
             with ctx.saver():
