@@ -11,25 +11,9 @@ if TYPE_CHECKING:
     from nion_distortion.pipeline import FrameReport
     from nion_distortion.session import LiveReport
 
-__all__ = ["caption_of", "how_corrected", "pixel_size"]
+__all__ = ["caption_of", "pixel_size"]
 
 _ = gettext.gettext
-
-
-def how_corrected(live: "LiveReport") -> str:
-    """Say by what the picture was corrected.
-
-    Parameters
-    ----------
-    live : LiveReport
-        The newest.
-
-    Returns
-    -------
-    str
-        For a title; empty where nothing was.
-    """
-    return _by(live)[0]
 
 
 def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
@@ -50,25 +34,24 @@ def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     report = live.report
     said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
-        said += [_by(live)[1], _residual(report), _state(report)]
+        said += [_by(live), _residual(report), _state(report)]
         said.append(pixel_size(live, corrected))
     return " ".join(filter(None, said))
 
 
-def _by(live: "LiveReport") -> tuple[str, str]:
-    """Say by what the picture was corrected: in a word or two, and in a sentence."""
+def _by(live: "LiveReport") -> str:
+    """Say by what the picture was corrected."""
     report = live.report
     if report is None or report.field is None:
-        return "", ""
+        return ""
     if report.field.kind == "frame":
-        return _("reference"), _("The sample is taken as the reference.")
+        return _("The sample is taken as the reference.")
     if live.calibration is None:
-        return _("earlier frames"), _("Corrected by what earlier frames have shown.")
-    known = live.calibration.calibration_id[:6]
+        return _("Corrected by what earlier frames have shown.")
     said = _("Corrected by the stored calibration {id}.")
     if live.accepted:
         said = _("Corrected by the stored calibration {id} and {frames} later frames.")
-    return _("calib. {id}").format(id=known), said.format(id=known, frames=live.accepted)
+    return said.format(id=live.calibration.calibration_id[:6], frames=live.accepted)
 
 
 def _residual(report: "FrameReport") -> str:

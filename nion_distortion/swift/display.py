@@ -13,7 +13,7 @@ from nion.data import DataAndMetadata
 from nion.swift import DocumentController
 from nion.swift.model import DataItem, DisplayItem
 
-from nion_distortion.swift.captions import caption_of, how_corrected, pixel_size
+from nion_distortion.swift.captions import caption_of, pixel_size
 from nion_distortion.swift.items import InTurn, LiveItem, Pace, bring_into_view
 from nion_distortion.swift.phrases import sentence, translated
 from nion_distortion.swift.xdata import corrected_xdata, scanned_xdata
@@ -65,7 +65,7 @@ class CorrectedItem:
         self._window = window
         self._items = {KEY: LiveItem(window, KEY)}
         self._channels = {KEY: "HAADF"}
-        self._hows: dict[str, str] = {}
+        self._shown: set[str] = set()
         self._turn = InTurn[_Shown](window, KEY, self._hand_over)
         self._items[KEY].describe(self._title(KEY, is_updated=True), WAITING)
         self._last: LiveReport | None = None
@@ -106,7 +106,7 @@ class CorrectedItem:
         for key in list(self._channels):
             corrected = pictures.get(key)
             if corrected is not None:
-                self._hows[key] = how_corrected(report)
+                self._shown.add(key)
             changes[key] = _Shown(
                 title=self._title(key, is_updated=corrected is not None),
                 caption=caption_of(report, corrected),
@@ -130,7 +130,7 @@ class CorrectedItem:
 
     def _as_scanned(self, report: "LiveReport") -> _Shown:
         frame = report.scan[0]
-        title = _("{channel} AS SCANNED (not corrected)").format(channel=self._channels[KEY])
+        title = _("{channel} AS SCANNED").format(channel=self._channels[KEY])
         return _Shown(title=title, caption="", xdata=scanned_xdata(frame))
 
     def refuse(self, reason: str) -> None:
@@ -150,11 +150,12 @@ class CorrectedItem:
         )
 
     def _title(self, key: str, *, is_updated: bool) -> str:
-        how = self._hows.get(key)
-        if how is None:
-            return _("Corrected {channel}: nothing yet").format(channel=self._channels[key])
-        title = _("Corrected {channel} ({how})").format(channel=self._channels[key], how=how)
-        return title if is_updated else title + _(": old")
+        """Name it in a word or two: beside the average, a panel has room for no more."""
+        if key not in self._shown:
+            title = _("Corrected: none yet")
+        else:
+            title = _("Corrected {channel}") if is_updated else _("{channel}: old")
+        return title.format(channel=self._channels[key])
 
     def _hand_over(self, key: str, shown: _Shown) -> None:
         if key not in self._items:
@@ -223,7 +224,7 @@ class AverageItems:
             )
             draw = partial(_pictures, self._average, report, done.corrected)
         else:
-            draw = partial(_left_out, report)
+            draw = partial(_left_out, report, is_old=self._average is not None)
         if self._pace.is_due(report):
             self._turn.add(draw())
 
@@ -260,20 +261,18 @@ def _pictures(
     count, frames = average.count, average.frames
     mean = replace(newest, image=average.image, valid=count > 0)
     std = replace(newest, image=average.std, valid=count > 1)
-    title = _("Average of {frames} {channel} frames")
     aligned = _(
-        "Corrected frames, aligned by the measured drift, on the place of the newest frame. "
-    )
+        "Corrected {channel} frames, aligned by the measured drift, on the place of the newest "
+        "frame. "
+    ).format(channel=newest.channel)
     return {
         "": _Shown(
-            title=title.format(frames=frames, channel=newest.channel),
+            title=_("Mean of {frames} frames").format(frames=frames),
             caption=aligned + pixel_size(report, newest),
             xdata=corrected_xdata(mean, report=report, averaged_frames=frames),
         ),
         "_std": _Shown(
-            title=_("Std of {frames} {channel} frames").format(
-                frames=frames, channel=newest.channel
-            ),
+            title=_("Std of {frames} frames").format(frames=frames),
             caption=_(
                 "Standard deviation of each pixel, of a single frame's value; zero where fewer "
                 "than two frames saw the pixel."
@@ -285,11 +284,15 @@ def _pictures(
 
 def _waiting() -> dict[str, _Shown]:
     caption = _("Waiting for the first frame that is measured.")
-    titles = {"": _("Average of frames"), "_std": _("Std of frames")}
+    titles = {"": _("Mean: none yet"), "_std": _("Std: none yet")}
     return {key: _Shown(title=title, caption=caption) for key, title in titles.items()}
 
 
-def _left_out(report: "LiveReport") -> dict[str, _Shown]:
+def _left_out(report: "LiveReport", *, is_old: bool) -> dict[str, _Shown]:
     reason = translated(report.reason or "") or _("the sample's drift was not measured")
     caption = _("The newest frame is not in it: {reason}.").format(reason=reason.rstrip("."))
-    return {key: replace(one, caption=caption) for key, one in _waiting().items()}
+    old = {"": _("Mean: old"), "_std": _("Std: old")}
+    return {
+        key: replace(one, title=old[key] if is_old else one.title, caption=caption)
+        for key, one in _waiting().items()
+    }

@@ -264,5 +264,17 @@ def bring_into_view(
     if empty:
         empty[0].set_display_panel_display_item(display_item)
     elif neighbours:
+        row = neighbours[0].container
         divided = workspace.insert_display_panel(neighbours[0], "right", display_item)
+        _make_equal(workspace, row, neighbours[0].container)
         window.push_undo_command(divided)
+
+
+def _make_equal(workspace: Any, row: Any, divided: Any) -> None:
+    """Give every panel of a row the same width, though two of them share one place in it.
+
+    Half of a panel has no room for its title on a screen of 1.5 scaling.
+    """
+    if getattr(row, "orientation", "") == "vertical":  # the host's word for side by side
+        panels = [2.0 if one is divided else 1.0 for one in row.canvas_items]
+        workspace.set_splits(row, [one / sum(panels) for one in panels])

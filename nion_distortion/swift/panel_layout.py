@@ -10,7 +10,7 @@ __all__ = ["layout"]
 
 _ = gettext.gettext
 
-WIDTH, INNER, HEIGHT, COMBO = 280, 262, 400, 190
+WIDTH, INNER, HEIGHT, COMBO = 280, 262, 260, 190
 
 TROUBLE = "#C00000"
 

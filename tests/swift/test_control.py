@@ -402,7 +402,7 @@ def test_average_stands_beside_the_corrected_picture(window: Window) -> None:
     window.window.periodic()
     corrected, average = window.window.workspace.display_panels
     assert corrected.data_item is window.item
-    assert average.data_item.title.startswith("Average of")
+    assert average.data_item.title.startswith("Mean")
     window.control.choose(averaged=0)
     window.control.choose(averaged=4)
     window.window.periodic()
@@ -416,7 +416,7 @@ def test_average_that_was_chosen_before_is_in_view_and_in_the_workspace(window: 
     window.window.periodic()
     corrected, average = [panel.data_item for panel in window.window.workspace.display_panels]
     assert corrected is window.item
-    assert average.title.startswith("Average of")
+    assert average.title.startswith("Mean")
     for _ in range(2):
         show_workspace(window.window, window.control)
         window.window.periodic()
@@ -429,13 +429,13 @@ def test_average_that_was_chosen_before_is_in_view_and_in_the_workspace(window: 
 def test_average_and_overlay_are_switched_while_it_runs(window: Window) -> None:
     window.toggle()
     window.frames(2)
-    assert not any(title.startswith("Average of") for title in titles(window))
+    assert not any(title.startswith("Mean") for title in titles(window))
     (panel,) = window.window.workspace.display_panels
     panel.set_display_panel_display_item(None)
     window.control.choose(averaged=4, arrows=20)
     window.window.periodic()
-    assert panel.data_item.title.startswith("Average of")
-    window.tick_until(lambda: any("Average of" in title for title in titles(window)))
+    assert panel.data_item.title.startswith("Mean")
+    window.tick_until(lambda: any(title.startswith("Mean of") for title in titles(window)))
     window.control.choose(averaged=0, arrows=0)
     running = window.control.running
     assert running is not None

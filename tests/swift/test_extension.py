@@ -45,14 +45,14 @@ def shows_a_frame(window: Window) -> Callable[[], bool]:
 
 def test_menu_item_shows_the_corrected_scan_in_one_live_item(window: Window) -> None:
     window.toggle()
-    assert window.item.title == "Corrected HAADF: nothing yet"
+    assert window.item.title == "Corrected: none yet"
     assert window.item.is_live
     window.frames(2)
     window.tick_until(shows_a_frame(window))
     window.tick_until(
         lambda: window.item.caption.startswith("The sample is taken as the reference. Off by 100.0")
     )
-    assert window.item.title == "Corrected HAADF (reference)"
+    assert window.item.title == "Corrected HAADF"
     assert [one.units for one in window.item.dimensional_calibrations] == ["nm", "nm"]
     assert window.item.dimensional_calibrations[0].scale == pytest.approx(3.0 / 96)
     assert "hardware_source" not in window.item.metadata

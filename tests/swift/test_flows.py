@@ -206,7 +206,7 @@ def test_everything_of_ours_is_deleted_while_it_runs(window: Window) -> None:
     window.toggle()
     window.frames(3)
     document = window.window.document_model
-    window.tick_until(lambda: any("Average of" in one.title for one in document.data_items))
+    window.tick_until(lambda: any(one.title.startswith("Mean of") for one in document.data_items))
     for data_item in list(document.data_items):
         if data_item in document.data_items:
             document.remove_data_item(data_item)
