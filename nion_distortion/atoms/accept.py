@@ -174,7 +174,7 @@ def accepted(
     signal = signal_of(fits) / np.sqrt(typical)
     positions = fits.parameters[:, :2]
     keep = (fits.pixels > 0) & (signal > LEAST_SIGNAL)
-    keep &= np.abs(fits.parameters[:, LOG_SIGMA] - window.log_sigma) < np.log(WIDTH_RANGE)
+    keep &= np.abs(fits.parameters[:, LOG_SIGMA] - window.widths.log_sigma) < np.log(WIDTH_RANGE)
     keep &= np.hypot(*(positions - start_px).T) < FARTHEST * view.sigma_px
     keep &= _away_from_edge(positions, EDGE * view.sigma_px, view.image.shape)
     usual = max(typical, 1.0)

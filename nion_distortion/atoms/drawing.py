@@ -14,10 +14,12 @@ __all__ = [
     "Image",
     "Places",
     "Tail",
+    "Widths",
     "draw_anew",
     "gaussian",
     "redraw",
     "render",
+    "usual_log_sigma",
 ]
 
 Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
@@ -27,12 +29,36 @@ DRAWN = 4.0
 """A Gaussian is drawn this many sigma far, or as far as its tail: 3e-4 of its height is left
 out."""
 
+TAIL_RADIUS = 5.0
+"""Where a column's tail ends, in sigma of columns as bright as it."""
+
 FEW, SMALLEST_STRIP = 128, 64
 """Fewer columns, or rows of the image, need no second thread."""
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 Image = npt.NDArray[np.float32]
+
+
+class Widths(NamedTuple):
+    """How wide columns are: brighter kinds are wider, for their scattering reaches farther.
+
+    Attributes
+    ----------
+    log_sigma : float
+        Of a column of the amplitude ``exp(log_amplitude)``.
+    slope : float, default: 0
+        By how much log sigma rises with the log of the amplitude.
+    log_amplitude : float, default: 0
+        In the middle of all.
+    reach : float, default: 0
+        How far from there the width follows the log of the amplitude.
+    """
+
+    log_sigma: float
+    slope: float = 0.0
+    log_amplitude: float = 0.0
+    reach: float = 0.0
 
 
 class Tail(NamedTuple):
@@ -42,18 +68,39 @@ class Tail(NamedTuple):
     ----------
     height : float
         In the middle, over the amplitude of the Gaussian.
-    radius_px : float
-        Where it ends, the same for all columns.
+    widths : Widths
+        The radius is `TAIL_RADIUS` times the sigma of columns as bright as it.
     highest : float, default: inf
         Amplitude above which it is left out: a hot pixel has none.
     """
 
     height: float
-    radius_px: float
+    widths: Widths
     highest: float = np.inf
 
 
-NO_TAIL = Tail(0.0, 1.0)
+NO_TAIL = Tail(0.0, Widths(0.0))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def usual_log_sigma(widths: Widths, amplitude: float) -> float:
+    """Return log sigma of columns that are as bright as one.
+
+    Parameters
+    ----------
+    widths : Widths
+        Of all.
+    amplitude : float
+        The one's; its sign does not matter.
+
+    Returns
+    -------
+    float
+        Between those of the faintest and the brightest kind.
+    """
+    brighter = np.log(max(abs(amplitude), 1e-30)) - widths.log_amplitude
+    brighter = min(max(brighter, -widths.reach), widths.reach)
+    return float(widths.log_sigma + widths.slope * brighter)
 
 
 def render(parameters: Floats, shape: tuple[int, int], tail: Tail = NO_TAIL) -> Image:
@@ -125,12 +172,14 @@ def _draw(image: Image, parameters: Floats, tail: Tail) -> None:
 def _draw_rows(image: Image, parameters: Floats, tail: Tail, rows: tuple[int, int]) -> None:
     width = image.shape[1]
     widest = np.exp(np.max(parameters[:, LOG_SIGMA])) if len(parameters) else 0.0
-    least = tail.radius_px if tail.height != 0.0 else 0.0
-    room = min(2 * int(max(DRAWN * widest, least)) + 2, max(image.shape))
-    lines, inverse = np.empty((3, room), np.float32), 1.0 / tail.radius_px**2
+    most = _tail_radius(tail, np.exp(tail.widths.log_amplitude + tail.widths.reach))
+    most = max(most, _tail_radius(tail, np.exp(tail.widths.log_amplitude - tail.widths.reach)))
+    room = min(2 * int(max(DRAWN * widest, most)) + 2, max(image.shape))
+    lines = np.empty((3, room), np.float32)
     for n in range(len(parameters)):
         y, x, amplitude, log_sigma = parameters[n, :4]
-        reach = max(DRAWN * np.exp(log_sigma), least)
+        radius = _tail_radius(tail, amplitude)
+        reach, inverse = max(DRAWN * np.exp(log_sigma), radius), 1.0 / max(radius, 1.0) ** 2
         first = max(rows[0], int(np.ceil(y - reach)))
         last = min(rows[1] - 1, int(np.floor(y + reach)))
         left, right = max(0, int(np.ceil(x - reach))), min(width - 1, int(np.floor(x + reach)))
@@ -145,10 +194,17 @@ def _draw_rows(image: Image, parameters: Floats, tail: Tail, rows: tuple[int, in
         low = np.float32(amplitude * tail.height if abs(amplitude) <= tail.highest else 0.0)
         for i in range(first, last + 1):
             height, line = np.float32(amplitude) * along_y[i - first], image[i, left : right + 1]
-            if least > 0.0:
+            if radius > 0.0:
                 _add_tail(line, away, np.float32(1.0 - inverse * (i - y) ** 2), low)
             for j in range(len(line)):
                 line[j] += height * along_x[j]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _tail_radius(tail: Tail, amplitude: float) -> float:
+    if tail.height == 0.0:
+        return 0.0
+    return float(TAIL_RADIUS * np.exp(usual_log_sigma(tail.widths, amplitude)))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

@@ -28,14 +28,10 @@ from nion_distortion.atoms.drawing import (
 )
 from nion_distortion.atoms.empty import away_from, without_empty
 from nion_distortion.atoms.fit import Fits, Window, improve
-from nion_distortion.atoms.learning import (
-    learnt_tail,
-    learnt_window,
-    tail_of,
-    unseen_share,
-)
+from nion_distortion.atoms.learning import learnt_window
 from nion_distortion.atoms.maxima import Normalised, normalised
 from nion_distortion.atoms.overlap import shared_covariance
+from nion_distortion.atoms.tails import learnt_tail, tail_of, unseen_share
 from nion_distortion.atoms.view import WIDTH_PRIOR, View, guessed, oriented
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import Detect
@@ -212,7 +208,11 @@ def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
     fits.parameters[:, AMPLITUDE] *= 1.0 - height
     fits.parameters[:, BACKGROUND] += background
     fits.active[:], fits.last[:] = fits.pixels > 0, 0.0
-    window = window._replace(background=window.background + background)
+    lower = window.widths.log_amplitude + float(np.log1p(-height))
+    window = window._replace(
+        background=window.background + background,
+        widths=window.widths._replace(log_amplitude=lower),
+    )
     return window, tail_of(height, fits, window)
 
 

@@ -14,8 +14,10 @@ from nion_distortion.atoms.drawing import (
     Floats,
     Image,
     Places,
+    Widths,
     X,
     Y,
+    usual_log_sigma,
 )
 
 __all__ = ["Fits", "Window", "disc", "gradient", "hottest", "improve", "starting"]
@@ -57,7 +59,7 @@ class Window(NamedTuple):
     ----------
     radius_px : float
         Pixels this far from the column's first pixel are looked at.
-    log_sigma : float
+    widths : Widths
         Centre of the prior on a column's width.
     precision : float
         Of that prior, one over the variance of log sigma.
@@ -74,7 +76,7 @@ class Window(NamedTuple):
     """
 
     radius_px: float
-    log_sigma: float
+    widths: Widths
     precision: float
     gain: float
     offset: float
@@ -246,7 +248,8 @@ def _improve_rows(
             _draw_alone(patch, middle, now)
         fits.chi2[n] = _sums(patch, middle, now, window, (normal, right))
         normal[LOG_SIGMA, LOG_SIGMA] += window.precision
-        right[LOG_SIGMA] += window.precision * (window.log_sigma - now[LOG_SIGMA])
+        usual = usual_log_sigma(window.widths, now[AMPLITUDE])
+        right[LOG_SIGMA] += window.precision * (usual - now[LOG_SIGMA])
         normal[BACKGROUND, BACKGROUND] += window.background_precision
         right[BACKGROUND] += window.background_precision * (window.background - now[BACKGROUND])
         if fits.pixels[n] < FEWEST_PIXELS or not _factorised(normal):

@@ -93,7 +93,7 @@ def shared_covariance(
     ``H_n + sum_m H_n S_nm H_m S_mn H_n`` to second order in S.
     """
     result = np.zeros((len(fits.chi2), 2, 2))
-    pairs = close_pairs(fits.parameters[:, :2], NEAREST * float(np.exp(window.log_sigma)))
+    pairs = close_pairs(fits.parameters[:, :2], NEAREST * float(np.exp(window.widths.log_sigma)))
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = np.ascontiguousarray(both[np.lexsort(both.T[::-1])])
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_array
 from nion_distortion.atoms.correlation import WHITE, Correlation
-from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA
+from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA, Widths
 from nion_distortion.atoms.fit import Fits, Window, improve, starting
 from nion_distortion.atoms.maxima import (
     NARROW,
@@ -134,8 +134,8 @@ class View(NamedTuple):
         variances = gain * np.quantile(self.clipped[::7, ::7], [0.01, 0.99]) + offset
         floor = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), FINEST**2)
         radius_px = max(radius * self.sigma_px, SMALLEST_RADIUS_PX)
-        log_sigma = float(np.log(self.sigma_px))
-        return Window(radius_px, log_sigma, width_prior**-2, gain, offset, floor)
+        widths = Widths(float(np.log(self.sigma_px)))
+        return Window(radius_px, widths, width_prior**-2, gain, offset, floor)
 
 
 def oriented(scaled: Normalised) -> View:
