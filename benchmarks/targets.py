@@ -350,7 +350,7 @@ TARGETS: tuple[Target, ...] = (
     Target(
         name="localisation error",
         shortfall="at 10 counts Ti-O has 3.5 electrons at its peak: of a column from which fewer"
-        " came than usual less is known, so what fits rightly claim is 1.11 of the bound on average;"
+        " came than usual less is known, so what fits rightly claim is 1.11 of the bound, as rms;"
         " 2 % that came out below 2 electrons are off by twice the bound, and claim it; by the"
         " median 1.06",
         what="column positions, Sr and Ti-O, 10, 50, 500 counts: largest rms error",

@@ -251,7 +251,7 @@ UNUSABLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "amorphous": (
         lambda: process_frame(frame_of(amorphous())),
-        "no lattice was found: 50 % of the columns have no neighbour at the most frequent distance "
+        "no lattice was found: 62 % of the columns have no neighbour at the most frequent distance "
         "and direction",
     ),
     "saturated": (
