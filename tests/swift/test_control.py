@@ -424,6 +424,9 @@ def test_average_that_was_chosen_before_is_in_view_and_in_the_workspace(window: 
         shown = [panel.data_item for panel in panels]
         assert len(panels) == 11
         assert shown[shown.index(window.item) + 1] is average
+        divided = panels[shown.index(window.item)].container
+        shares = np.outer(divided.container.splits[1:], divided.splits).ravel()
+        assert [*divided.container.splits[:1], *shares] == pytest.approx([1 / 3] * 3, abs=0.01)
 
 
 def test_average_and_overlay_are_switched_while_it_runs(window: Window) -> None:
