@@ -47,7 +47,7 @@ from nion_distortion.atoms.learning import learnt_window
 from nion_distortion.atoms.maxima import blurred, normalised
 from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.overlap import close_pairs, shared_covariance
-from nion_distortion.atoms.tails import learnt_tail, unseen_share
+from nion_distortion.atoms.tails import _curved, learnt_tail, unseen_share
 from nion_distortion.atoms.view import View, guessed, oriented
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.pipeline import process_frame
@@ -443,6 +443,23 @@ def test_noise_does_not_hide_tails(counts: float) -> None:
         view, fits, window = before_tails(with_tails(0.12, counts, seed)[0])
         heights.append(learnt_tail(view.clipped, fits, window)[0])
     assert np.mean(heights) == pytest.approx(0.12, abs=0.02)
+
+
+def test_fits_that_follow_noise_draw_a_core_broader_by_its_curvature() -> None:
+    now, rng = np.array([0.4, -0.7, 30.0, np.log(1.6)]), np.random.default_rng(2)
+    root = rng.normal(size=(4, 4)) * np.array([0.02, 0.02, 0.5, 0.02])[:, None]
+    covariance = root @ root.T
+
+    def core(p: Array) -> float:
+        dy, dx = 1.0 - p[0], 2.0 - p[1]
+        return float(p[2] * np.exp(-0.5 * np.exp(-2.0 * p[3]) * (dy**2 + dx**2)))
+
+    # the mean over errors that are certainly symmetric, to second order
+    steps = 0.1 * root.T
+    mean = sum((core(now + d) + core(now - d) - 2.0 * core(now)) / 0.02 for d in steps)
+    inverse = np.exp(-2.0 * now[3])
+    found = core(now) / now[2] * _curved(now[2], covariance, (1.0 - now[0], 2.0 - now[1]), inverse)
+    assert found == pytest.approx(mean, rel=1e-3)
 
 
 def test_stretched_scan_does_not_hide_tails() -> None:
