@@ -472,7 +472,7 @@ def test_stretched_scan_does_not_hide_tails() -> None:
     assert heights[1] == pytest.approx(heights[0], abs=0.04)  # lower by 0.09 by circular columns
 
 
-def before_tails(image: Array) -> tuple[View, Fits, Window]:
+def before_tails(image: npt.ArrayLike) -> tuple[View, Fits, Window]:
     """Fit columns with their neighbours taken out, as far as tails are learnt from them."""
     view, fits = guessed(oriented(normalised(np.asarray(image, np.float32))), None)
     window = view.window(3.0, 0.15)
