@@ -172,8 +172,8 @@ def _draw(image: Image, parameters: Floats, tail: Tail) -> None:
 def _draw_rows(image: Image, parameters: Floats, tail: Tail, rows: tuple[int, int]) -> None:
     width = image.shape[1]
     widest = np.exp(np.max(parameters[:, LOG_SIGMA])) if len(parameters) else 0.0
-    most = _tail_radius(tail, np.exp(tail.widths.log_amplitude + tail.widths.reach))
-    most = max(most, _tail_radius(tail, np.exp(tail.widths.log_amplitude - tail.widths.reach)))
+    widths, most = tail.widths, TAIL_RADIUS if tail.height != 0.0 else 0.0
+    most *= np.exp(widths.log_sigma + abs(widths.slope) * widths.reach)
     room = min(2 * int(max(DRAWN * widest, most)) + 2, max(image.shape))
     lines = np.empty((3, room), np.float32)
     for n in range(len(parameters)):

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, LOG_SIGMA, Floats, Widths
 from nion_distortion.atoms.fit import Fits, Window
 
-__all__ = ["learnt_window"]
+__all__ = ["FEWEST_TEACHERS", "learnt_window"]
 
 TAUGHT, FEWEST_TEACHERS = 1000, 12
 """Columns from which is learnt, about, and with fewer of which nothing is."""

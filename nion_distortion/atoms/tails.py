@@ -19,6 +19,8 @@ from nion_distortion.atoms.drawing import (
     render,
 )
 from nion_distortion.atoms.fit import Fits, Window, improve
+from nion_distortion.atoms.learning import FEWEST_TEACHERS
+from nion_distortion.atoms.view import WIDTH_PRIOR
 
 __all__ = ["learnt_tail", "tail_of", "unseen_share"]
 
@@ -35,14 +37,11 @@ shine in."""
 TRIED, STEPS, OVERLAP = (0.06, 0.12), 3, 2.0
 """Heights with which they are fitted, in so many steps; and how many windows a pixel is in."""
 
-LOOSE_WIDTH, LOOSER = 0.15, 10.0
-"""While tails are learnt: spread of log sigma, and what divides the precision of backgrounds."""
+LOOSER = 10.0
+"""What divides the precision of backgrounds while tails are learnt."""
 
 FOLLOWED = 15.0
 """How wrong a height may be seen yet, in squares of the positions' variance over sigma^2."""
-
-FEWEST_TEACHERS = 12
-"""With fewer columns nothing is learnt."""
 
 STRETCHES, CHANGE, LEFT, SUMMED = 4, 4, 5, 6
 """What is summed in a window: shapes of a stretched scan, the change by a higher tail, and what is
@@ -107,7 +106,7 @@ def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]
     """
     sigma_px = float(np.exp(window.widths.log_sigma))
     window = window._replace(
-        precision=min(window.precision, LOOSE_WIDTH**-2),
+        precision=min(window.precision, WIDTH_PRIOR**-2),
         background_precision=window.background_precision / LOOSER,
     )
     strip, fits = _strip(image, fits, RIM * sigma_px)

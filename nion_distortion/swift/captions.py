@@ -34,12 +34,12 @@ def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     report = live.report
     said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
-        said += [_by(live), _residual(report), _state(report)]
+        said += [_corrected_by(live), _residual(report), _state(report)]
         said.append(pixel_size(live, corrected))
     return " ".join(filter(None, said))
 
 
-def _by(live: "LiveReport") -> str:
+def _corrected_by(live: "LiveReport") -> str:
     """Say by what the picture was corrected."""
     report = live.report
     if report is None or report.field is None:

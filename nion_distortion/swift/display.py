@@ -283,16 +283,19 @@ def _pictures(
 
 
 def _waiting() -> dict[str, _Shown]:
-    caption = _("Waiting for the first frame that is measured.")
-    titles = {"": _("Mean: none yet"), "_std": _("Std: none yet")}
-    return {key: _Shown(title=title, caption=caption) for key, title in titles.items()}
+    return _without(_("none yet"), _("Waiting for the first frame that is measured."))
 
 
 def _left_out(report: "LiveReport", *, is_old: bool) -> dict[str, _Shown]:
     reason = translated(report.reason or "") or _("the sample's drift was not measured")
     caption = _("The newest frame is not in it: {reason}.").format(reason=reason.rstrip("."))
-    old = {"": _("Mean: old"), "_std": _("Std: old")}
+    return _without(_("old") if is_old else _("none yet"), caption)
+
+
+def _without(state: str, caption: str) -> dict[str, _Shown]:
+    """Say why there is no new picture."""
+    titles = {"": _("Mean: {state}"), "_std": _("Std: {state}")}
     return {
-        key: replace(one, title=old[key] if is_old else one.title, caption=caption)
-        for key, one in _waiting().items()
+        key: _Shown(title=title.format(state=state), caption=caption)
+        for key, title in titles.items()
     }
