@@ -28,7 +28,7 @@ TASK = "nion_distortion.measure"
 EXTENSION_ID = "nion_distortion.extension"
 LONGEST_S = 300.0
 REHEARSED = 4
-CASES = {"512": ((512, 512), 0.9, 16.0, 25.0), "1024": ((1024, 1024), 0.92, 32.0, 25.0)}
+CASES = {"512": ((512, 512), 0.9, 16.0, 100.0), "1024": ((1024, 1024), 0.92, 32.0, 25.0)}
 """Shape, dwell time (us) and width (nm): 4 and 1 frames a second; and for how long (s)."""
 
 SOAK = ((128, 128), 0.5, 4.0)

@@ -1,4 +1,4 @@
-"""The live diagrams: a data item each, drawn about once a second, one in a tick of the window."""
+"""The live diagrams: a data item each, drawn every two seconds, one in a tick of the window."""
 
 import gettext
 import json

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InTurn", "LiveItem", "Pace", "bring_into_view", "shown_in"]
 
-PERIOD_S, LONGEST_PERIOD_S = 1.0, 4.0
+PERIOD_S, LONGEST_PERIOD_S = 2.0, 4.0
 """Between two pictures of what follows the frames slowly: four curves at 4 Hz stop the window."""
 
 PERIOD_FRAMES = 8.0
@@ -174,7 +174,7 @@ class InTurn(Generic[Change]):
 
 
 class Pace:
-    """Says when slower pictures are due: once a second, and less often where frames take long.
+    """Says when slower pictures are due: every two seconds, and less often where frames take long.
 
     Used on one thread.
 

@@ -286,7 +286,7 @@ class Averaged:
             image = np.full((64, 64), level, np.float32)
             corrected = replace(live.report.corrected, image=image)
             live = replace(live, report=replace(live.report, corrected=corrected))
-        self.now_s += 1.0
+        self.now_s += 2.0
         show(self.window, self.items, live)
 
     def item(self, name: str) -> Any:
@@ -336,7 +336,7 @@ def test_without_a_drift_there_is_no_average(averaged: Averaged) -> None:
 
 
 @pytest.mark.gui
-def test_average_is_drawn_once_a_second(averaged: Averaged) -> None:
+def test_average_is_drawn_every_two_seconds(averaged: Averaged) -> None:
     averaged.show(0, 1.0)
     averaged.now_s -= 0.5
     averaged.items.show(windows.report(1, drift_nm=np.zeros((2, 2))))
