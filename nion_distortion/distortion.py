@@ -19,6 +19,15 @@ FieldKind = Literal["stationary", "frame"]
 
 PIXELS_AT_ONCE = 2**16
 
+SHAPES: dict[str, tuple[int | None, ...]] = {
+    "crystal_sites": (None, 2),
+    "sites_px": (None, 2),
+    "observed_px": (None, 2),
+    "covariance_px2": (None, 2, 2),
+    "broadening": (None, 2),
+}
+"""The fields of the samples that hold one row for each column."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DistortionSamples:
@@ -42,6 +51,9 @@ class DistortionSamples:
         POSIX time of the end of the frame.
     sigma_px : float, default: 0
         Median sigma of the columns: their height, in which the lines' own shifts are averaged.
+    broadening : ndarray, shape (n, 2), optional
+        Log of each column's width over that of its kind, and its variance; None where widths say
+        nothing of the displacements from the sites.
 
     Raises
     ------
@@ -57,10 +69,12 @@ class DistortionSamples:
     frame_id: str = ""
     time_s: float | None = None
     sigma_px: float = 0.0
+    broadening: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        shapes = {"crystal_sites": (None, 2), "sites_px": (None, 2), "observed_px": (None, 2)}
-        for name, shape in {**shapes, "covariance_px2": (None, 2, 2)}.items():
+        for name, shape in SHAPES.items():
+            if getattr(self, name) is None:
+                continue
             array = as_array(name, getattr(self, name), shape)
             check_length(name, array, len(self.observed_px))
             object.__setattr__(self, name, array)
@@ -75,6 +89,23 @@ class DistortionSamples:
     def displacement_px(self) -> npt.NDArray[np.float64]:
         """Observed minus ideal position, shape (n, 2)."""
         return self.observed_px - self.sites_px
+
+    def subset(self, some: npt.NDArray[np.bool_]) -> "DistortionSamples":
+        """Return some of the samples.
+
+        Parameters
+        ----------
+        some : ndarray of bool, shape (n,)
+            Those wanted.
+
+        Returns
+        -------
+        DistortionSamples
+            Their rows; all else unchanged.
+        """
+        rows: dict[str, Any] = {name: getattr(self, name) for name in SHAPES}
+        chosen = {name: row[some] for name, row in rows.items() if row is not None}
+        return replace(self, **chosen)
 
 
 def sample_distortion(
@@ -112,7 +143,17 @@ def sample_distortion(
         frame_id=frame_id,
         time_s=time_s,
         sigma_px=float(np.median(indexed.columns.sigma_px)),
+        broadening=_of_kinds(indexed),
     )
+
+
+def _of_kinds(indexed: IndexedColumns) -> npt.NDArray[np.float64]:
+    """Compare widths with those of the same sublattice."""
+    broadening = indexed.columns.broadening.copy()
+    for kind in np.unique(indexed.sublattice):
+        mine = indexed.sublattice == kind
+        broadening[mine, 0] -= np.median(broadening[mine, 0])
+    return broadening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

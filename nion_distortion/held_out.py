@@ -212,11 +212,11 @@ def withheld_residual(
     UnusableFrameError
         If there are too few columns left.
     """
-    kept = _subset(samples, ~withheld)
+    kept = samples.subset(~withheld)
     fit = first_model(kept, lattice, TERMS).last
     if fit is None:
         raise UnusableFrameError("the model of the other columns does not hold their fit")
-    out = _subset(samples, withheld)
+    out = samples.subset(withheld)
     basis, mean = fit.basis, fit.posterior.mean
     crystal = np.c_[np.ones(len(out)), out.crystal_sites]
     moving = basis.on_pixels(mean[:, : basis.size] * basis.seen())
@@ -230,11 +230,6 @@ def withheld_residual(
     variance += np.einsum("nab,nbc,nac->na", forward, own, forward)
     residual = np.einsum("nab,nb->na", forward, out.observed_px - expected)
     return Withheld(residual_px=residual, std_px=np.sqrt(variance))
-
-
-def _subset(samples: DistortionSamples, some: npt.NDArray[np.bool_]) -> DistortionSamples:
-    names = ("crystal_sites", "sites_px", "observed_px", "covariance_px2")
-    return replace(samples, **{name: getattr(samples, name)[some] for name in names})
 
 
 def erase_columns(

@@ -143,7 +143,7 @@ def against_filtered_image(
     for number in np.unique(indexed.sublattice):
         mine = found & (indexed.sublattice == number)
         places[mine] += (samples.observed_px[mine] - places[mine]).mean(axis=0)
-    return _kept(_at(samples, indexed.lattice, places), found)
+    return _at(samples, indexed.lattice, places).subset(found)
 
 
 def filtered_image(
@@ -219,7 +219,9 @@ def against_average(frames: Sequence[DistortionSamples]) -> list[DistortionSampl
     cells = (mean - fitted[0]) @ np.linalg.inv(fitted[1:])
     ends = np.cumsum([len(one) for one in frames])[:-1]
     return [
-        _kept(replace(one, crystal_sites=cells[mine], sites_px=mean[mine]), often[mine])
+        replace(one, crystal_sites=cells[mine], sites_px=mean[mine], broadening=None).subset(
+            often[mine]
+        )
         for one, mine in zip(frames, np.split(number.ravel(), ends), strict=True)
     ]
 
@@ -242,17 +244,8 @@ def _means(values: Array, group: npt.NDArray[np.intp]) -> Array:
 
 def _at(samples: DistortionSamples, lattice: Lattice, places: Array) -> DistortionSamples:
     cells = (places - lattice.origin_px) @ np.linalg.inv(lattice.basis_px)
-    return replace(samples, crystal_sites=cells, sites_px=places)
-
-
-def _kept(samples: DistortionSamples, which: npt.NDArray[np.bool_]) -> DistortionSamples:
-    return replace(
-        samples,
-        crystal_sites=samples.crystal_sites[which],
-        sites_px=samples.sites_px[which],
-        observed_px=samples.observed_px[which],
-        covariance_px2=samples.covariance_px2[which],
-    )
+    # sites that follow what broadens the columns: widths say nothing of what is left
+    return replace(samples, crystal_sites=cells, sites_px=places, broadening=None)
 
 
 def _cell(lattice: Lattice) -> float:

@@ -17,6 +17,7 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
     "covariance_px2": (None, 2, 2),
     "amplitude": (None,),
     "sigma_px": (None,),
+    "broadening": (None, 2),
     "background": (None,),
     "chi2": (None,),
     "confidence": (None,),
@@ -39,6 +40,9 @@ class AtomColumns:
         Height over the local background, detector units; positive for either polarity.
     sigma_px : ndarray, shape (n,)
         Width of the Gaussian.
+    broadening : ndarray, shape (n, 2)
+        Log of the width over that of columns as bright, without the pull of what is usual, and
+        its variance.
     background : ndarray, shape (n,)
         Local background, detector units.
     chi2 : ndarray, shape (n,)
@@ -66,6 +70,7 @@ class AtomColumns:
     covariance_px2: npt.NDArray[np.float64]
     amplitude: npt.NDArray[np.float64]
     sigma_px: npt.NDArray[np.float64]
+    broadening: npt.NDArray[np.float64]
     background: npt.NDArray[np.float64]
     chi2: npt.NDArray[np.float64]
     confidence: npt.NDArray[np.float64]

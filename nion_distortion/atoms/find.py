@@ -28,7 +28,7 @@ from nion_distortion.atoms.drawing import (
 )
 from nion_distortion.atoms.empty import away_from, without_empty
 from nion_distortion.atoms.fit import Fits, Window, improve
-from nion_distortion.atoms.learning import learnt_window
+from nion_distortion.atoms.learning import broadening, learnt_window
 from nion_distortion.atoms.maxima import Normalised, normalised
 from nion_distortion.atoms.overlap import shared_covariance
 from nion_distortion.atoms.tails import learnt_tail, tail_of, unseen_share
@@ -91,13 +91,13 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     scaled = normalised(values)
     view = oriented(scaled)
     view, begun = guessed(view, detect)
-    view, fits, keep = _fitted(view, begun)
+    view, fits, keep, broader = _fitted(view, begun)
     if empty is not None:
         keep &= away_from(empty, fits.parameters[:, :2], view.sigma_px)
     if keep.sum() < FEWEST_COLUMNS:
         raise UnusableFrameError(_why_too_few(view, fits, int(keep.sum())))
     finder = "local_maxima" if detect is None else getattr(detect, "__name__", "detect")
-    return _columns(scaled, view, fits, keep, (finder, len(begun.chi2)))
+    return _columns(scaled, view, fits, keep, broader, (finder, len(begun.chi2)))
 
 
 def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -119,20 +119,23 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return values
 
 
-def _fitted(view: View, fits: Fits) -> tuple[View, Fits, npt.NDArray[np.bool_]]:
-    """Fit all guesses and say which are columns; the noise is found without them."""
+def _fitted(
+    view: View, fits: Fits
+) -> tuple[View, Fits, npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Fit all guesses, and say which are columns and how broad; the noise is found without them."""
     fits, start = _first_fits(view, fits)
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
     view = _with_noise(view, fits, cores)
     window = view.window(RADIUS, WIDTH_PRIOR)
     model, window, tail = _settle(view, fits, cores, window)
+    broader = broadening(fits, window)
     fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail)
     fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
     _widen(view, fits, window)
     keep = accepted(view, fits, start, model, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + tail
-    return view, fits, keep
+    return view, fits, keep, broader
 
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
@@ -217,7 +220,12 @@ def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
 
 
 def _columns(
-    scaled: Normalised, view: View, fits: Fits, keep: npt.NDArray[np.bool_], told: tuple[str, int]
+    scaled: Normalised,
+    view: View,
+    fits: Fits,
+    keep: npt.NDArray[np.bool_],
+    broader: npt.NDArray[np.float64],
+    told: tuple[str, int],
 ) -> AtomColumns:
     """Give the results in detector units, each covariance scaled by chi^2."""
     chi2, typical = reduced_chi2(fits)
@@ -233,6 +241,7 @@ def _columns(
         covariance_px2=fits.covariance[order, :2, :2] * scale[:, None, None],
         amplitude=amplitude,
         sigma_px=np.exp(parameters[:, LOG_SIGMA]),
+        broadening=broader[order],
         background=view.sign * parameters[:, BACKGROUND] * scaled.unit + scaled.zero,
         chi2=chi2[order],
         confidence=ndtr(signal - LEAST_SIGNAL),

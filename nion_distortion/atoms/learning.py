@@ -1,12 +1,20 @@
 """What the columns of an image have in common, learnt from those that are seen well."""
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, LOG_SIGMA, Floats, Widths
+from nion_distortion.atoms.drawing import (
+    AMPLITUDE,
+    BACKGROUND,
+    LOG_SIGMA,
+    Floats,
+    Widths,
+    usual_log_sigma,
+)
 from nion_distortion.atoms.fit import Fits, Window
 
-__all__ = ["FEWEST_TEACHERS", "learnt_window"]
+__all__ = ["FEWEST_TEACHERS", "broadening", "learnt_window"]
 
 TAUGHT, FEWEST_TEACHERS = 1000, 12
 """Columns from which is learnt, about, and with fewer of which nothing is."""
@@ -20,6 +28,9 @@ LEAST_WIDTH_SPREAD, LEAST_BACKGROUND_SPREAD = 0.03, 0.05
 KINDS, LEAST_KINDS, CLEARER = (0.05, 0.95), 0.1, 10.0
 """Shares of the columns between which kinds lie; by how much their log amplitudes differ, as a
 standard deviation, where half of a slope is believed; and so many of their errors, as variances."""
+
+LEAST_OWN = 0.05
+"""Least share of a width that counts as the fit's own, and not its prior's."""
 
 WIDEST = 3.0
 """Robust deviations beyond which a width tells nothing of its kind."""
@@ -54,13 +65,49 @@ def learnt_window(fits: Fits, window: Window) -> Window:
     )
 
 
+def broadening(fits: Fits, window: Window) -> Floats:
+    """Say how much wider each column is than those as bright as it.
+
+    Parameters
+    ----------
+    fits : Fits
+        When they stand still.
+    window : Window
+        What they share.
+
+    Returns
+    -------
+    ndarray, shape (n, 2)
+        Log of the width over the usual one, without the pull of the prior, and its variance: that
+        of the fit, and what columns differ by themselves.
+    """
+    beyond, own = _apart(fits, window)
+    variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA] / own + 1.0 / window.precision
+    return np.stack([beyond, variance], axis=1)
+
+
+def _apart(fits: Fits, window: Window) -> tuple[Floats, Floats]:
+    """Pull apart again what the prior on widths has pulled together, and say how weak it was."""
+    own = 1.0 - window.precision * fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
+    own = np.maximum(own, LEAST_OWN)
+    usual = _usual(window.widths, fits.parameters[:, AMPLITUDE])
+    return (fits.parameters[:, LOG_SIGMA] - usual) / own, own
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _usual(widths: Widths, amplitudes: Floats) -> Floats:
+    """``usual_log_sigma`` of many columns."""
+    usual = np.empty(len(amplitudes))
+    for n in range(len(amplitudes)):
+        usual[n] = usual_log_sigma(widths, amplitudes[n])
+    return usual
+
+
 def _with_widths(window: Window, fits: Fits) -> Window:
     """Learn how widths follow amplitudes, and how far they differ from that."""
     amplitude, variance = fits.parameters[:, AMPLITUDE], fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
-    centre = window.widths.log_sigma
-    # What the old prior pulled together is pulled apart again.
-    own = np.maximum(1.0 - window.precision * variance, 0.05)
-    log_sigma = centre + (fits.parameters[:, LOG_SIGMA] - centre) / own
+    beyond, own = _apart(fits, window)
+    log_sigma = window.widths.log_sigma + beyond
     brightness = np.log(amplitude)
     errors = np.array(
         [

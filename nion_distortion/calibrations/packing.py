@@ -213,6 +213,9 @@ def _unpacked_hyperparameters(
 MEASURED = ("crystal_sites", "sites_px", "observed_px", "covariance_px2")
 """Fields of the samples that are packed column by column."""
 
+SAID = ("broadening",)
+"""Those that have said all that they will: only the frames of a new calibration are asked."""
+
 
 def _pack_samples(samples: DistortionSamples, packed: Arrays, name: str) -> dict[str, Any]:
     """Pack one frame's samples, about 19 bytes for each column."""
@@ -223,7 +226,7 @@ def _pack_samples(samples: DistortionSamples, packed: Arrays, name: str) -> dict
     }
     packed |= {f"{name}.{key}": array for key, array in _pack_crystal(samples).items()}
     packed |= {f"{name}.{key}": array for key, array in _pack_sites(samples).items()}
-    return encoded_fields(samples, packed, name, without=(*MEASURED, "settings"))
+    return encoded_fields(samples, packed, name, without=(*MEASURED, *SAID, "settings"))
 
 
 def _pack_crystal(samples: DistortionSamples) -> Arrays:

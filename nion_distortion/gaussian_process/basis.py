@@ -321,7 +321,35 @@ class Basis:
         """
         if not self.is_refined:
             return np.ones((2, len(modes)))
-        return self._averaged(np.pi / (self.shape_px[1] * self.wide) * modes)[::-1]
+        return self._averaged(self._waves_along_x(modes))[::-1]
+
+    def broadened_along_x(self, modes: Array) -> Array:
+        """Say how waves along x, to which positions may be blind, broaden the columns.
+
+        Parameters
+        ----------
+        modes : ndarray, shape (k,)
+            Half periods of each in the interval of the cosines.
+
+        Returns
+        -------
+        ndarray, shape (k,)
+            Change of the log of a column's width for each unit of ``d cos(pi m u) / d(pi m u)``
+            in its middle.
+
+        Notes
+        -----
+        A Gaussian stretched along x by a slope s is ``s / 2`` broader when fitted by a round one.
+        With the weights of `shown`, the waves' mean slope over the column goes with
+        ``(1 - k^2 s^2 / 2) exp(-k^2 s^2 / 2)``: it vanishes elsewhere than their mean shift does.
+        """
+        waves = self._waves_along_x(modes)
+        square = (self.height_px * waves) ** 2
+        return np.asarray(0.5 * waves * (1.0 - 0.5 * square) * np.exp(-0.5 * square))
+
+    def _waves_along_x(self, modes: Array) -> Array:
+        """Radians a pixel."""
+        return np.asarray(np.pi / (self.shape_px[1] * self.wide) * modes)
 
     def _averaged(self, waves: Array) -> Array:
         """Say how much is shown of waves, in radians a pixel: along their direction, and across."""

@@ -14,6 +14,7 @@ from nion_distortion._chunks import for_chunks
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.broadening import Widths, information_of_widths
 from nion_distortion.gaussian_process.coils import CoilErrors
 from nion_distortion.gaussian_process.drift import Drift, between, follow_drift
 from nion_distortion.gaussian_process.fitting import (
@@ -87,14 +88,16 @@ class _State:
     used: tuple[int, ...]
     stationary: Posterior
     distortion_px: npt.NDArray[np.float32]
+    widths: tuple[Information, ...] = ()
+    """What the widths of all columns say beside that; nothing before the first pass."""
 
     @property
     def known(self) -> Information:
-        """What all used frames say; nothing before the first pass."""
+        """What all used frames say, and all widths; nothing before the first pass."""
         size = self.basis.stationary_size
         nothing = Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size)))
         used = [self.parts[n] for n in self.used] if self.parts else []
-        return functools.reduce(operator.add, used, nothing)
+        return functools.reduce(operator.add, (*used, *self.widths), nothing)
 
 
 def calibrated(
@@ -203,6 +206,7 @@ def _settled(
             state = _learning_pass(state, frames)
             continue
         state, fits = _one_pass(state, frames)
+        state = _with_widths(state, frames, fits)
         moved = np.abs(state.distortion_px - before).max()
         if moved < STANDS_STILL_PX:
             break
@@ -228,6 +232,21 @@ def _one_pass(
     return _with_parts(state, state.used, tuple(fit.known for fit in fits)), fits
 
 
+def _with_widths(
+    state: _State, frames: Sequence[CalibrationFrame], fits: Sequence[FrameFit]
+) -> _State:
+    """Ask the widths of the used frames' columns as well; not where nobody knows them."""
+    asked = [
+        Widths(fits[n].predicted_px, broadening, fits[n].robust)
+        for n in state.used
+        if (broadening := frames[n].samples.broadening) is not None
+    ]
+    if not asked:
+        return state
+    widths = information_of_widths(state.basis, state.stationary.mean, asked)
+    return _with_parts(replace(state, widths=(widths,)), state.used, state.parts)
+
+
 def _with_parts(state: _State, used: tuple[int, ...], parts: tuple[Information, ...]) -> _State:
     state = replace(state, used=used, parts=parts)
     stationary = stationary_posterior(state.basis, state.hyperparameters, state.known)
@@ -242,7 +261,7 @@ def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
         middle, state.basis, state.hyperparameters, moving_px=state.distortion_px
     )
     basis = suited(basis, hyperparameters, precision_of(middle, hyperparameters))
-    return replace(state, basis=basis, hyperparameters=hyperparameters, parts=())
+    return replace(state, basis=basis, hyperparameters=hyperparameters, parts=(), widths=())
 
 
 def _learning_pass(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
