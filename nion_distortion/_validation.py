@@ -94,6 +94,24 @@ def as_array(
     return frozen(array)
 
 
+def check_finite(image: npt.NDArray[Any]) -> None:
+    """Refuse an image with pixels that are no numbers, or none that single precision holds.
+
+    Parameters
+    ----------
+    image : ndarray of float
+        Any number of axes.
+
+    Raises
+    ------
+    ValueError
+        With the number of such pixels.
+    """
+    if not np.isfinite(image.sum(dtype=np.float64)):
+        wrong = int(np.sum(~np.isfinite(image)))
+        raise ValueError(f"image must be finite, but {wrong} of its pixels are not")
+
+
 def as_finite(name: str, value: object) -> float:
     """Return a finite number.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nion_distortion._validation import check_finite
 from nion_distortion.diagnostics import FlybackAdvice, SetupHint, flyback_advice, setup_hint
 from nion_distortion.diagnostics.numbers import field_error_pm
 from nion_distortion.frame import Frame, UnusableFrameError
@@ -110,7 +111,7 @@ def calibrate(
     count = 0
     for count, frame in enumerate(frames, start=1):
         try:
-            measured = measure_frame(frame, model=model, options=one_by_one)
+            measured = _measured(frame, model, one_by_one)
         except UnusableFrameError as reason:
             told.of_unusable(f"frame {count}: {reason}")
             continue
@@ -129,6 +130,15 @@ def calibrate(
         gathered = [CalibrationFrame(one, frame.lattice) for one, frame in pairs]
         model = replace(model, reference=options.reference)
     return calibrated(model, gathered, told=told.of_pass)
+
+
+def _measured(frame: Frame, model: DistortionModel | None, options: Options) -> Measured:
+    """Measure a frame; pixels that are no numbers cost this frame only."""
+    try:
+        check_finite(frame.image)
+    except ValueError as reason:
+        raise UnusableFrameError(str(reason)) from reason
+    return measure_frame(frame, model=model, options=options)
 
 
 def predicted_error_pm(model: DistortionModel) -> float:

@@ -906,6 +906,7 @@ def test_columns_that_make_no_sense_are_refused(change: dict[str, object], messa
     rows = np.ones(2)
     values: dict[str, object] = {
         "positions_px": np.zeros((2, 2)),
+        "broadening": np.zeros((2, 2)),
         "covariance_px2": np.zeros((2, 2, 2)),
         **dict.fromkeys(
             ("amplitude", "sigma_px", "background", "chi2", "confidence", "counts"), rows

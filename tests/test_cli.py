@@ -17,7 +17,7 @@ import pytest
 from rsciio import hspy
 
 from nion_distortion import held_out
-from nion_distortion.cli import correct, demo, main
+from nion_distortion.cli import demo, main, summary
 from nion_distortion.diagnostics import with_std
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ScanSettings
@@ -185,7 +185,7 @@ def test_what_nobody_expected_is_one_sentence_too(
         def process_frame(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(correct, "process_frame", process_frame)
+        monkeypatch.setattr(summary, "process_frame", process_frame)
 
     fail(RuntimeError("two\nlines"))
     assert main(["correct", str(stack)]) == 2
@@ -219,6 +219,37 @@ def test_an_image_without_columns_is_refused_with_its_reason(
     assert said.startswith("nion-distortion: flat.npy: ")
     assert said.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_frame_that_is_not_finite_costs_no_other_frame(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.load(stack)
+    for broken in (0, 2):
+        images[broken, 3, 4] = np.nan
+    np.save(stack, images)
+    assert main(["correct", str(stack), "--out", str(tmp_path / "out"), "--held-out"]) == 0
+    said = capsys.readouterr().out
+    for broken in (0, 2):
+        sentence = "could not be measured: image must be finite, but 1 of its pixels are not."
+        assert f"Frame {broken} {sentence}" in said
+    assert "sto.npy: 3 frames, off by" in said
+    assert "State none" not in said
+    frames = numbers_in(tmp_path / "out")["frames"]
+    assert [one["unusable"] is None for one in frames] == [False, True, False]
+    assert [path.name for path in (tmp_path / "out").glob("*.hspy")] == ["sto_corrected_0001.hspy"]
+
+
+def test_a_file_that_is_not_finite_is_named(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(stack, np.full_like(np.load(stack), np.nan))
+    where = ["--out", str(tmp_path / "out")]
+    for words in (["correct"], ["calibrate", "--store", str(tmp_path / "store.sqlite")]):
+        assert main([words[0], str(stack), *words[1:], *where]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith("nion-distortion: sto.npy: ")
+        assert said.endswith("image must be finite, but 36864 of its pixels are not")
 
 
 def test_a_cut_out_image_is_fitted_without_fly_back_and_says_so(

@@ -105,6 +105,20 @@ def test_a_stack_becomes_a_calibration_that_corrects_what_has_no_lattice(
     np.testing.assert_allclose(mine["std_px"], expected, rtol=1e-6)
 
 
+def test_a_frame_that_is_not_finite_costs_neither_a_calibration_nor_a_correction(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.load(stack)
+    images[3, 5, 6] = np.inf
+    save(stack, images, SETTINGS)
+    assert command(tmp_path, "calibrate", str(stack)) == 0
+    assert "Unusable: frame 4: image must be finite, but 1 of its pix" in capsys.readouterr().out
+    assert command(tmp_path, "correct", str(stack), "--calibration", "auto") == 0
+    said = capsys.readouterr().out
+    assert "Frame 3 could not be measured: frame has pixels that are not finite" in said
+    assert len(list((tmp_path / "out").glob("sto_corrected_*.hspy"))) == 4
+
+
 def check_record(record: Any, calibration_id: str, tmp_path: Path) -> None:
     assert record["kind"] == "stationary"
     assert record["calibration"]["id"] == calibration_id

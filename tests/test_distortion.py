@@ -36,6 +36,7 @@ def indexed(rng: np.random.Generator) -> tuple[IndexedColumns, Array]:
         covariance_px2=np.tile(0.01 * np.eye(2), (n, 1, 1)),
         amplitude=ones,
         sigma_px=ones,
+        broadening=np.stack([np.arange(n) + 100.0 * sublattice, ones], axis=1),
         background=ones,
         chi2=ones,
         confidence=ones,
@@ -68,12 +69,37 @@ def test_displacement_is_observed_minus_ideal() -> None:
     np.testing.assert_allclose(samples.crystal_sites[half], columns.indices[half] + 0.5)
 
 
+def test_widths_are_compared_within_their_kind() -> None:
+    columns, _ = indexed(np.random.default_rng(0))
+    broadening = sample_distortion(columns, SETTINGS).broadening
+    assert broadening is not None
+    for kind in (0, 1):
+        mine = columns.sublattice == kind
+        assert np.median(broadening[mine, 0]) == 0.0
+        np.testing.assert_allclose(np.ptp(broadening[mine, 0]), np.ptp(np.flatnonzero(mine)))
+    np.testing.assert_array_equal(broadening[:, 1], 1.0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_some_of_the_samples_keep_all_that_they_said(*, known: bool) -> None:
+    samples = sample_distortion(indexed(np.random.default_rng(0))[0], SETTINGS, frame_id="f")
+    samples = samples if known else replace(samples, broadening=None)
+    some = np.arange(20) % 3 == 0
+    part = samples.subset(some)
+    assert (len(part), part.frame_id) == (7, "f")
+    np.testing.assert_array_equal(part.covariance_px2, samples.covariance_px2[some])
+    if samples.broadening is None:
+        assert part.broadening is None
+    else:
+        np.testing.assert_array_equal(part.broadening, samples.broadening[some])
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["made", "unpickled"])
 def test_samples_cannot_be_altered(*, again: bool) -> None:
     samples = sample_distortion(indexed(np.random.default_rng(0))[0], SETTINGS)
     if again:
         samples = pickle.loads(pickle.dumps(samples))
-    for name in ("crystal_sites", "sites_px", "observed_px", "covariance_px2"):
+    for name in ("crystal_sites", "sites_px", "observed_px", "covariance_px2", "broadening"):
         with pytest.raises(ValueError, match="read-only"):
             getattr(samples, name)[0] = 1
 
@@ -85,6 +111,7 @@ def test_samples_cannot_be_altered(*, again: bool) -> None:
         ({"sites_px": np.zeros((19, 2))}, "sites_px must have 20 rows, not 19"),
         ({"crystal_sites": np.zeros((21, 2))}, "crystal_sites must have 20 rows, not 21"),
         ({"covariance_px2": np.zeros((20, 2))}, r"covariance_px2 must have shape \(n, 2, 2\)"),
+        ({"broadening": np.zeros((19, 2))}, "broadening must have 20 rows, not 19"),
     ],
 )
 def test_samples_that_do_not_belong_together_are_refused(

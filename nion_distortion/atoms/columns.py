@@ -42,7 +42,7 @@ class AtomColumns:
         Width of the Gaussian.
     broadening : ndarray, shape (n, 2)
         Log of the width over that of columns as bright, without the pull of what is usual, and
-        its variance.
+        the variance of the fit.
     background : ndarray, shape (n,)
         Local background, detector units.
     chi2 : ndarray, shape (n,)

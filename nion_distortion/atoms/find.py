@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from nion_distortion._validation import check_finite
 from nion_distortion.atoms.accept import (
     LEAST_SIGNAL,
     TWICE,
@@ -108,9 +109,7 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
         raise ValueError(f"image must have two axes, not shape {raw.shape}")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(raw, dtype=np.float32)
-    if not np.isfinite(values.sum(dtype=np.float64)):
-        wrong = int(np.sum(~np.isfinite(values)))
-        raise ValueError(f"image must be finite, but {wrong} of its pixels are not")
+    check_finite(values)
     if min(raw.shape) < SMALLEST_IMAGE_PX:
         raise UnusableFrameError(
             f"the image has {raw.shape[0]} x {raw.shape[1]} pixels:"

@@ -78,11 +78,11 @@ def broadening(fits: Fits, window: Window) -> Floats:
     Returns
     -------
     ndarray, shape (n, 2)
-        Log of the width over the usual one, without the pull of the prior, and its variance: that
-        of the fit, and what columns differ by themselves.
+        Log of the width over the usual one, without the pull of the prior, and the variance of the
+        fit; columns that differ by themselves differ by more.
     """
     beyond, own = _apart(fits, window)
-    variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA] / own + 1.0 / window.precision
+    variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA] / own
     return np.stack([beyond, variance], axis=1)
 
 

@@ -13,14 +13,16 @@ from nion_distortion.calibrations import (
     applied_to,
     matching,
 )
-from nion_distortion.cli.results import finish, make_folder
+from nion_distortion.cli.results import check_folder, finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
     expected,
     off_by,
+    processed,
     run_numbers,
     scale_lines,
     trust_lines,
+    unusable_lines,
     with_progress,
 )
 from nion_distortion.correction import CorrectedFrame, correct_frame, noted
@@ -34,7 +36,6 @@ from nion_distortion.files import (
 )
 from nion_distortion.frame import Frame
 from nion_distortion.options import Options
-from nion_distortion.pipeline import process_frame
 
 __all__ = ["apply_calibration"]
 
@@ -73,7 +74,7 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
     settings = frames[0].settings
     applied = applied_to(settings, named or matching(store, settings))
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
-    make_folder(folder)
+    check_folder(folder)
     done = _corrected(frames, spectra, applied, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
@@ -100,9 +101,11 @@ def _corrected(
     done = Run()
     options = Options(sample="unknown")
     for frame in with_progress(frames):
-        report = process_frame(frame, model=applied.model, options=options)
+        report = processed(frame, applied.model, options)
         if report.corrected is None or report.field is None:
+            done.add(frame, report)
             continue
+        make_folder(folder)
         record = applied.record(report)
         done.add(frame, replace(report, corrected=noted(report.corrected, record)))
         stem = Path(frame.provenance["file"]).stem
@@ -159,6 +162,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
         f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by "
         f"{off_by(done)}, corrected by calibration "
         f"{numbers['calibration']['id']} to {expected(done)}.",
-        *trust_lines(numbers["frames"][-1]),
+        *unusable_lines(numbers["frames"]),
+        *trust_lines(numbers["frames"]),
         *scaled,
     ]

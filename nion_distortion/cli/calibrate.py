@@ -17,7 +17,7 @@ from nion_distortion.cli.results import finish, make_folder
 from nion_distortion.cli.summary import PREDICTED, Run, scale_lines
 from nion_distortion.diagnostics import flyback_advice, scale_numbers
 from nion_distortion.files import read_frames
-from nion_distortion.frame import Frame
+from nion_distortion.frame import Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
 from nion_distortion.pipeline import process_frame
@@ -109,7 +109,7 @@ def _learnt(
     frames: Sequence[Frame], options: Options, chosen: argparse.Namespace
 ) -> tuple[DistortionModel, CalibrationProgress]:
     wanted = len(frames) if chosen.frames is None else min(len(frames), chosen.frames)
-    with _cancelled(), tqdm(total=wanted, unit="frame", disable=wanted == 1) as bar:
+    with _explained(chosen.file), tqdm(total=wanted, unit="frame", disable=wanted == 1) as bar:
         told = _Bar(bar)
         model = calibrate(
             islice(iter(frames), wanted), options=options, stop_pm=chosen.stop_pm, progress=told
@@ -118,11 +118,14 @@ def _learnt(
 
 
 @contextmanager
-def _cancelled() -> Iterator[None]:
+def _explained(file: Path) -> Iterator[None]:
+    """Name the file in what stops a calibration."""
     try:
         yield
     except KeyboardInterrupt:
         raise ValueError("the calibration was cancelled, and nothing was saved") from None
+    except (ValueError, UnusableFrameError) as reason:
+        raise ValueError(f"{file.name}: {reason}") from reason
 
 
 class _Bar:

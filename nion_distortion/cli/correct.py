@@ -14,15 +14,16 @@ from nion_distortion.cli.summary import (
     Run,
     expected,
     off_by,
+    processed,
     run_numbers,
     trust_lines,
+    unusable_lines,
     with_progress,
 )
 from nion_distortion.figures import residual_figure
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame
 from nion_distortion.held_out import held_out_residual
-from nion_distortion.pipeline import process_frame
 
 __all__ = ["run"]
 
@@ -59,7 +60,8 @@ def run(chosen: argparse.Namespace) -> None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
     numbers = run_numbers(chosen.file, frames[0], done)
     if chosen.held_out:
-        numbers["held_out"] = _held_out(frames[0])
+        usable = next(n for n, one in enumerate(done.numbers) if one["unusable"] is None)
+        numbers["held_out"] = _held_out(frames[usable])
     drawn = done.figures()
     if len(frames) > 1:
         courses = {"as scanned": "off_by_pm", "corrected (expected)": "corrected_pm"}
@@ -91,7 +93,7 @@ def _paragraphs(frame: Frame) -> list[str]:
 def _corrected(frames: Sequence[Frame], folder: Path) -> Run:
     done, model = Run(), None
     for frame in with_progress(frames):
-        report = process_frame(frame, model=model)
+        report = processed(frame, model)
         model = report.model
         done.add(frame, report)
         if report.corrected is not None:
@@ -118,12 +120,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
         f"{numbers['file']}: {count} frame{'s' * (count > 1)}, off by {off_by(done)}, "
         f"corrected to {expected(done)}."
     ]
-    lines += [
-        f"Frame {one['frame']} could not be measured: {one['unusable']}."
-        for one in numbers["frames"]
-        if one["unusable"]
-    ]
-    lines += trust_lines(numbers["frames"][-1])
+    lines += [*unusable_lines(numbers["frames"]), *trust_lines(numbers["frames"])]
     if "held_out" in numbers:
         part = numbers["held_out"]
         lines.append(

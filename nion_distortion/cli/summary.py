@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from nion_distortion import figures
 from nion_distortion.diagnostics import scale_numbers, with_std
+from nion_distortion.pipeline import FrameReport, process_frame
 from nion_distortion.principal_components import LiveComponents
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nion_distortion.diagnostics import Estimate
     from nion_distortion.frame import Frame
     from nion_distortion.gaussian_process import DistortionModel
-    from nion_distortion.pipeline import FrameReport
+    from nion_distortion.options import Options
 
 __all__ = [
     "PREDICTED",
@@ -28,10 +29,12 @@ __all__ = [
     "expected",
     "frame_numbers",
     "off_by",
+    "processed",
     "run_numbers",
     "scale_lines",
     "span",
     "trust_lines",
+    "unusable_lines",
     "with_progress",
 ]
 
@@ -60,7 +63,7 @@ def estimate_numbers(estimate: "Estimate | None") -> dict[str, float | None]:
     return {} if estimate is None else dict(estimate._asdict())
 
 
-def frame_numbers(frame: "Frame", report: "FrameReport") -> dict[str, Any]:
+def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
     """Collect the numbers of one frame.
 
     Parameters
@@ -202,12 +205,57 @@ def with_progress(frames: "Sequence[Frame]") -> "Iterator[Frame]":
         yield frames[index]
 
 
-def trust_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """Say in words what one frame says about the calibration and the set-up.
+def processed(
+    frame: "Frame", model: "DistortionModel | None", options: "Options | None" = None
+) -> FrameReport:
+    """Process one frame of several: one with pixels that are no numbers costs no other frame.
 
     Parameters
     ----------
-    numbers : Mapping
+    frame : Frame
+        The frame.
+    model : DistortionModel or None
+        What is known of its scan.
+    options : Options, optional
+        How to process it.
+
+    Returns
+    -------
+    FrameReport
+        That of `process_frame`, or only why there is none.
+    """
+    try:
+        return process_frame(frame, model=model, options=options)
+    except ValueError as reason:
+        return FrameReport(unusable=str(reason), model=model)
+
+
+def unusable_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in words which frames could not be measured, and why.
+
+    Parameters
+    ----------
+    frames : sequence of Mapping
+        Of `frame_numbers`.
+
+    Returns
+    -------
+    list of str
+        One sentence for each of them.
+    """
+    return [
+        f"Frame {one['frame']} could not be measured: {one['unusable']}."
+        for one in frames
+        if one["unusable"]
+    ]
+
+
+def trust_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in words what the last corrected frame says about the calibration and the set-up.
+
+    Parameters
+    ----------
+    frames : sequence of Mapping
         Of `frame_numbers`.
 
     Returns
@@ -215,6 +263,7 @@ def trust_lines(numbers: Mapping[str, Any]) -> list[str]:
     list of str
         One sentence for each line.
     """
+    numbers = next(one for one in reversed(frames) if one["corrected_pm"])
     lines = [f"State {numbers['state']}: {numbers['state_reason']}."]
     if numbers["worth_it"] is False:
         value, std = numbers["off_by_pm"]["value"], numbers["off_by_pm"]["std"]
@@ -279,7 +328,7 @@ class Run:
     last: "tuple[Frame, FrameReport] | None" = None
     files: list[str] = field(default_factory=list)
 
-    def add(self, frame: "Frame", report: "FrameReport", **more: float | None) -> None:
+    def add(self, frame: "Frame", report: FrameReport, **more: float | None) -> None:
         """Take one more frame.
 
         Parameters
@@ -294,7 +343,8 @@ class Run:
         self.numbers.append(frame_numbers(frame, report) | more)
         if report.corrected is not None:
             self.last = (frame, report)
-        if report.unusable is None and report.field is not None:
+        # a stationary field is the same in every frame: it has neither components nor a drift
+        if report.field is not None and report.field.kind == "frame":
             self.components = self.components.added(report.field.displacement_px)
 
     def figures(self) -> "dict[str, Figure]":
