@@ -198,7 +198,10 @@ def _settled(
     *,
     learning: bool,
 ) -> tuple[_State, tuple[FrameFit, ...]]:
-    """Repeat passes until D stands still."""
+    """Repeat passes until D stands still; then once more, beside what widths say.
+
+    Widths need places and slopes that stand still, and change neither by much.
+    """
     for number in range(MOST_PASSES):
         told(number + 1)
         before = state.distortion_px
@@ -206,11 +209,14 @@ def _settled(
             state = _learning_pass(state, frames)
             continue
         state, fits = _one_pass(state, frames)
-        state = _with_widths(state, frames, fits)
         moved = np.abs(state.distortion_px - before).max()
         if moved < STANDS_STILL_PX:
             break
-    return state, fits
+    informed = _with_widths(state, frames, fits)
+    if informed is state:
+        return state, fits
+    told(number + 2)
+    return _one_pass(informed, frames)
 
 
 def _one_pass(
