@@ -17,7 +17,7 @@ from simulator.scoring import Score, score_map
 __all__ = ["claims"]
 
 SETTINGS = settings_of(512)
-SEEDS = 4
+SEEDS = 12
 STEP_PX = 3
 LIVE_FRAMES, REFITTED_AFTER = 7, 5
 LIVE = ("calm", "jitter", "walk", "real-like")

@@ -16,7 +16,7 @@ from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.pipeline import process_frame
 from simulator.microscope import Microscope
 
-__all__ = ["apply", "first", "frame", "interpolation"]
+__all__ = ["apply", "first", "frame", "interpolation", "job_ms"]
 
 LIVE_FRAMES = 2
 """Frames that a live model has seen, beside its first, before time is taken."""
@@ -102,6 +102,25 @@ def interpolation(*, quick: bool) -> Mapping[str, Measured]:
     others = ", ".join(f"{name} {way.rms_pm:.3f}" for name, way in ways.items())
     beside = f"worst {ours.worst_pm:.3f} pm; {others} pm rms"
     return {"interpolation position": Measured(value=ours.rms_pm, beside=beside)}
+
+
+def job_ms(size: int = 512) -> float:
+    """Time the reference job: it says what a number in milliseconds is worth on this machine.
+
+    Parameters
+    ----------
+    size : int, default: 512
+        Side of the image.
+
+    Returns
+    -------
+    float
+        One cubic ``map_coordinates``, median of nine.
+    """
+    image = np.random.default_rng(0).random((size, size)).astype(np.float32)
+    places = np.indices(image.shape) + 0.3
+    job = partial(ndimage.map_coordinates, image, places, order=3)
+    return median(_timed(job) for _ in range(9))
 
 
 def _live_frame(size: int, repeats: int) -> Measured:
