@@ -11,6 +11,7 @@ __all__ = [
     "as_array",
     "as_finite",
     "as_positive",
+    "check_finite",
     "check_length",
     "frozen",
     "owned",

@@ -73,7 +73,7 @@ class DistortionSamples:
 
     def __post_init__(self) -> None:
         for name, shape in SHAPES.items():
-            if getattr(self, name) is None:
+            if name == "broadening" and self.broadening is None:
                 continue
             array = as_array(name, getattr(self, name), shape)
             check_length(name, array, len(self.observed_px))

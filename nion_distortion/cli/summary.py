@@ -263,7 +263,7 @@ def trust_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
     list of str
         One sentence for each line.
     """
-    numbers = next(one for one in reversed(frames) if one["corrected_pm"])
+    numbers = next((one for one in reversed(frames) if one["corrected_pm"]), frames[-1])
     lines = [f"State {numbers['state']}: {numbers['state_reason']}."]
     if numbers["worth_it"] is False:
         value, std = numbers["off_by_pm"]["value"], numbers["off_by_pm"]["std"]
