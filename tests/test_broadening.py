@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 import nion_distortion as nd
 from nion_distortion.atoms import find_columns
+from nion_distortion.gaussian_process import first_model
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.broadening import Widths, information_of_widths
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
@@ -196,3 +197,17 @@ def test_a_calibration_that_knows_widths_is_better_along_x_and_claims_no_less_th
     assert with_widths.worst_pm < without.worst_pm
     assert with_widths.z is not None
     assert 0.7 < with_widths.z < 1.3
+
+
+def test_widths_are_not_asked_about_functions_that_there_are_not() -> None:
+    _, gathered = frames()
+    some = gathered[:3]
+    blind = [one._replace(samples=replace(one.samples, broadening=None)) for one in some]
+    model = first_model(some[0].samples, some[0].lattice, TERMS - {"fast_axis"})
+    told: dict[str, list[int]] = {"known": [], "unknown": []}
+
+    with_widths = calibrated(model, some, told=told["known"].append)
+    without = calibrated(model, blind, told=told["unknown"].append)
+
+    assert told["known"] == told["unknown"]
+    np.testing.assert_array_equal(with_widths.stationary.mean, without.stationary.mean)

@@ -241,13 +241,13 @@ def _one_pass(
 def _with_widths(
     state: _State, frames: Sequence[CalibrationFrame], fits: Sequence[FrameFit]
 ) -> _State:
-    """Ask the widths of the used frames' columns as well; not where nobody knows them."""
+    """Ask the widths of the used frames' columns as well, where they say something."""
     asked = [
         Widths(fits[n].predicted_px, broadening, fits[n].robust)
         for n in state.used
         if (broadening := frames[n].samples.broadening) is not None
     ]
-    if not asked:
+    if not asked or "fast_axis" not in state.basis.terms:
         return state
     widths = information_of_widths(state.basis, state.stationary.mean, asked)
     return _with_parts(replace(state, widths=(widths,)), state.used, state.parts)
