@@ -143,8 +143,20 @@ def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -
     clear = among & (signal > CLEAR_SIGNAL)
     if clear.sum() < FEWEST_CLEAR:
         return np.zeros(len(among), np.bool_)
-    reach = min(BESIDE * sigma_px, CROWDED * _spacing(cKDTree(positions_px[clear]), NEAR_SHARE))
+    farthest = BESIDE * sigma_px
+    spacing = np.quantile(_nearest_px(positions_px[clear], farthest / CROWDED), NEAR_SHARE)
+    reach = min(farthest, CROWDED * float(spacing))
     return ~clear & doubled(positions_px, signal, among, reach)
+
+
+def _nearest_px(positions_px: Floats, farthest_px: float) -> Floats:
+    """Distance of each position to the nearest other one, where that is not too far."""
+    nearest = np.full(len(positions_px), farthest_px)
+    pairs = close_pairs(positions_px, farthest_px)
+    distance = np.hypot(*(positions_px[pairs[:, 0]] - positions_px[pairs[:, 1]]).T)
+    for side in pairs.T:
+        np.minimum.at(nearest, side, distance)
+    return nearest
 
 
 def accepted(
@@ -260,7 +272,7 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
     return clear
 
 
-def _spacing(tree: cKDTree, share: float = 0.5) -> float:
+def _spacing(tree: cKDTree) -> float:
     """Typical distance to the nearest neighbour."""
     nearest, _ = tree.query(tree.data[:: 1 + tree.n // PROBED], k=[2])
-    return float(np.quantile(nearest, share))
+    return float(np.median(nearest))

@@ -174,10 +174,13 @@ def _draw_rows(image: Image, parameters: Floats, tail: Tail, rows: tuple[int, in
     widest = np.exp(np.max(parameters[:, LOG_SIGMA])) if len(parameters) else 0.0
     widths, most = tail.widths, TAIL_RADIUS if tail.height != 0.0 else 0.0
     most *= np.exp(widths.log_sigma + abs(widths.slope) * widths.reach)
-    room = min(2 * int(max(DRAWN * widest, most)) + 2, max(image.shape))
-    lines = np.empty((3, room), np.float32)
+    most = max(DRAWN * widest, most)
+    lines = np.empty((3, min(2 * int(most) + 2, max(image.shape))), np.float32)
+    zero = np.float32(0.0)
     for n in range(len(parameters)):
         y, x, amplitude, log_sigma = parameters[n, :4]
+        if y + most < rows[0] or y - most > rows[1]:
+            continue
         radius = _tail_radius(tail, amplitude)
         reach, inverse = max(DRAWN * np.exp(log_sigma), radius), 1.0 / max(radius, 1.0) ** 2
         first = max(rows[0], int(np.ceil(y - reach)))
@@ -194,10 +197,10 @@ def _draw_rows(image: Image, parameters: Floats, tail: Tail, rows: tuple[int, in
         low = np.float32(amplitude * tail.height if abs(amplitude) <= tail.highest else 0.0)
         for i in range(first, last + 1):
             height, line = np.float32(amplitude) * along_y[i - first], image[i, left : right + 1]
-            if radius > 0.0:
-                _add_tail(line, away, np.float32(1.0 - inverse * (i - y) ** 2), low)
+            middle = np.float32(1.0 - inverse * (i - y) ** 2) if radius > 0.0 else zero
             for j in range(len(line)):
-                line[j] += height * along_x[j]
+                fall = max(middle - away[j], zero)
+                line[j] += height * along_x[j] + low * fall * fall
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

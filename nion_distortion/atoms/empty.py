@@ -80,7 +80,9 @@ def _area_of(image: npt.NDArray[np.float32], value: np.float32) -> Mask:
         return same if np.count_nonzero(patches) > COMPACT * np.count_nonzero(same) else nothing
     # cut off tops of bright columns are areas of the highest value, and told as what they are
     side_px = max(WIDE, min(image.shape) // WIDE)
-    return _patches(same, side_px) if value < low and _has_blocks(same, side_px) else nothing
+    if not value < low or np.count_nonzero(same) < side_px**2 or not _has_blocks(same, side_px):
+        return nothing
+    return _patches(same, side_px)
 
 
 def _has_blocks(mask: Mask, side_px: int) -> bool:

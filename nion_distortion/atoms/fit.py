@@ -20,7 +20,17 @@ from nion_distortion.atoms.drawing import (
     usual_log_sigma,
 )
 
-__all__ = ["Fits", "Window", "disc", "gradient", "hottest", "improve", "starting"]
+__all__ = [
+    "Fits",
+    "Window",
+    "disc",
+    "factorised",
+    "gradient",
+    "hottest",
+    "improve",
+    "inverse",
+    "starting",
+]
 
 LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 """Limits of one step: of the position in sigma, and of log sigma."""
@@ -236,28 +246,31 @@ def disc(radius_px: float) -> Places:
 def _improve_rows(
     images: tuple[Image, Image, bool], fits: Fits, window: Window, halves: Places
 ) -> None:
+    # Arrays out of the tuples here: taken out for each column, they would be counted each time.
+    (image, drawn, is_alone), (parameters, middles, covariances, _, lasts, _, active) = images, fits
     normal, right, step = np.zeros((5, 5)), np.empty(5), np.empty(5)
     away, patch = _laid_out(halves), np.zeros((5, _room(halves)), np.float32)
     patch[:2, : away.shape[1]] = away
-    for n in range(len(fits.chi2)):
-        if not fits.active[n]:
+    for n in range(len(parameters)):
+        if not active[n]:
             continue
-        now, middle = fits.parameters[n], fits.middle[n]
-        fits.pixels[n] = _copied(images[:2], middle, away, patch)
-        if images[2]:
+        now, middle, covariance = parameters[n], middles[n], covariances[n]
+        pixels = _copied(image, drawn, middle, away, patch)
+        if is_alone:
             _draw_alone(patch, middle, now)
-        fits.chi2[n] = _sums(patch, middle, now, window, (normal, right))
+        fits.chi2[n] = _sums(patch, middle, now, window, normal, right)
+        fits.pixels[n] = pixels
         normal[LOG_SIGMA, LOG_SIGMA] += window.precision
         usual = usual_log_sigma(window.widths, now[AMPLITUDE])
         right[LOG_SIGMA] += window.precision * (usual - now[LOG_SIGMA])
         normal[BACKGROUND, BACKGROUND] += window.background_precision
         right[BACKGROUND] += window.background_precision * (window.background - now[BACKGROUND])
-        if fits.pixels[n] < FEWEST_PIXELS or not _factorised(normal):
+        if pixels < FEWEST_PIXELS or not factorised(normal):
             _give_up(fits, n)
             continue
-        _inverse(normal, fits.covariance[n])
-        length = _moved(now, fits.covariance[n], right, fits.last[n], step)
-        fits.active[n] = length > max(TOLERANCE_PX, TOLERANCE * np.sqrt(fits.covariance[n, Y, Y]))
+        inverse(normal, covariance)
+        length = _moved(now, covariance, right, lasts[n], step)
+        active[n] = length > max(TOLERANCE_PX, TOLERANCE * np.sqrt(covariance[Y, Y]))
         if _is_away(now, middle, window):
             _give_up(fits, n)
 
@@ -285,17 +298,15 @@ def _laid_out(halves: Places) -> Places:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _copied(images: tuple[Image, Image], middle: Places, away: Places, patch: Image) -> int:
+def _copied(image: Image, drawn: Image, middle: Places, away: Places, patch: Image) -> int:
     """Copy a window: value, expected without background, and 1 for what lies in the image."""
-    image, drawn = images
-    values, expected, weight, inside = patch[2], patch[3], patch[4], 0
-    height, width = np.uint64(image.shape[0]), np.uint64(image.shape[1])
+    height, width, inside = np.uint64(image.shape[0]), np.uint64(image.shape[1]), 0
     for k in range(away.shape[1]):
         # Unsigned: what lies before the first line or pixel is far behind the last.
         i, j = np.uint64(middle[0] + away[0, k]), np.uint64(middle[1] + away[1, k])
-        weight[k] = 0.0
+        patch[4, k] = 0.0
         if i < height and j < width:
-            values[k], expected[k], weight[k] = image[i, j], drawn[i, j], 1.0
+            patch[2, k], patch[3, k], patch[4, k] = image[i, j], drawn[i, j], 1.0
             inside += 1
     return inside
 
@@ -324,7 +335,7 @@ def _draw_alone(patch: Image, middle: Places, now: Floats) -> None:
 # Sums may be taken in any order (always the same one): only so can they be taken several at once.
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
 def _sums(
-    patch: Image, middle: Places, now: Floats, window: Window, into: tuple[Floats, Floats]
+    patch: Image, middle: Places, now: Floats, window: Window, normal: Floats, right: Floats
 ) -> float:
     """Sum J^T J / v (lower triangle), J^T r / v and r^2 / v, which is returned."""
     yy = xy = xx = ay = ax = aa = sy = sx = ss = by = bx = ba = bs = bb = np.float32(0.0)
@@ -352,13 +363,12 @@ def _sums(
         ra, rb, chi2 = ra + wre, rb + wr, chi2 + wr * residual
     sums = (yy, xy, xx, ay, ax, aa, sy, sx, yy + xx, ss, by, bx, ba, bs, bb, ry, rx, ra, rs, rb)
     # The gradients by y, x and log sigma have the factor amplitude / sigma^2 in common.
-    _fill(sums, 2.0 * now[AMPLITUDE] * half_inverse, into)
+    _fill(sums, 2.0 * now[AMPLITUDE] * half_inverse, normal, right)
     return float(chi2)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fill(sums: Sums, slope: float, into: tuple[Floats, Floats]) -> None:
-    normal, right = into
+def _fill(sums: Sums, slope: float, normal: Floats, right: Floats) -> None:
     count = 0
     for a in range(5):
         for b in range(a + 1):
@@ -374,8 +384,19 @@ def _fill(sums: Sums, slope: float, into: tuple[Floats, Floats]) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _factorised(lower: Floats) -> bool:
-    """Replace the lower triangle of a matrix by its Cholesky factor; False if not positive."""
+def factorised(lower: Floats) -> bool:
+    """Factorise a matrix of five parameters; for compiled callers.
+
+    Parameters
+    ----------
+    lower : ndarray, shape (5, 5)
+        Its lower triangle is replaced by its Cholesky factor.
+
+    Returns
+    -------
+    bool
+        False if it is not positive.
+    """
     for i in range(5):
         for j in range(i + 1):
             total = lower[i, j]
@@ -391,8 +412,16 @@ def _factorised(lower: Floats) -> bool:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _inverse(lower: Floats, inverse: Floats) -> None:
-    """Fill in the inverse of a matrix from its Cholesky factor, which is used up."""
+def inverse(lower: Floats, result: Floats) -> None:
+    """Fill in the inverse of a matrix; for compiled callers.
+
+    Parameters
+    ----------
+    lower : ndarray, shape (5, 5)
+        From `factorised`; it is used up.
+    result : ndarray, shape (5, 5)
+        Written to.
+    """
     for i in range(5):
         lower[i, i] = 1.0 / lower[i, i]
         for j in range(i):
@@ -405,7 +434,7 @@ def _inverse(lower: Floats, inverse: Floats) -> None:
             total = 0.0
             for k in range(i, 5):
                 total += lower[k, i] * lower[k, j]
-            inverse[i, j] = inverse[j, i] = total
+            result[i, j] = result[j, i] = total
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import cv2
+import numba
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 
@@ -35,6 +37,9 @@ COARSE_PX, HALVED_PX2 = 2.4, 0.25 + 2.0 / 3.0
 and back again."""
 
 SMALLEST_SIGMA_PX = 0.6
+
+SMALLEST_STRIP = 64
+"""Fewer lines need no second thread."""
 
 
 class Normalised(NamedTuple):
@@ -213,29 +218,57 @@ def peaks(image: npt.NDArray[np.float32], reach_px: float) -> npt.NDArray[np.flo
     ndarray, shape (n, 2)
         Positions in px, in order of lines; none on the outermost pixels.
     """
-    y, x = np.square(np.indices((2 * max(1, int(reach_px)) + 1,) * 2) - max(1, int(reach_px)))
-    around = cv2.dilate(image, (y + x <= max(2.0, reach_px**2)).astype(np.uint8))
-    is_peak = image >= np.maximum(around, np.finfo(np.float32).tiny, out=around)
-    is_peak[[0, -1]] = False
-    is_peak[:, [0, -1]] = False
-    if not is_peak.any():
-        return np.empty((0, 2))
-    x, y = np.reshape(cv2.findNonZero(is_peak.view(np.uint8)), (-1, 2)).T.astype(np.intp)
-    shift = np.stack(
-        [
-            _parabola(image[y - 1, x], image[y, x], image[y + 1, x]),
-            _parabola(image[y, x - 1], image[y, x], image[y, x + 1]),
-        ],
-        axis=1,
-    )
-    return np.asarray(np.stack([y, x], axis=1) + shift, dtype=np.float64)
+    y, x = np.indices((2 * max(1, int(reach_px)) + 1,) * 2) - max(1, int(reach_px))
+    square = y**2 + x**2
+    around = np.stack([y, x])[:, (square > 0) & (square <= max(2.0, reach_px**2))]
+    # nearest first: most pixels have a higher one beside them
+    around = np.ascontiguousarray(around[:, np.argsort((around**2).sum(axis=0), kind="stable")].T)
+
+    def _chunk(start: int, stop: int) -> npt.NDArray[np.float64]:
+        lines, found = (max(start, 1), stop), np.empty(((stop - start) * image.shape[1] // 16, 2))
+        count = _fill_peaks(image, around, lines, found)
+        if count > len(found):  # areas of one value, in which each pixel is one
+            found = np.empty((count, 2))
+            _fill_peaks(image, around, lines, found)
+        return found[:count]
+
+    parts = for_chunks(_chunk, image.shape[0] - 1, smallest=SMALLEST_STRIP)
+    return np.concatenate(parts)
 
 
-def _parabola(
-    before: npt.NDArray[np.float32], top: npt.NDArray[np.float32], after: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    curvature = np.maximum(2.0 * top - before - after, np.float32(1e-20))
-    return np.asarray(np.clip(0.5 * (after - before) / curvature, -0.5, 0.5), dtype=np.float32)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _fill_peaks(
+    image: npt.NDArray[np.float32],
+    around: npt.NDArray[np.int64],
+    lines: tuple[int, int],
+    found: npt.NDArray[np.float64],
+) -> int:
+    """Count the peaks of some lines, and fill in as many as there is room for."""
+    count, (height, width) = 0, image.shape
+    least = np.float32(np.finfo(np.float32).tiny)
+    for i in range(lines[0], lines[1]):
+        for j in range(1, width - 1):
+            top = image[i, j]
+            if not top >= least:
+                continue
+            is_peak = True
+            for k in range(len(around)):
+                y, x = i + around[k, 0], j + around[k, 1]
+                if 0 <= y < height and 0 <= x < width and image[y, x] > top:
+                    is_peak = False
+                    break
+            if is_peak and count < len(found):
+                found[count, 0] = i + _parabola(image[i - 1, j], top, image[i + 1, j])
+                found[count, 1] = j + _parabola(image[i, j - 1], top, image[i, j + 1])
+            count += is_peak
+    return count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _parabola(before, top, after):  # type: ignore[no-untyped-def]
+    """Where a parabola through three values is highest, from the middle one."""
+    curvature = max(2.0 * top - before - after, 1e-20)
+    return min(max(0.5 * (after - before) / curvature, -0.5), 0.5)
 
 
 def local_maxima(image: npt.ArrayLike) -> npt.NDArray[np.float64]:

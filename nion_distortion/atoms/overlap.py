@@ -40,31 +40,53 @@ def close_pairs(positions_px: Floats, reach_px: float) -> Places:
     ndarray, shape (k, 2)
         Rows of the two; equivalent to `scipy.spatial.cKDTree.query_pairs`, several times faster.
     """
-    order = np.argsort(positions_px[:, 0], kind="stable")
-    ordered = np.ascontiguousarray(positions_px[order])
+    y, x = positions_px.T
+    bands = np.floor(y / reach_px)
+    order = np.argsort(bands * (2.0 * np.ptp(x) + 1.0) + x) if len(x) else np.arange(0)
+    ordered, bands = positions_px[order], bands[order]
     pairs = np.empty((FEW_PAIRS * len(order), 2), np.int64)
-    count = _pairs(ordered, reach_px, pairs)
+    count = _pairs(ordered, bands, reach_px, pairs)
     if count > len(pairs):
         pairs = np.empty((count, 2), np.int64)
-        _pairs(ordered, reach_px, pairs)
+        _pairs(ordered, bands, reach_px, pairs)
     return np.asarray(order[pairs[:count]], dtype=np.int64)
 
 
 @numba.njit(cache=True, nogil=True)
-def _pairs(ordered: Floats, reach: float, pairs: Places) -> int:
-    """Count the pairs, and fill in as many as there is room for."""
-    count = 0
+def _pairs(ordered: Floats, bands: Floats, reach: float, pairs: Places) -> int:
+    """Count the pairs, and fill in as many as there is room for.
+
+    Positions stand in bands of lines as wide as the reach, and along x in each of them: partners
+    are the next few of the same band, and of the next one those that are about as far along x.
+    """
+    count = after = 0
     for i in range(len(ordered)):
+        left, right, below = ordered[i, 1] - reach, ordered[i, 1] + reach, bands[i] + 1.0
         for j in range(i + 1, len(ordered)):
-            dy = ordered[j, 0] - ordered[i, 0]
-            if dy > reach:
+            if bands[j] != bands[i] or ordered[j, 1] > right:
                 break
-            dx = ordered[j, 1] - ordered[i, 1]
-            if dy * dy + dx * dx <= reach * reach:
-                if count < len(pairs):
-                    pairs[count, 0], pairs[count, 1] = i, j
-                count += 1
+            count += _added(ordered, (i, j), reach, pairs, count)
+        while after < len(ordered) and (
+            bands[after] < below or (bands[after] == below and ordered[after, 1] < left)
+        ):
+            after += 1
+        for j in range(after, len(ordered)):
+            if bands[j] != below or ordered[j, 1] > right:
+                break
+            count += _added(ordered, (i, j), reach, pairs, count)
     return count
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _added(ordered: Floats, both: tuple[int, int], reach: float, pairs: Places, count: int) -> int:
+    """Add a pair if it is close: 1, otherwise 0."""
+    i, j = both
+    dy, dx = ordered[j, 0] - ordered[i, 0], ordered[j, 1] - ordered[i, 1]
+    if not dy * dy + dx * dx <= reach * reach:
+        return 0
+    if count < len(pairs):
+        pairs[count, 0], pairs[count, 1] = i, j
+    return 1
 
 
 def shared_covariance(
