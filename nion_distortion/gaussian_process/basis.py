@@ -39,7 +39,7 @@ Both are for a margin of 15 %; on a longer interval there are as many to the pix
 
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 
-PIXELS_AT_ONCE = 2**19
+PIXELS_AT_ONCE = 2**17
 
 SEEN_HEIGHT = 0.84
 """Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;
@@ -510,6 +510,26 @@ class Basis:
 
         for_chunks(_part, ny, smallest=PIXELS_AT_ONCE // nx)
         return owned(result)
+
+    def at_line_starts(self, weights: Array) -> Array:
+        """Sum the weighted functions of scan time where the lines begin.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (2, size)
+            Weights for each axis.
+
+        Returns
+        -------
+        ndarray, shape (2, ny + 1)
+            For each line, and one after the last, px.
+        """
+        starts = np.arange(self.shape_px[0] + 1.0)
+        waves = self._waves_of_time(weights)
+        table = cosines(on_interval(starts, self.shape_px[0]), waves.shape[1] + 1)[1:]
+        mains = self.scan_time.mains_functions(np.c_[starts, np.zeros(len(starts))])
+        sums: Array = waves @ table + weights[:, self.slices["mains"]] @ mains
+        return sums
 
     def on_grid(self, y: Array, x: Array, weights: Array) -> Array:
         """Sum the weighted functions at every crossing of lines along x and y.

@@ -95,5 +95,6 @@ def fill_products(along_y, along_x, iy, ix, rows):  # type: ignore[no-untyped-de
         Filled with ``rows[j] = along_y[iy[j]] * along_x[ix[j]]``.
     """
     for j in range(len(iy)):
-        for i in range(rows.shape[1]):
-            rows[j, i] = along_y[iy[j], i] * along_x[ix[j], i]
+        y, x, row = along_y[iy[j]], along_x[ix[j]], rows[j]
+        for i in range(len(row)):
+            row[i] = y[i] * x[i]

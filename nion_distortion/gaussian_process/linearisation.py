@@ -35,11 +35,11 @@ LATTICE_PRIOR_PX = 30.0
 STRONG_SLOPE = 0.02
 """Columns where the distortion changes faster than this enter with their full 2 x 2 weight."""
 
-ALIKE = 0.05
+ALIKE = 0.1
 """Weights of the two axes that differ by less are both set to their mean: a second Gram matrix for
 these columns would cost as much as the first, and gain 1e-4 of the variance."""
 
-WEAK_COUPLING = 0.05
+WEAK_COUPLING = 0.1
 """Correlation of the axes below which they are kept apart."""
 
 GUARD_PX = 3.0

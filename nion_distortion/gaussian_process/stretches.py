@@ -13,10 +13,13 @@ __all__ = ["Columns", "Sums", "Sweep", "sums_of"]
 
 Array = npt.NDArray[np.float64]
 
-COLUMNS_AT_ONCE = 1024
+COLUMNS_AT_ONCE = 512
 
 PHASE = 4.5
 """Phase of the fastest function of scan time over half a stretch."""
+
+PLAIN = "smooth", "fast"
+"""Groups whose functions are cosines, and products of two."""
 
 SERIES, SQUARE_SERIES = 20, 28
 """Chebyshev polynomials that are exact to 1e-11 of such a function, and of products of two."""
@@ -208,19 +211,22 @@ def sums_of(basis: Basis, sweep: Sweep, group: int) -> Sums:
     single = np.concatenate([basis.flyback_functions(part.places_px), part.others, part.pull])
     shown = part.weights != 0
     np.divide(single[-2:], part.weights, out=single[-2:], where=shown)  # weighted again there
-    count, fast = basis.smooth_count, basis.fast_modes
-    groups = len(basis.smooth_modes[0]), basis.slices["fast"].stop - basis.slices["fast"].start
-    sums = Sums(
-        np.zeros((count, fast + count)),
-        np.zeros((count, 2 * count)),
-        np.zeros(fast),
-        np.zeros((len(single), sum(groups) + len(single) - 2)),
-    )
+    smooth, fast = (basis.slices[name].stop - basis.slices[name].start for name in PLAIN)
+    sizes = smooth, fast, basis.fast_modes, basis.smooth_count
+    corner = np.zeros((basis.smooth_count, 2 * basis.smooth_count))
     time = (part.time, edges - edges[0], stretches.middles[some], stretches.half)
     functions = (*basis.on_intervals(part.places_px), single, part.weights)
-    kept = sweep.along_time[:, some], sweep.squares[some]
-    _sum_stretches(functions, basis.smooth_modes, groups[1], time, sums, kept)
-    return sums
+    kept = sweep.along_time[:, some], sweep.squares[some], corner
+    products = _sum_stretches(functions, basis.smooth_modes, sizes, time, kept)
+    own, end = len(single), len(products)
+    along_x = products[smooth : end - own, own:]
+    all_but_walk = np.r_[:smooth, smooth + 1 : smooth + 1 + fast, end - own : end - 2]
+    return Sums(
+        low=along_x[:, :-1].T,
+        corner=corner,
+        last=along_x[: basis.fast_modes, -1],
+        single=products[all_but_walk, :own].T,
+    )
 
 
 def _nodes(count: int) -> Array:
@@ -236,34 +242,40 @@ def _to_series(count: int) -> Array:
 
 
 @numba.njit(cache=True, nogil=True)
-def _sum_stretches(functions, modes, fast, time, sums, kept):  # type: ignore[no-untyped-def]
-    """Sum over the columns of each stretch, few enough to stay in the cache."""
-    along_time, squares = kept
-    low, corner, last, single_sums = sums
+def _sum_stretches(functions, modes, sizes, time, kept):  # type: ignore[no-untyped-def]
+    """Sum over the columns of each stretch, few enough to stay in the cache.
+
+    All is one product of matrices: on its left smooth functions, cosines along x and single ones,
+    on its right, weighted, the polynomials of scan time, single functions, cosines along y and the
+    last one along x. What is not the polynomials' is added up over the stretches, and returned.
+    """
+    along_time, squares, corner = kept
     (unit_y, unit_x, single, weights), (iy, ix) = functions, modes
-    times, edges, middles, half = time
-    smooth, count, top = len(iy), len(low), len(last)
+    (times, edges, middles, half), (smooth, fast, top, count) = time, sizes
+    own, across = len(single), top + count
+    height, width = smooth + across + own, SERIES + own + count + 1
+    total, product = np.zeros((height, width - SERIES)), np.empty((height, width))
     for k in range(len(middles)):
         some = slice(edges[k], edges[k + 1])
-        w = weights[some]
-        series = _polynomials((times[some] - middles[k]) / half) * w
-        squares[k] = series.sum(axis=1)
-        weighted = series[:SERIES].T
-        y, x = _table(unit_y[some], 2 * count), _table(unit_x[some], top + count)
-        products = np.empty((smooth, len(times[some])))
-        fill_products(y, x, iy, ix, products)
-        own = single[:, some].copy()
-        along_time[:smooth, k] = products @ weighted
-        along_time[smooth : smooth + fast, k] = x[1 : fast + 1] @ weighted
-        along_time[smooth + fast :, k] = own @ weighted
-        heavy = own * w
-        single_sums[:, :smooth] += heavy @ products.T
-        single_sums[:, smooth : smooth + fast] += heavy @ x[1 : fast + 1].T
-        single_sums[:, smooth + fast :] += heavy @ own[:-2].T
-        y *= w
-        low += y[:count] @ x.T
-        corner += y[count:] @ x[: 2 * count].T
-        last += x[:top] @ (w * x[top - 1])
+        w, columns = weights[some], edges[k + 1] - edges[k]
+        series, y = _polynomials((times[some] - middles[k]) / half), _table(unit_y[some], 2 * count)
+        left, right = np.empty((height, columns)), np.empty((width, columns))
+        x = left[smooth : smooth + across]
+        x[0] = 1.0
+        fill_cosines(unit_x[some], x[1:])
+        fill_products(y, x, iy, ix, left[:smooth])
+        left[smooth + across :] = single[:, some]
+        right[:SERIES], right[SERIES : SERIES + own] = series[:SERIES], single[:, some]
+        right[SERIES + own : width - 1], right[width - 1] = y[:count], x[top - 1]
+        right *= w
+        np.dot(left, right.T, product)
+        squares[k] = series @ w
+        along_time[:smooth, k] = product[:smooth, :SERIES]
+        along_time[smooth : smooth + fast, k] = product[smooth + 1 : smooth + 1 + fast, :SERIES]
+        along_time[smooth + fast :, k] = product[smooth + across :, :SERIES]
+        total += product[:, SERIES:]
+        corner += (y[count:] * w) @ x[: 2 * count].T
+    return total
 
 
 @numba.njit(cache=True, nogil=True)
