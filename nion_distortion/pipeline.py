@@ -174,6 +174,9 @@ def process_frame(
         return replace(_applied(frame, model, options), unusable=str(reason))
     try:
         measured = _measured(frame, columns, model, options)
+        if frame.altered is None:  # its lines are those of the scan
+            learnt = measured.model.with_lines(frame.image, measured.indexed)
+            measured = measured._replace(model=learnt)
         estimate = measured.model.frame_estimate()
     except UnusableFrameError as reason:
         report = _applied(frame, model, options)

@@ -11,6 +11,9 @@ __all__ = ["places_on_sample", "scan_places", "scan_places_of_pixels"]
 MOST_STEPS, SETTLED_PX = 30, 0.02
 """After a Newton step shorter than this the place is right within 1e-4 px: most pixels need one."""
 
+WHOLE_STEPS, PART = 5, 0.4
+"""Where lines jitter, whole steps may swing between two of them: after so many, parts are taken."""
+
 FEW, FAR_PX = 16, 1.0
 """A row takes two steps where more than one in so many of its pixels have further to go, up to the
 latter."""
@@ -258,11 +261,11 @@ def _solve_pixel(moving, gauge, pixel, start):  # type: ignore[no-untyped-def]
     py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
     px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
     y, x = row + np.float64(start[0]), column + np.float64(start[1])
-    for _ in range(MOST_STEPS):
+    for k in range(MOST_STEPS):
         e = _cubic(moving, y, x)
         new_y, new_x = _step(py, px, y, x, e)
-        moved = abs(new_y - y) + abs(new_x - x)
-        y, x = new_y, new_x
+        moved, share = abs(new_y - y) + abs(new_x - x), 1.0 if k < WHOLE_STEPS else PART
+        y, x = y + share * (new_y - y), x + share * (new_x - x)
         if moved < SETTLED_PX:
             break
     forward = (1 - e[2]) * (1 - e[5]) - e[3] * e[4]

@@ -10,6 +10,7 @@ from scipy.interpolate import make_interp_spline
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
+from nion_distortion.atoms.lines import LineShifts
 from nion_distortion.distortion import DistortionField, FieldKind
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
@@ -65,6 +66,8 @@ class Subject(NamedTuple):
     """A place of the corrected image that is not displaced by definition."""
     reference: AnyReference = FREE
     """What counts as undistorted."""
+    lines: LineShifts | None = None
+    """What the frame's lines showed beside D + W_k, which is then taken out as well."""
 
     @property
     def freedom(self) -> Freedom:
@@ -125,12 +128,13 @@ def estimate_field(
     deviations are those of the place on the sample that a pixel shows, the same part removed.
     """
     size = basis.size if subject.kind == "frame" else basis.stationary_size
-    displacement, valid = scan_places_of_pixels(moving_px, _gauge(moving_px, subject))
+    gauge = _gauge(moving_px, subject)
+    displacement, valid = scan_places_of_pixels(_with_lines(moving_px, subject.lines), gauge)
     nodes = _Nodes.of(displacement, valid)
     design = _design(basis, nodes)
     finer = np.array([finer_variance(basis, logs) for logs in hyperparameters.logs])
     variance = _variances(design[:size], posterior) + finer[:, None]
-    unremoved = _unremoved_variance(basis, hyperparameters, design[size:])
+    unremoved = _unremoved_variance(basis, hyperparameters, design[size:], subject.lines)
     off_by = nodes.rms_variance(design[:size], posterior)
     if subject.shape is not None:
         spread = nodes.spread_of_shape(subject.shape)
@@ -150,6 +154,14 @@ def estimate_field(
     if isinstance(subject.reference, Reference):
         return _with_error_of(subject.reference, field, off_by)
     return FieldEstimate(field, float(np.sqrt(off_by)))
+
+
+def _with_lines(moving: Single, lines: LineShifts | None) -> Single:
+    if lines is None or not lines.shift_px.any():
+        return moving
+    moved = moving.copy()
+    moved += lines.shift_px[:, :, None].astype(np.float32)
+    return moved
 
 
 def _with_error_of(reference: Reference, field: DistortionField, off_by: float) -> FieldEstimate:
@@ -212,10 +224,14 @@ def _variances(design: Single, posterior: Posterior) -> Array:
     return result
 
 
-def _unremoved_variance(basis: Basis, hyperparameters: Hyperparameters, design: Single) -> Array:
+def _unremoved_variance(
+    basis: Basis, hyperparameters: Hyperparameters, design: Single, lines: LineShifts | None
+) -> Array:
     """Prior variance of W_k's functions that stay, and of what it does between the rows."""
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
     between = np.array([unresolved_variance(basis, logs) for logs in hyperparameters.logs])
+    if lines is not None:
+        between = np.minimum(between, lines.left_px2) + lines.within_px2
     moving = variances[:, basis.size - len(design) :].astype(np.float32) @ np.square(design)
     result: Array = moving + between[:, None]
     return result

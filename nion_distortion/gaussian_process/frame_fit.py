@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import reduce_frozen
+from nion_distortion.atoms.lines import LineShifts
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.posterior import Posterior
@@ -45,6 +46,8 @@ class FrameFit:
         Inverse prior variances of all weights.
     before : Information, optional
         What was known about the weights of D before this frame.
+    lines : LineShifts, optional
+        What its lines showed beside D + W_k, if they were looked at.
     """
 
     basis: Basis
@@ -58,6 +61,7 @@ class FrameFit:
     observations: int
     precision: Array
     before: Information | None = None
+    lines: LineShifts | None = None
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

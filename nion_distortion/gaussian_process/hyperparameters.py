@@ -30,6 +30,7 @@ __all__ = [
     "prior_variances",
     "suited",
     "unresolved_variance",
+    "wave_densities",
     "wave_variances",
 ]
 
@@ -383,6 +384,27 @@ def wave_variances(basis: Basis, logs: Array, modes: Array) -> tuple[Array, Arra
     slopes[NAMES.index("walk")], slopes[NAMES.index("jitter")] = 2 * walk, 2 * jitter
     slopes[NAMES.index("walk_length")] = value["walk"] ** 2 * slope
     return walk + jitter, slopes
+
+
+def wave_densities(basis: Basis, hyperparameters: Hyperparameters) -> Array:
+    """Prior variance of waves over the lines, for each line: what independent shifts have.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    hyperparameters : Hyperparameters
+        Amplitudes and lengths.
+
+    Returns
+    -------
+    ndarray, shape (2, ny)
+        For 0, 1, 2, ... half periods in all lines, px^2.
+    """
+    lines, interval = basis.shape_px[0], basis.scan_time.interval_lines
+    modes = np.arange(lines) * interval / lines
+    found = [wave_variances(basis, logs, modes)[0] for logs in hyperparameters.logs]
+    return interval * np.stack(found)
 
 
 def unresolved_variance(basis: Basis, logs: Array) -> float:

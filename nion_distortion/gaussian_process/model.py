@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import frozen, reduce_frozen
+from nion_distortion.atoms.lines import BeamMotion, find_line_shifts
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
 from nion_distortion.gaussian_process.ageing import Ageing, claimed_std_px, widened
@@ -25,13 +26,13 @@ from nion_distortion.gaussian_process.fitting import (
     walk_precision,
 )
 from nion_distortion.gaussian_process.frame_fit import FrameFit
-from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
+from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, wave_densities
 from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
 from nion_distortion.gaussian_process.watch import ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information
-from nion_distortion.lattice import Lattice
+from nion_distortion.lattice import IndexedColumns, Lattice
 from nion_distortion.options import AnyReference, Free, KnownFlyback
 
 __all__ = ["DistortionModel", "Flagged", "first_model", "refit_amplitudes"]
@@ -205,9 +206,43 @@ class DistortionModel:
             self.basis.on_pixels(posterior.mean[:, : self.basis.size]),
             self.settings,
             Subject(
-                "frame", self.samples[-1].frame_id, self.frame_shape, self.zero_px, self.reference
+                "frame",
+                self.samples[-1].frame_id,
+                self.frame_shape,
+                self.zero_px,
+                self.reference,
+                self.last.lines,
             ),
         )
+
+    def with_lines(
+        self, image: npt.NDArray[np.float32], indexed: IndexedColumns
+    ) -> "DistortionModel":
+        """Look what the lines of the newest frame show beside D and W_k.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (ny, nx)
+            The frame.
+        indexed : IndexedColumns
+            Its columns.
+
+        Returns
+        -------
+        DistortionModel
+            Whose frame's field takes them out; the same one where nothing moves from frame to
+            frame, or no frame was seen.
+        """
+        if self.last is None or not self.basis.walk_modes:
+            return self
+        motion = BeamMotion(
+            at_starts_px=self.basis.at_line_starts(self.last.posterior.mean[:, : self.basis.size]),
+            period_px=self.basis.period_px,
+            slowest=np.pi * self.basis.walk_modes / self.basis.scan_time.interval_lines,
+            wave_px2=wave_densities(self.basis, self.hyperparameters),
+        )
+        lines = find_line_shifts(image, indexed.columns, indexed.sublattice, motion)
+        return replace(self, last=replace(self.last, lines=lines))
 
     def updated(self, samples: DistortionSamples, lattice: Lattice) -> "DistortionModel":
         """Learn from another frame of the same settings.

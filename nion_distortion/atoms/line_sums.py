@@ -1,0 +1,423 @@
+"""Sums over the pixels of columns, line by line: what `lines` solves."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from nion_distortion._chunks import for_chunks
+from nion_distortion.atoms.columns import AtomColumns
+from nion_distortion.atoms.drawing import Floats, Image, Places, gaussian, render
+from nion_distortion.atoms.fit import FREE_ORDER, ONE, factorised, inverse
+
+__all__ = ["Equations", "Known", "Scene", "equations", "noise_of_rest", "usual_rest"]
+
+RADIUS = 2.5
+"""Of the window that is looked at, in sigma of the column."""
+
+TEACHERS, PROBED = 4000, 1000
+"""Columns whose mean is their kinds' shape, and whose pixels tell the noise within 0.5 %."""
+
+BINS, FEWEST = 2, 8
+"""Of a column's usual shape, for each pixel; and the values that make a mean of one of them."""
+
+FITTED = 5
+"""Numbers that each column's fit has taken from its pixels."""
+
+FARTHEST, LEAST_VARIANCE = 4.0, 0.1
+"""Pixels more standard deviations off than this say nothing; and the least variance of one, as a
+share of their mean."""
+
+FARTHEST2 = np.float32(FARTHEST**2)
+
+SMALLEST_CHUNK = 256
+"""Fewer columns need no second thread."""
+
+
+class Shapes(NamedTuple):
+    """Columns as they were fitted, in the units of the image."""
+
+    places: Floats
+    """(n, 2)"""
+    height: Floats
+    """Negative for dark columns."""
+    sigma: Floats
+    background: Floats
+    kind: Places
+
+    def rows(self, some: slice) -> "Shapes":
+        """Return some of the columns.
+
+        Parameters
+        ----------
+        some : slice
+            Which.
+
+        Returns
+        -------
+        Shapes
+            Theirs.
+        """
+        places, height, sigma, background, kind = self
+        return Shapes(places[some], height[some], sigma[some], background[some], kind[some])
+
+
+class Scene(NamedTuple):
+    """An image and the columns in it."""
+
+    image: Image
+    drawn: Image
+    """All columns, without their backgrounds."""
+    shapes: Shapes
+
+    @classmethod
+    def of(cls, image: Image, columns: AtomColumns, kind: npt.NDArray[np.integer]) -> "Scene":
+        """Draw the columns.
+
+        Parameters
+        ----------
+        image : ndarray, shape (ny, nx)
+            The image.
+        columns : AtomColumns, n columns
+            As they were fitted.
+        kind : ndarray of int, shape (n,)
+            Columns of one kind have one shape.
+
+        Returns
+        -------
+        Scene
+            Of both.
+        """
+        height = (1.0 if columns.polarity == "bright" else -1.0) * columns.amplitude
+        shapes = Shapes(
+            np.array(columns.positions_px),
+            height,
+            np.array(columns.sigma_px),
+            np.array(columns.background),
+            np.asarray(kind, dtype=np.int64),
+        )
+        parameters = [shapes.places, height, np.log(shapes.sigma), shapes.background]
+        ny, nx = image.shape
+        drawn = render(np.column_stack(parameters), (ny, nx))
+        return cls(np.ascontiguousarray(image), drawn, shapes)
+
+    def some(self, most: int) -> "Scene":
+        """Keep some of the columns, evenly over the image.
+
+        Parameters
+        ----------
+        most : int
+            About how many.
+
+        Returns
+        -------
+        Scene
+            The same picture, with all columns drawn.
+        """
+        every = slice(None, None, max(1, len(self.shapes.height) // most))
+        return self._replace(shapes=self.shapes.rows(every))
+
+    def in_chunks(self, function: Callable[[Shapes], Any]) -> list[Any]:
+        """Call a function for some columns after the others, on two threads.
+
+        Parameters
+        ----------
+        function : callable
+            Of some of the columns.
+
+        Returns
+        -------
+        list
+            What it returned.
+        """
+
+        def _chunk(start: int, stop: int) -> Any:
+            return function(self.shapes.rows(slice(start, stop)))
+
+        return for_chunks(_chunk, len(self.shapes.height), smallest=SMALLEST_CHUNK)
+
+
+class Known(NamedTuple):
+    """What is known beforehand."""
+
+    usual: Floats
+    """What a column of unit height has left, by its kind and the place in it, (kinds, k, k)."""
+    noise: tuple[float, float, float]
+    """From `noise_of_rest`."""
+    moved_px: Floats
+    """Motion of the beam, at the start of each line and of the one after the last, (2, ny + 1)."""
+    period_px: float
+    """Line time over dwell time."""
+
+
+class Equations(NamedTuple):
+    """Normal equations of the lines' shifts along both axes, the columns' own numbers eliminated.
+
+    For one column, with information w of each line, its coupling U to the column's place, height,
+    width and background and their information G, it is ``K = diag(w) - U G^-1 U^T``.
+    """
+
+    band: Floats
+    """Lower band of all K together, (2, width, ny)."""
+    right: Floats
+    """(2, ny)"""
+    apart: Floats
+    """Of each column by itself, added up: square of its own right side, its expectation ``tr K``
+    if all is noise, and ``tr K^2``, (2, 3)."""
+
+
+def usual_rest(scene: Scene) -> Floats:
+    """Average what the columns of each kind have left.
+
+    Parameters
+    ----------
+    scene : Scene
+        The columns.
+
+    Returns
+    -------
+    ndarray, shape (kinds, k, k)
+        In units of their height, by the place in the column, half a pixel apart.
+    """
+    scene, shapes = scene.some(TEACHERS), scene.shapes
+    side = 2 * int(np.ceil(BINS * (RADIUS * shapes.sigma.max() + 1.0))) + 1
+    size = (2, int(shapes.kind.max()) + 1, side, side)
+    count, total = sum(scene.in_chunks(lambda some: _average(*scene[:2], some, size)))
+    return np.asarray(np.where(count >= FEWEST, total / np.maximum(count, 1.0), 0.0))
+
+
+def noise_of_rest(scene: Scene, usual: Floats) -> tuple[float, float, float]:
+    """Lay a line through the squares of what is left, over the brightness of the drawn columns.
+
+    Parameters
+    ----------
+    scene : Scene
+        The columns.
+    usual : ndarray, shape (kinds, k, k)
+        From `usual_rest`.
+
+    Returns
+    -------
+    slope, offset, least : float
+        Variance of a pixel: ``slope |m| + offset``, and no less than the last.
+    """
+    scene = scene.some(PROBED)
+    parts = scene.in_chunks(lambda some: _moments(*scene[:2], some, usual))
+    count, level, square, left, both = np.sum(parts, axis=0)
+    spread = square - level**2 / count
+    slope = (both - level * left / count) / spread if spread > 0.0 else 0.0
+    offset, least = (left - slope * level) / count, LEAST_VARIANCE * left / count
+    free = count / max(count - FITTED * len(scene.shapes.height), 1.0)
+    return float(free * slope), float(free * offset), float(free * least)
+
+
+def equations(scene: Scene, known: Known) -> Equations:
+    """Sum up the normal equations of the lines' shifts.
+
+    Parameters
+    ----------
+    scene : Scene
+        The columns.
+    known : Known
+        What is known beforehand.
+
+    Returns
+    -------
+    Equations
+        Of all columns.
+    """
+    width = 2 * int(RADIUS * scene.shapes.sigma.max()) + 2
+    parts = scene.in_chunks(lambda some: _project(*scene[:2], some, known, width))
+    return Equations(*(np.sum(part, axis=0) for part in zip(*parts, strict=True)))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _window(shapes, n, shape):  # type: ignore[no-untyped-def]
+    """Lines and pixels of a column's window, in the image."""
+    y, x, reach = shapes.places[n, 0], shapes.places[n, 1], RADIUS * shapes.sigma[n]
+    top, bottom = max(0, int(np.ceil(y - reach))), min(shape[0] - 1, int(np.floor(y + reach)))
+    left, right = max(0, int(np.ceil(x - reach))), min(shape[1] - 1, int(np.floor(x + reach)))
+    return top, bottom, left, right
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _bin(away, side):  # type: ignore[no-untyped-def]
+    return int(np.rint(BINS * away)) + side // 2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _average(image, drawn, shapes, size):  # type: ignore[no-untyped-def]
+    """Count the pixels, and sum what is left over the height, by kind and place in the column."""
+    sums = np.zeros(size)
+    for n in range(len(shapes.height)):
+        top, bottom, left, right = _window(shapes, n, image.shape)
+        kind, part = shapes.kind[n], 1.0 / shapes.height[n]
+        for i in range(top, bottom + 1):
+            row = _bin(i - shapes.places[n, 0], size[2])
+            for j in range(left, right + 1):
+                column = _bin(j - shapes.places[n, 1], size[3])
+                rest = image[i, j] - drawn[i, j] - shapes.background[n]
+                sums[0, kind, row, column] += 1.0
+                sums[1, kind, row, column] += rest * part
+    return sums
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _moments(image, drawn, shapes, usual):  # type: ignore[no-untyped-def]
+    """Sum 1, m, m^2, r^2 and m r^2 over the pixels: r what is left, m what is drawn."""
+    sums, side = np.zeros(5), usual.shape[1]
+    for n in range(len(shapes.height)):
+        top, bottom, left, right = _window(shapes, n, image.shape)
+        kind, height = shapes.kind[n], shapes.height[n]
+        for i in range(top, bottom + 1):
+            row = _bin(i - shapes.places[n, 0], side)
+            for j in range(left, right + 1):
+                rest = image[i, j] - drawn[i, j] - shapes.background[n]
+                rest -= height * usual[kind, row, _bin(j - shapes.places[n, 1], side)]
+                level, square = abs(drawn[i, j]), rest * rest
+                sums[0] += 1.0
+                sums[1] += level
+                sums[2] += level * level
+                sums[3] += square
+                sums[4] += level * square
+    return sums
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _project(image, drawn, shapes, known, width):  # type: ignore[no-untyped-def]
+    """Return `Equations` of some columns."""
+    lines = image.shape[0]
+    band, right, apart = np.zeros((2, width, lines)), np.zeros((2, lines)), np.zeros((2, 3))
+    # of each line: information, right side, and coupling to the column's own numbers; of these
+    of_lines = np.empty((2, width)), np.empty((2, width)), np.empty((2, width, 5))
+    of_column, back = (np.empty((5, 5)), np.empty(5)), np.empty((5, 5))
+    for n in range(len(shapes.height)):
+        window = _window(shapes, n, image.shape)
+        _add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
+        if not factorised(of_column[0]):
+            continue
+        inverse(of_column[0], back)
+        where = window[0], window[1] + 1 - window[0]
+        for axis in range(2):
+            part = of_lines[0][axis], of_lines[1][axis], of_lines[2][axis]
+            into = band[axis], right[axis], apart[axis]
+            _eliminate(part, (back, of_column[1]), where, into)
+    return band, right, apart
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_pixels(images, shapes, n, window, known, into):  # type: ignore[no-untyped-def]
+    """Sum over the pixels of one column products of its gradient z by what moves or was fitted."""
+    (top, bottom, first, last), ((weights, sums, reach), (normal, totals)) = window, into
+    y, x, sigma = shapes.places[n, 0], shapes.places[n, 1], shapes.sigma[n]
+    (image, drawn), height, background = images, shapes.height[n], shapes.background[n]
+    usual, side, part, moved = (
+        known.usual,
+        known.usual.shape[1],
+        x / known.period_px,
+        known.moved_px,
+    )
+    along_y, along_x = (
+        np.empty(bottom - top + 1, np.float32),
+        np.empty(last - first + 1, np.float32),
+    )
+    gaussian(along_y, top - y, np.log(sigma))
+    gaussian(along_x, first - x, np.log(sigma))
+    normal[:], totals[:] = 0.0, 0.0
+    across, product, right = _bin(first - x, side), np.empty((5, 5)), np.empty(5)
+    for i in range(top, bottom + 1):
+        place = i, first, shapes.kind[n], _bin(i - y, side), across, first - x
+        column = height, background, sigma, along_y[i - top]
+        moments = _line_moments(image, drawn, usual, along_x, place, column, known.noise)
+        _fill_products(moments, height, (i - y) / sigma, sigma, product, right)
+        moved_y = moved[0, i] + part * (moved[0, i + 1] - moved[0, i])
+        moved_x = moved[1, i] + part * (moved[1, i + 1] - moved[1, i])
+        for a in range(5):  # no whole arrays: each would be new memory
+            right[a] -= product[0, a] * moved_y + product[1, a] * moved_x
+            totals[a] += right[a]
+            reach[0, i - top, a], reach[1, i - top, a] = product[0, a], product[1, a]
+            for b in range(5):
+                normal[a, b] += product[a, b]
+        weights[0, i - top], weights[1, i - top] = product[0, 0], product[1, 1]
+        sums[0, i - top], sums[1, i - top] = right[0], right[1]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
+def _line_moments(image, drawn, usual, along, place, column, noise):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+    """Sum over one line, with weights w, rests r and heights e at distances d in sigma.
+
+    ``w e^2 d^k`` (k = 0 to 4), ``w e d^k`` (0 to 2), ``w``, ``w e d^k r`` (0 to 2), ``w r``.
+    """
+    i, first, kind, row, across, nearest = place
+    slope, offset, least = np.float32(noise[0]), np.float32(noise[1]), np.float32(noise[2])
+    height, background, peak = np.float32(column[0]), np.float32(column[1]), column[3]
+    inverse, away, none = np.float32(1.0 / column[2]), np.float32(nearest), np.float32(0.0)
+    a0 = a1 = a2 = a3 = a4 = b0 = b1 = b2 = c0 = r0 = r1 = r2 = q0 = none
+    for j in range(len(along)):
+        level = drawn[i, first + j]
+        rest = image[i, first + j] - level - background
+        rest -= height * np.float32(usual[kind, row, across + BINS * j])
+        variance = max(slope * abs(level) + offset, least)
+        w = ONE / variance if rest * rest < FARTHEST2 * variance else none
+        e, d = peak * along[j], (away + np.float32(j)) * inverse
+        we, wr = w * e, w * rest
+        wee, wre, square = we * e, wr * e, d * d
+        a0, a1, a2 = a0 + wee, a1 + wee * d, a2 + wee * square
+        a3, a4 = a3 + wee * square * d, a4 + wee * square * square
+        b0, b1, b2, c0 = b0 + we, b1 + we * d, b2 + we * square, c0 + w
+        r0, r1, r2, q0 = r0 + wre, r1 + wre * d, r2 + wre * square, q0 + wr
+    return (a0, a1, a2, a3, a4), (b0, b1, b2), c0, (r0, r1, r2), q0
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _fill_products(moments, height, dy, sigma, product, right):  # type: ignore[no-untyped-def]
+    """Products of z with each other, and with the rests, over one line at a distance dy.
+
+    With ``c = height / sigma`` z is ``(c e dy, c e d, e, height e (dy^2 + d^2), 1)``.
+    """
+    (a0, a1, a2, a3, a4), (b0, b1, b2), c0, (r0, r1, r2), q0 = moments
+    c, yy = height / sigma, dy * dy
+    product[0, 0], product[0, 1], product[1, 1] = c * c * yy * a0, c * c * dy * a1, c * c * a2
+    product[0, 2], product[1, 2], product[2, 2] = c * dy * a0, c * a1, a0
+    product[0, 3] = c * height * dy * (yy * a0 + a2)
+    product[1, 3], product[2, 3] = c * height * (yy * a1 + a3), height * (yy * a0 + a2)
+    product[3, 3] = height * height * (yy * yy * a0 + 2.0 * yy * a2 + a4)
+    product[0, 4], product[1, 4], product[2, 4] = c * dy * b0, c * b1, b0
+    product[3, 4], product[4, 4] = height * (yy * b0 + b2), c0
+    for a in range(5):
+        for b in range(a):
+            product[a, b] = product[b, a]
+    right[0], right[1], right[2] = c * dy * r0, c * r1, r0
+    right[3], right[4] = height * (yy * r0 + r2), q0
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _eliminate(of_lines, of_column, where, into):  # type: ignore[no-untyped-def]
+    """Add the lines of one column, its own numbers eliminated."""
+    (weights, sums, reach), (back, totals), (top, count) = of_lines, of_column, where
+    band, right, apart = into
+    squares = expected = information = 0.0
+    for i in range(count):
+        p0 = p1 = p2 = p3 = p4 = 0.0
+        for a in range(5):
+            r = reach[i, a]
+            p0, p1, p2 = p0 + back[0, a] * r, p1 + back[1, a] * r, p2 + back[2, a] * r
+            p3, p4 = p3 + back[3, a] * r, p4 + back[4, a] * r
+        rest = p0 * totals[0] + p1 * totals[1] + p2 * totals[2] + p3 * totals[3] + p4 * totals[4]
+        rest = sums[i] - rest
+        for k in range(i, count):
+            element = p0 * reach[k, 0] + p1 * reach[k, 1] + p2 * reach[k, 2]
+            element = -(element + p3 * reach[k, 3] + p4 * reach[k, 4])
+            if k == i:
+                element += weights[i]
+                expected += element
+                information -= element * element
+            band[k - i, top + i] += element
+            information += 2.0 * element * element
+        right[top + i] += rest
+        squares += rest * rest
+    apart[0] += squares
+    apart[1] += expected
+    apart[2] += information

@@ -1,0 +1,241 @@
+"""Shifts of single lines: found where the scan trembles, and never what the sample does."""
+
+import pickle
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from nion_distortion.atoms import AtomColumns, find_columns
+from nion_distortion.atoms.lines import STEEPEST_STEP, BeamMotion, LineShifts, find_line_shifts
+from nion_distortion.diagnostics import removed_pm
+from nion_distortion.frame import ALTERED, ScanSettings
+from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.options import TERMS
+from nion_distortion.pipeline import FrameReport, process_frame
+from simulator.microscope import Microscope, Shot
+from simulator.scan import ScanErrors
+from simulator.scoring import score_map
+from simulator.specimen import make_specimen
+
+Array = npt.NDArray[np.float64]
+
+SIDE, PERIOD, SIGMA = 192, 220.0, 1.8
+TURN = 0.2
+"""Of the lattice: columns of one row do not share their lines."""
+
+SLOWEST = 0.5
+
+
+def lattice(*, turned: bool = True, zigzag_px: float = 0.0) -> Array:
+    """Places of columns; every other row may be shifted along itself."""
+    steps = np.arange(-30, 31)
+    rows, across = (part.ravel() for part in np.meshgrid(steps, steps, indexing="ij"))
+    places = 9.0 * np.stack([rows, across], axis=1).astype(float)
+    places[:, 1] += np.where(rows % 2, zigzag_px, -zigzag_px)
+    c, s = (np.cos(TURN), np.sin(TURN)) if turned else (1.0, 0.0)
+    places = places @ np.array([[c, -s], [s, c]]).T + SIDE / 2 + 0.3
+    inside = np.all((places > 8) & (places < SIDE - 9), axis=1)
+    return np.asarray(places[inside])
+
+
+def scanned(
+    places: Array,
+    moved: Array,
+    *,
+    seed: int = 0,
+    electrons: float = 60.0,
+    background: float = 2.0,
+) -> Array:
+    """Draw columns as a beam sees them that is off by ``moved``, (2, lines, pixels)."""
+    y, x = np.indices((SIDE, SIDE)) - moved
+    signal = np.full((SIDE, SIDE), background)
+    for place in places:
+        signal += electrons * np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 2 / SIGMA**2)
+    return np.random.default_rng(seed).poisson(signal).astype(float)
+
+
+def trembling(rms_px: float, seed: int = 1) -> Array:
+    return rms_px * np.random.default_rng(seed).normal(size=(2, SIDE))
+
+
+def found_in(image: Array, *, prior_px: float = 0.0) -> LineShifts:
+    pixels = image.astype(np.float32)
+    columns = find_columns(pixels)
+    return shifts_of(pixels, columns, prior_px=prior_px)
+
+
+def shifts_of(
+    pixels: npt.NDArray[np.float32],
+    columns: AtomColumns,
+    *,
+    prior_px: float = 0.0,
+    moved_px: Array | None = None,
+) -> LineShifts:
+    motion = BeamMotion(
+        at_starts_px=np.zeros((2, SIDE + 1)) if moved_px is None else moved_px,
+        period_px=PERIOD if moved_px is None else np.inf,
+        slowest=SLOWEST,
+        wave_px2=np.full((2, SIDE), prior_px**2),
+    )
+    return find_line_shifts(pixels, columns, np.zeros(len(columns), int), motion)
+
+
+def fast(waves: Array) -> Array:
+    """What of shifts can be found: the slow waves are the model's."""
+    parts = np.fft.rfft(waves, axis=-1)
+    parts[..., 2 * np.pi * np.arange(parts.shape[-1]) / SIDE <= SLOWEST] = 0.0
+    return np.fft.irfft(parts, SIDE, axis=-1)
+
+
+def test_shifts_of_lines_are_found_and_their_error_is_known() -> None:
+    true = trembling(0.15)
+    shifts = found_in(scanned(lattice(), np.repeat(true[:, :, None], SIDE, axis=2)))
+    inner = slice(20, -20)
+    left = (shifts.shift_px - fast(true))[:, inner]
+    rms = np.sqrt((left**2).mean(axis=1))
+    assert np.all(rms < 0.4 * 0.15)
+    np.testing.assert_allclose(np.sqrt(shifts.left_px2), rms, rtol=0.35)
+    np.testing.assert_array_equal(shifts.within_px2, 0.0)
+
+
+def test_calm_scan_is_left_alone() -> None:
+    shifts = found_in(scanned(lattice(), np.zeros((2, SIDE, SIDE))), prior_px=0.01)
+    np.testing.assert_array_equal(shifts.shift_px, 0.0)
+    assert np.all(shifts.left_px2 < 0.01**2)
+
+
+def test_rows_that_are_shifted_by_turns_are_the_samples() -> None:
+    still = np.zeros((2, SIDE, SIDE))
+    shifts = found_in(scanned(lattice(turned=False, zigzag_px=0.5), still, electrons=400.0))
+    assert np.sqrt((shifts.shift_px**2).mean()) < 0.02
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(30.0, 15000.0), (0.01, -0.2)])
+def test_units_of_the_detector_do_not_matter(gain: float, offset: float) -> None:
+    true = np.repeat(trembling(0.15)[:, :, None], SIDE, axis=2)
+    image = scanned(lattice(), true)
+    plain, other = found_in(image), found_in(gain * image + offset)
+    np.testing.assert_allclose(other.shift_px, plain.shift_px, atol=2e-3)
+    np.testing.assert_allclose(other.left_px2, plain.left_px2, rtol=0.02)
+
+
+def test_lines_of_dark_columns_are_found_too() -> None:
+    true = trembling(0.15)
+    moved = np.repeat(true[:, :, None], SIDE, axis=2)
+    image = scanned(lattice(), moved, electrons=-60.0, background=100.0)
+    shifts = found_in(image)
+    for axis in (0, 1):
+        inner = shifts.shift_px[axis, 20:-20], fast(true)[axis, 20:-20]
+        assert np.corrcoef(*inner)[0, 1] > 0.75
+
+
+def test_what_is_known_of_the_beam_is_not_found_again() -> None:
+    true = trembling(0.15)
+    pixels = scanned(lattice(), np.repeat(true[:, :, None], SIDE, axis=2)).astype(np.float32)
+    known = np.concatenate([true, true[:, -1:]], axis=1)
+    shifts = shifts_of(pixels, find_columns(pixels), moved_px=known)
+    assert np.sqrt((shifts.shift_px**2).mean()) < 0.1 * 0.15
+
+
+def test_vibration_within_lines_is_not_taken_for_shifts_of_lines() -> None:
+    """Of 1.27 periods a line: it differs from line to line, and along each."""
+    y, x = np.indices((SIDE, SIDE))
+    moved = np.stack([np.zeros((SIDE, SIDE)), 0.4 * np.sin(2 * np.pi * 1.27 * (y + x / PERIOD))])
+    shifts = found_in(scanned(lattice(), moved))
+    whole = np.sqrt((shifts.shift_px[1] ** 2).mean() + shifts.within_px2[1])
+    assert whole == pytest.approx(0.4 / np.sqrt(2), rel=0.25)
+    assert shifts.within_px2[1] > 0.5 * 0.08
+    assert shifts.within_px2[0] == 0.0
+
+
+def test_lines_never_overtake_each_other() -> None:
+    true = np.repeat(trembling(0.16, seed=3)[:, :, None], SIDE, axis=2)
+    shifts = found_in(scanned(lattice(), true, electrons=300.0))
+    steps = np.diff(shifts.shift_px)
+    assert 0.3 < steps[0].max() <= STEEPEST_STEP + 1e-9 < steps[1].max()
+
+
+def test_picture_of_lines_that_overtake_each_other_is_not_torn() -> None:
+    true = np.repeat(trembling(0.6, seed=3)[:, :, None], SIDE, axis=2)
+    shifts = found_in(scanned(lattice(), true, electrons=300.0))
+    np.testing.assert_array_equal(shifts.shift_px[0], 0.0)
+    assert shifts.shift_px[1].std() > 0.3
+    assert np.sqrt(shifts.left_px2[0]) > 0.3
+
+
+def test_shifts_survive_pickling_and_cannot_be_changed() -> None:
+    shifts = LineShifts(shift_px=np.ones((2, 4)), left_px2=np.ones(2), within_px2=np.zeros(2))
+    again = pickle.loads(pickle.dumps(shifts))
+    np.testing.assert_array_equal(again.shift_px, shifts.shift_px)
+    with pytest.raises(ValueError, match="read-only"):
+        again.shift_px[0, 0] = 2.0
+    with pytest.raises(ValueError, match="left_px2"):
+        LineShifts(shift_px=np.ones((2, 4)), left_px2=np.ones(3), within_px2=np.zeros(2))
+
+
+def test_motion_at_line_starts_is_that_of_all_functions_of_time() -> None:
+    settings = ScanSettings(shape_px=(96, 96), field_of_view_nm=4.0, line_time_us=130.0)
+    basis = Basis.of_scan(settings, 12.0, TERMS).with_mains(50.0)
+    weights = np.random.default_rng(0).normal(size=(2, basis.size))
+    weights[:, : basis.slices["walk"].start] = 0.0
+    places = np.c_[np.arange(96.0), np.zeros(96)]
+    expected = weights @ basis.design(places)
+    np.testing.assert_allclose(basis.at_line_starts(weights)[:, :-1], expected, atol=1e-9)
+
+
+@cache
+def trembling_frame() -> tuple[Shot, FrameReport]:
+    settings = ScanSettings(
+        shape_px=(256, 256), field_of_view_nm=8.0, dwell_time_us=1.0, flyback_time_us=120.0
+    )
+    specimen = make_specimen("sto_001", rotation_rad=0.2)
+    machine = Microscope(specimen, ScanErrors(line_jitter_nm=0.005, seed=5), seed=5)
+    shot = machine.shot(settings)
+    return shot, process_frame(shot.frame)
+
+
+def without_lines(model: DistortionModel) -> DistortionModel:
+    assert model.last is not None
+    return replace(model, last=replace(model.last, lines=None))
+
+
+def test_picture_of_a_trembling_scan_is_better_by_its_lines_and_says_how_good_it_is() -> None:
+    shot, report = trembling_frame()
+    assert report.model is not None
+    assert report.field is not None
+    plain = without_lines(report.model).frame_estimate().field
+    scores = [
+        score_map(
+            field.displacement_px,
+            field.valid,
+            shot.truth.place_px,
+            pixel_size_nm=shot.frame.settings.pixel_size_nm,
+            std_px=np.hypot(field.std_px, field.unremoved_std_px),
+        )
+        for field in (plain, report.field)
+    ]
+    before, after = (np.hypot(*score.rms_pm) for score in scores)
+    assert after < 0.5 * before
+    assert scores[1].z == pytest.approx(1.0, abs=0.2)
+
+
+def test_what_lines_did_is_counted_as_removed_by_scan_time() -> None:
+    _, report = trembling_frame()
+    assert report.model is not None
+    assert report.field is not None
+    assert report.removed_pm is not None
+    plain = without_lines(report.model)
+    before = removed_pm(plain, plain.frame_estimate().field)["scan_time"]
+    assert report.removed_pm["scan_time"] > before + 1.0
+
+
+def test_lines_of_an_altered_image_are_not_those_of_the_scan() -> None:
+    shot, _ = trembling_frame()
+    report = process_frame(replace(shot.frame, provenance={ALTERED: "rotated"}))
+    assert report.model is not None
+    assert report.model.last is not None
+    assert report.model.last.lines is None
