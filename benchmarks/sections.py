@@ -115,8 +115,8 @@ SECTIONS: tuple[Section, ...] = (
         note="Real-like scan: fly-back, steps, a walk of 10 pm, line jitter of 5 pm, drift; frames"
         " learnt one by one as live, amplitudes found again after the fifth. Stationary field, and"
         " the corrected picture of the newest frame, shifts of its lines taken out as well; rms per"
-        " axis. Steps along x rise within four pixels: a live model has too few functions for them and"
-        " leaves more than 2 pm, which it claims by their prior; `calibrate` has more.",
+        " axis. Steps along x rise within four pixels: a live model has too few functions for them"
+        " and leaves more than 2 pm, which it claims by their prior; `calibrate` has more.",
         head=(
             "frames",
             "left, pm (slow/fast)",
