@@ -24,7 +24,7 @@ from atoms_images import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
 from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
@@ -44,7 +44,7 @@ from nion_distortion.atoms.empty import without_empty
 from nion_distortion.atoms.find import _fitted
 from nion_distortion.atoms.fit import Fits, Window, disc, hottest, improve, starting
 from nion_distortion.atoms.learning import learnt_window
-from nion_distortion.atoms.maxima import blurred, normalised
+from nion_distortion.atoms.maxima import blurred, normalised, peaks
 from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.overlap import close_pairs, shared_covariance
 from nion_distortion.atoms.tails import _curved, learnt_tail, unseen_share
@@ -323,10 +323,42 @@ def test_windows_are_discs() -> None:
     np.testing.assert_array_equal(2 * disc(4.7) + 1, np.sum(y**2 + x**2 <= 4.7**2, axis=1)[1:-1])
 
 
-def test_close_pairs_are_those_of_a_tree() -> None:
-    positions = np.random.default_rng(6).uniform(0, 60, (300, 2))
-    pairs = {tuple(sorted(pair)) for pair in close_pairs(positions, 4.0).tolist()}
-    assert pairs == set(map(tuple, cKDTree(positions).query_pairs(4.0)))
+@given(
+    count=st.integers(1, 300),
+    reach=st.sampled_from([0.5, 4.0, 17.0, 200.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40)
+def test_close_pairs_are_those_of_a_tree(count: int, reach: float, seed: int) -> None:
+    positions = np.random.default_rng(seed).uniform(-5, 60, (count, 2))
+    found = close_pairs(positions, reach).tolist()
+    pairs = {tuple(sorted(pair)) for pair in found}
+    assert pairs == set(map(tuple, cKDTree(positions).query_pairs(reach)))
+    assert len(pairs) == len(found)
+
+
+def test_nothing_is_close_to_nothing() -> None:
+    assert close_pairs(np.empty((0, 2)), 3.0).shape == (0, 2)
+
+
+def test_position_that_is_no_number_is_close_to_none() -> None:
+    positions = np.array([[1.0, 1.0], [np.nan, 2.0], [2.0, 1.0], [3.0, np.nan]])
+    assert sorted(close_pairs(positions, 3.0)[0]) == [0, 2]
+    assert len(close_pairs(positions, 3.0)) == 1
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_peaks_are_where_nothing_higher_is_near(*, flat: bool) -> None:
+    image = np.random.default_rng(2).normal(size=(150, 90)).astype(np.float32)
+    if flat:  # as if the detector were saturated: each pixel is as high as its neighbours
+        image[:] = np.minimum(image, 0.1)
+    y, x = np.indices((7, 7)) - 3
+    highest = maximum_filter(image, footprint=y**2 + x**2 <= 10.0)
+    expected = np.argwhere((image == highest) & (image > 0))
+    inner = np.all((expected > 0) & (expected < [149, 89]), axis=1)
+    found = peaks(image, np.sqrt(10.0))
+    np.testing.assert_array_equal(np.abs(found - expected[inner]) <= 0.5, True)
+    assert len(found) == inner.sum()
 
 
 def test_shared_covariance_is_that_of_its_formula() -> None:

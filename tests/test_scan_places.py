@@ -226,3 +226,19 @@ def test_where_the_scan_turns_back_nothing_is_valid() -> None:
     assert valid[:, (columns < low - 2) | ((columns > high + 2) & (columns < NX - 9))].all()
     shown = places_on_sample(moving, pixels() + displacement.reshape(2, -1).T)
     np.testing.assert_allclose(shown[valid.ravel()], pixels()[valid.ravel()], atol=1e-3)
+
+
+def test_places_are_found_where_lines_nearly_overtake_each_other() -> None:
+    """Whole Newton steps swing there between two lines, and end nowhere."""
+    rng = np.random.default_rng(4)
+    lines = np.cumsum(np.where(rng.random(NY) < 0.5, 0.5, -0.5))  # as steep as shifts may be
+    moving = np.zeros((2, NY, NX), np.float32)
+    moving[0] = (lines - lines.mean())[:, None]
+    displacement, valid = scan_places_of_pixels(moving, IDENTITY)
+    inner = slice(12, -12)
+    assert valid[inner, inner].all()
+    seen = np.indices((NY, NX)) + displacement
+    back = places_on_sample(moving, seen.reshape(2, -1).T).T.reshape(2, NY, NX)
+    np.testing.assert_allclose(
+        back[:, inner, inner], np.indices((NY, NX))[:, inner, inner], atol=0.02
+    )

@@ -42,7 +42,8 @@ def close_pairs(positions_px: Floats, reach_px: float) -> Places:
     """
     y, x = positions_px.T
     bands = np.floor(y / reach_px)
-    order = np.argsort(bands * (2.0 * np.ptp(x) + 1.0) + x) if len(x) else np.arange(0)
+    farthest = float(np.abs(x, where=np.isfinite(x), out=np.zeros(len(x))).max(initial=0.0))
+    order = np.argsort(bands * (3.0 * farthest + 1.0) + x)  # what is no number comes last
     ordered, bands = positions_px[order], bands[order]
     pairs = np.empty((FEW_PAIRS * len(order), 2), np.int64)
     count = _pairs(ordered, bands, reach_px, pairs)
