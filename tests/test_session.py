@@ -529,8 +529,10 @@ def test_child_finds_what_the_session_finds_by_itself() -> None:
         assert last.report.corrected is not None
         pictures.append(last.report.corrected.image)
         stds.append(last.report.corrected.std_px)
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    np.testing.assert_array_equal(stds[0], stds[1])
+    # a process that has just compiled a kernel adds up in another order than one that has read it
+    largest = np.abs(pictures[0]).max()
+    np.testing.assert_allclose(pictures[1], pictures[0], rtol=0, atol=1e-6 * largest)
+    np.testing.assert_allclose(stds[1], stds[0], rtol=1e-5)
     assert not pictures[1].flags.writeable
 
 
