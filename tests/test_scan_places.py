@@ -237,7 +237,7 @@ def test_places_are_found_where_lines_nearly_overtake_each_other() -> None:
     displacement, valid = scan_places_of_pixels(moving, IDENTITY)
     inner = slice(12, -12)
     assert valid[inner, inner].all()
-    seen = np.indices((NY, NX)) + displacement
+    seen: Array = np.add(np.indices((NY, NX)), displacement, dtype=np.float64)
     back = places_on_sample(moving, seen.reshape(2, -1).T).T.reshape(2, NY, NX)
     np.testing.assert_allclose(
         back[:, inner, inner], np.indices((NY, NX))[:, inner, inner], atol=0.02

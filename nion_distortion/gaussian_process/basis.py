@@ -39,7 +39,7 @@ Both are for a margin of 15 %; on a longer interval there are as many to the pix
 
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 
-PIXELS_AT_ONCE = 2**17
+PIXELS_AT_ONCE = 2**19
 
 SEEN_HEIGHT = 0.84
 """Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;
