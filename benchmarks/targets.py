@@ -64,11 +64,11 @@ DESIGN, ISSUE = "goal of the whole project", "goal of the first release"
 
 FRAME_SHORTFALL = (
     "of 59 ms on one core, at 512 x 512, columns take 21, index and model 15, shifts of lines 4,"
-    " the field 12 and the rest 7; a second thread saves 5 to 10 of them, because much of it is NumPy"
-    " calls of under 0.1 ms between which Python's lock changes hands; the host drifts: one code"
-    " took 2.9 to 3.1, 1.7 to 1.9 and 1.1 to 1.2 of the job, and two hours later 3.5 to 3.7, 2.1 to"
-    " 2.2 and 1.3, where this one took 3.5, 2.2 and 1.3; on an Intel machine, whose job takes no"
-    " longer, 4.0, 2.0 and 1.4"
+    " the field 12 and the rest 7; a second thread saves 5 to 10 of them, because much of it is"
+    " NumPy calls of under 0.1 ms between which Python's lock changes hands; the host drifts: one"
+    " code took 2.9 to 3.1, 1.7 to 1.9 and 1.1 to 1.2 of the job, and two hours later 3.5 to 3.7,"
+    " 2.1 to 2.2 and 1.3, where this one took 3.5, 2.2 and 1.3; on an Intel machine, whose job"
+    " takes no longer, 4.0, 2.0 and 1.4"
 )
 
 SWIFT_SHORTFALL = (
@@ -100,11 +100,11 @@ CALIBRATED_SHORTFALL = (
 )
 
 STO_SHORTFALL = (
-    "columns that were fitted are off by 2.5 pm themselves, of which their fits claim 1.1; withheld"
-    " ones of Sr, before shifts of lines (3.04 pm in all), by 2.5, of Ti-O, which show more of"
-    " their neighbours, by 3.2; claiming half or one and a half times the rest changes that by 0.02 pm;"
-    " noise that pixels share along a line is 0.85 pm of it; a vibration of 9 pm at 35 Hz averages"
-    " out over the lines of a column"
+    "columns that were fitted are off by 2.5 pm themselves, of which their fits claim 1.1;"
+    " withheld ones of Sr, before shifts of lines (3.04 pm in all), by 2.5, of Ti-O, which show"
+    " more of their neighbours, by 3.2; claiming half or one and a half times the rest changes"
+    " that by 0.02 pm; noise that pixels share along a line is 0.85 pm of it; a vibration of 9 pm"
+    " at 35 Hz averages out over the lines of a column"
 )
 
 TARGETS: tuple[Target, ...] = (
