@@ -167,6 +167,21 @@ class Equations(NamedTuple):
     """Of each column by itself, added up: square of its own right side, its expectation ``tr K``
     if all is noise, and ``tr K^2``, (2, 3)."""
 
+    def along(self, axis: int) -> "Equations":
+        """Return the equations of one axis.
+
+        Parameters
+        ----------
+        axis : int
+            0 for y, 1 for x.
+
+        Returns
+        -------
+        Equations
+            All arrays without their first axis.
+        """
+        return Equations(self.band[axis], self.right[axis], self.apart[axis])
+
 
 def usual_rest(scene: Scene) -> Floats:
     """Average what the columns of each kind have left.

@@ -133,12 +133,12 @@ def find_line_shifts(
     usual = usual_rest(scene)
     moved_px = np.ascontiguousarray(motion.at_starts_px)
     known = Known(usual, noise_of_rest(scene, usual), moved_px, motion.period_px)
-    band, right, apart = equations(scene, known)
-    along = [
-        _solved(Equations(*parts), prior, motion.slowest)
-        for *parts, prior in zip(band, right, apart, motion.wave_px2, strict=True)
+    both = equations(scene, known)
+    solved = [
+        _solved(both.along(axis), prior, motion.slowest)
+        for axis, prior in enumerate(motion.wave_px2)
     ]
-    shift, left, within = (np.stack(part) for part in zip(*along, strict=True))
+    shift, left, within = (np.stack(part) for part in zip(*solved, strict=True))
     forward = _going_on(shift[0], motion.at_starts_px[0, :-1])
     left[0] += float(np.mean((shift[0] - forward) ** 2))
     shift[0] = forward

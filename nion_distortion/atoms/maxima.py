@@ -220,9 +220,9 @@ def peaks(image: npt.NDArray[np.float32], reach_px: float) -> npt.NDArray[np.flo
     """
     y, x = np.indices((2 * max(1, int(reach_px)) + 1,) * 2) - max(1, int(reach_px))
     square = y**2 + x**2
-    around = np.stack([y, x])[:, (square > 0) & (square <= max(2.0, reach_px**2))]
+    near = (square > 0) & (square <= max(2.0, reach_px**2))
     # nearest first: most pixels have a higher one beside them
-    around = np.ascontiguousarray(around[:, np.argsort((around**2).sum(axis=0), kind="stable")].T)
+    around = np.stack([y[near], x[near]], axis=1)[np.argsort(square[near], kind="stable")]
 
     def _chunk(start: int, stop: int) -> npt.NDArray[np.float64]:
         lines, found = (max(start, 1), stop), np.empty(((stop - start) * image.shape[1] // 16, 2))

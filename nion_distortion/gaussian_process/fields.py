@@ -159,8 +159,7 @@ def estimate_field(
 def _with_lines(moving: Single, lines: LineShifts | None) -> Single:
     if lines is None or not lines.shift_px.any():
         return moving
-    moved = moving.copy()
-    moved += lines.shift_px[:, :, None].astype(np.float32)
+    moved: Single = moving + lines.shift_px[:, :, None].astype(np.float32)
     return moved
 
 
