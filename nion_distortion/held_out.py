@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns
+from nion_distortion.atoms.drawing import TAIL_RADIUS
 from nion_distortion.correction import CorrectedFrame, correct_frame
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import Frame, UnusableFrameError
@@ -31,8 +32,9 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
-REACH_SIGMA = 4.0
-"""A column ends at this many of its sigmas (3e-4 of its peak)."""
+CORE_SIGMA = 3.0
+"""Pixels this many of its sigmas from an erased column are drawn anew, if they are not another's;
+farther away what it adds is taken out."""
 
 SAME_COLUMN = 0.25
 """Two positions closer than this share of the distance between neighbours are one column's."""
@@ -255,37 +257,45 @@ def erase_columns(
     Returns
     -------
     ndarray of float32, shape (ny, nx)
-        In a disc around each erased column: its local background and the fitted Gaussians of
-        the columns that stay, with the noise of the image; all else unchanged.
+        In the pixels that are an erased column's: the mean of what is there without it, the
+        columns that stay, and the image's noise. From the pixels of its neighbours what it adds is
+        taken out, so that their fits stay as they were; all else is unchanged.
     """
     noise = estimate_noise(image)
-    result = np.array(image, dtype=np.float64)
-    disc, level = np.zeros(image.shape, dtype=bool), np.zeros(image.shape)
-    for n in np.flatnonzero(~keep):
-        where, distance2 = _around(columns, int(n), image.shape)
-        inside = distance2 < REACH_SIGMA**2
-        disc[where] |= inside
-        level[where] = np.where(inside, columns.background[n], level[where])
-    sign = 1.0 if columns.polarity == "bright" else -1.0
-    for n in np.flatnonzero(keep):
-        where, distance2 = _around(columns, int(n), image.shape)
-        level[where] += sign * columns.amplitude[n] * np.exp(-0.5 * distance2)
-    deviation = np.sqrt(np.maximum(noise.gain * level[disc] + noise.offset, 0.0))
-    result[disc] = level[disc] + deviation * rng.normal(size=deviation.shape)
+    staying, gone = np.zeros(image.shape), np.zeros(image.shape)
+    for n in range(len(columns)):
+        where, drawn = _drawn(columns, n, image.shape)
+        (staying if keep[n] else gone)[where] += drawn
+    result = image - gone
+    y, x = np.nonzero(gone)
+    found = KDTree(columns.positions_px).query(np.stack([y, x], axis=1))
+    distance, nearest = (np.asarray(part) for part in found)
+    own = ~keep[nearest] & (distance < CORE_SIGMA * columns.sigma_px[nearest])
+    y, x, nearest = y[own], x[own], nearest[own]
+    pixels = np.maximum(np.bincount(nearest, minlength=len(columns)), 1)
+    background = np.bincount(nearest, (result - staying)[y, x], len(columns)) / pixels
+    level = staying[y, x] + background[nearest]
+    deviation = np.sqrt(np.maximum(noise.gain * level + noise.offset, 0.0))
+    result[y, x] = level + deviation * rng.normal(size=deviation.shape)
     return result.astype(np.float32)
 
 
-def _around(
+def _drawn(
     columns: AtomColumns, n: int, shape: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], Array]:
-    """Return a box around a column, and the squared distances in it in units of its sigma."""
+    """Return a box around a column, and what the column adds to its pixels, tail included."""
     (y, x), sigma = columns.positions_px[n], columns.sigma_px[n]
-    reach = REACH_SIGMA * sigma
+    reach = TAIL_RADIUS * sigma
     rows = slice(max(int(y - reach), 0), min(int(y + reach) + 2, shape[0]))
     across = slice(max(int(x - reach), 0), min(int(x + reach) + 2, shape[1]))
     dy = (np.arange(rows.start, rows.stop) - y) / sigma
     dx = (np.arange(across.start, across.stop) - x) / sigma
-    return (rows, across), dy[:, None] ** 2 + dx[None, :] ** 2
+    square = dy[:, None] ** 2 + dx[None, :] ** 2
+    left = np.maximum(1.0 - square / TAIL_RADIUS**2, 0.0)
+    sign = 1.0 if columns.polarity == "bright" else -1.0
+    height = sign * columns.amplitude[n] / (1.0 + columns.tail)
+    drawn = np.where(left > 0.0, np.exp(-0.5 * square) + columns.tail * left**2, 0.0)
+    return (rows, across), height * drawn
 
 
 def _indexed(image: npt.NDArray[np.float32]) -> IndexedColumns:

@@ -57,6 +57,8 @@ class AtomColumns:
         Detector units for each electron, estimated from the image.
     counts : ndarray, shape (n,)
         Electrons at the peak above the local background: amplitude / gain.
+    tail : float, default: 0
+        Height of the tails over that of the Gaussians that they surround; both make the amplitude.
     dropped : int, default: 0
         First guesses whose fits were thrown away.
 
@@ -78,6 +80,7 @@ class AtomColumns:
     finder: str
     gain: float
     counts: npt.NDArray[np.float64]
+    tail: float = 0.0
     dropped: int = 0
 
     def __post_init__(self) -> None:

@@ -1,5 +1,7 @@
 """From an image to its atomic columns: guesses, fits, and the decision afterwards."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
@@ -92,13 +94,27 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     scaled = normalised(values)
     view = oriented(scaled)
     view, begun = guessed(view, detect)
-    view, fits, keep, broader = _fitted(view, begun)
+    found = _fitted(view, begun)
     if empty is not None:
-        keep &= away_from(empty, fits.parameters[:, :2], view.sigma_px)
-    if keep.sum() < FEWEST_COLUMNS:
-        raise UnusableFrameError(_why_too_few(view, fits, int(keep.sum())))
+        found.keep[:] &= away_from(empty, found.fits.parameters[:, :2], found.view.sigma_px)
+    if found.keep.sum() < FEWEST_COLUMNS:
+        raise UnusableFrameError(_why_too_few(found))
     finder = "local_maxima" if detect is None else getattr(detect, "__name__", "detect")
-    return _columns(scaled, view, fits, keep, broader, (finder, len(begun.chi2)))
+    return _columns(scaled, found, (finder, len(begun.chi2)))
+
+
+class _Found(NamedTuple):
+    """All guesses as they were fitted."""
+
+    view: View
+    """With the image's noise."""
+    fits: Fits
+    keep: npt.NDArray[np.bool_]
+    """Those that are columns."""
+    broader: npt.NDArray[np.float64]
+    """As `AtomColumns.broadening`."""
+    tail: float
+    """Height of the tails, as `AtomColumns.tail`."""
 
 
 def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -118,10 +134,8 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return values
 
 
-def _fitted(
-    view: View, fits: Fits
-) -> tuple[View, Fits, npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Fit all guesses, and say which are columns and how broad; the noise is found without them."""
+def _fitted(view: View, fits: Fits) -> _Found:
+    """Fit all guesses, and decide what they are; the noise is found without them."""
     fits, start = _first_fits(view, fits)
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
@@ -134,7 +148,7 @@ def _fitted(
     _widen(view, fits, window)
     keep = accepted(view, fits, start, model, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + tail
-    return view, fits, keep, broader
+    return _Found(view, fits, keep, broader, tail)
 
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
@@ -174,11 +188,12 @@ def _stepped_alone(view: View, fits: Fits, window: Window) -> npt.NDArray[np.flo
     return start
 
 
-def _why_too_few(view: View, fits: Fits, found: int) -> str:
-    cut_off = int(saturated(view.image, fits.parameters[:, :2]).sum())
-    if 2 * cut_off > len(fits.chi2):
+def _why_too_few(found: _Found) -> str:
+    cut_off = int(saturated(found.view.image, found.fits.parameters[:, :2]).sum())
+    if 2 * cut_off > len(found.fits.chi2):
         return f"the image is saturated: {cut_off} of its columns are cut off at the highest value"
-    return f"only {found} columns stand out of the image's noise: {FEWEST_COLUMNS} are needed"
+    few = int(found.keep.sum())
+    return f"only {few} columns stand out of the image's noise: {FEWEST_COLUMNS} are needed"
 
 
 def _settle(
@@ -218,15 +233,9 @@ def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
     return window, tail_of(height, fits, window)
 
 
-def _columns(
-    scaled: Normalised,
-    view: View,
-    fits: Fits,
-    keep: npt.NDArray[np.bool_],
-    broader: npt.NDArray[np.float64],
-    told: tuple[str, int],
-) -> AtomColumns:
+def _columns(scaled: Normalised, found: _Found, told: tuple[str, int]) -> AtomColumns:
     """Give the results in detector units, each covariance scaled by chi^2."""
+    view, fits, keep, broader, tail = found
     chi2, typical = reduced_chi2(fits)
     order = np.flatnonzero(keep)
     line, place = np.rint(fits.parameters[order, :2]).T
@@ -248,6 +257,7 @@ def _columns(
         finder=told[0],
         gain=gain,
         counts=amplitude / gain,
+        tail=tail,
         dropped=told[1] - len(order),
     )
 
