@@ -29,6 +29,11 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
 """The fields of the samples that hold one row for each column."""
 
 
+SAME_PX = 1e-3
+"""Positions closer than this are one column's in one image, which may have been stored meanwhile:
+noise alone moves columns by ten times as much."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DistortionSamples:
     """The displacement of every indexed column of one frame.
@@ -90,6 +95,22 @@ class DistortionSamples:
         """Observed minus ideal position, shape (n, 2)."""
         return self.observed_px - self.sites_px
 
+    def is_same_image(self, other: "DistortionSamples") -> bool:
+        """Say whether these are another frame's columns, in the very same places.
+
+        Parameters
+        ----------
+        other : DistortionSamples
+            Samples of the other frame.
+
+        Returns
+        -------
+        bool
+            False for two frames of one scan: their noise differs.
+        """
+        probes = self.observed_px[len(self) // 6 :: max(len(self) // 3, 1)]
+        return 2 * sum(_has_column_at(other.observed_px, place) for place in probes) > len(probes)
+
     def subset(self, some: npt.NDArray[np.bool_]) -> "DistortionSamples":
         """Return some of the samples.
 
@@ -106,6 +127,11 @@ class DistortionSamples:
         rows: dict[str, Any] = {name: getattr(self, name) for name in SHAPES}
         chosen = {name: row[some] for name, row in rows.items() if row is not None}
         return replace(self, **chosen)
+
+
+def _has_column_at(positions: npt.NDArray[np.float64], place: npt.NDArray[np.float64]) -> bool:
+    line = np.abs(positions[:, 0] - place[0]) < SAME_PX
+    return bool((np.abs(positions[line, 1] - place[1]) < SAME_PX).any())
 
 
 def sample_distortion(

@@ -1,6 +1,6 @@
 """The stages for many frames: a calibration."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 
@@ -111,7 +111,7 @@ def calibrate(
     count = 0
     for count, frame in enumerate(frames, start=1):
         try:
-            measured = _measured(frame, model, one_by_one)
+            measured = _measured(frame, model, one_by_one, gathered)
         except UnusableFrameError as reason:
             told.of_unusable(f"frame {count}: {reason}")
             continue
@@ -132,13 +132,22 @@ def calibrate(
     return calibrated(model, gathered, told=told.of_pass)
 
 
-def _measured(frame: Frame, model: DistortionModel | None, options: Options) -> Measured:
-    """Measure a frame; pixels that are no numbers cost this frame only."""
+def _measured(
+    frame: Frame,
+    model: DistortionModel | None,
+    options: Options,
+    gathered: Sequence[CalibrationFrame],
+) -> Measured:
+    """Measure a frame that is none of the gathered ones; what is wrong with it costs it alone."""
     try:
         check_finite(frame.image)
     except ValueError as reason:
         raise UnusableFrameError(str(reason)) from reason
-    return measure_frame(frame, model=model, options=options)
+    measured = measure_frame(frame, model=model, options=options)
+    for one in gathered:
+        if measured.samples.is_same_image(one.samples):  # its noise would count as distortion
+            raise UnusableFrameError(f"it is the image of {one.samples.frame_id} once more")
+    return measured
 
 
 def predicted_error_pm(model: DistortionModel) -> float:

@@ -257,7 +257,8 @@ class DistortionModel:
         Returns
         -------
         DistortionModel
-            A new model; for given samples one by one equals all together.
+            A new model; for given samples one by one equals all together. A frame that was learnt
+            from before is fitted, and teaches nothing more.
 
         Raises
         ------
@@ -278,11 +279,15 @@ class DistortionModel:
             known=before.known,
             moving_px=before.distortion_px,
         )
-        stationary = fit.posterior.leading()
         drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
+        shapes = _shapes(fit, samples, drift, before)
+        if self.has_seen(samples):
+            own = shapes.get("frame_shape")
+            return replace(before, last=fit, lattice=lattice, drift=drift, frame_shape=own)
+        stationary = fit.posterior.leading()
         return replace(
             before,
-            **_shapes(fit, samples, drift, before),
+            **shapes,
             known=before.known + fit.known,
             stationary=stationary,
             distortion_px=self.basis.on_pixels(stationary.mean),
@@ -294,6 +299,21 @@ class DistortionModel:
             ageing=before.ageing.renewed(samples.time_s, self.basis, stationary),
             watch=before.watching(fit.known).seen(fit.known, before.stationary),
         )
+
+    def has_seen(self, samples: DistortionSamples) -> bool:
+        """Say whether a frame is one of those that taught the model.
+
+        Parameters
+        ----------
+        samples : DistortionSamples
+            Indexed columns of the frame.
+
+        Returns
+        -------
+        bool
+            True where all its columns are in the same places, as noise never leaves them.
+        """
+        return any(samples.is_same_image(one) for one in self.samples)
 
     def aged(self, time_s: float | None) -> "DistortionModel":
         """Bring what is known to a later time, in which D may have changed.
