@@ -22,7 +22,8 @@ from benchmarks.sections import JUDGED, RIVALS, SECTIONS, Section
 from nion_distortion.correction import correct_frame
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process import DistortionModel, refit_amplitudes
+from nion_distortion.gaussian_process import refit_amplitudes
+from nion_distortion.pipeline import Measured as MeasuredFrame
 from nion_distortion.pipeline import measure_frame
 from simulator.microscope import Microscope, Shot
 from simulator.scan import ScanErrors, real_like, strong_flyback
@@ -151,27 +152,27 @@ def _ways(shots: Sequence[Shot]) -> tuple[_Way, ...]:
     nothing = np.zeros((2, *SCAN.shape_px), dtype=np.float32)
     others = np.mean([_interpolated(one) for one in samples[1:]], axis=0).astype(np.float32)
     process = _squared_exponential(samples[0])
-    first = found[0].model
     return (
         _Way(nothing, nothing),
         _Way(others, others),
         _Way(process, process),
-        _Way(_own(first), first.stationary_field().displacement_px),
+        _Way(_own(found[0], shots[0]), found[0].model.stationary_field().displacement_px),
         _Way(*_ours(shots)),
     )
 
 
 def _ours(shots: Sequence[Shot]) -> tuple[Field, Field]:
     """Learn from all frames as a live run does, from the judged one last."""
-    model: DistortionModel | None = None
-    for shot in (*shots[1:], shots[0]):
-        model = measure_frame(shot.frame, model=model).model
-    if model is None:
-        raise RuntimeError("no frame was learnt from")
-    return _own(model), refit_amplitudes(model).stationary_field().displacement_px
+    found = measure_frame(shots[1].frame)
+    for shot in (*shots[2:], shots[0]):
+        found = measure_frame(shot.frame, model=found.model)
+    steady = refit_amplitudes(found.model).stationary_field().displacement_px
+    return _own(found, shots[0]), steady
 
 
-def _own(model: DistortionModel) -> Field:
+def _own(found: MeasuredFrame, shot: Shot) -> Field:
+    """Correct a frame as its report does: what its lines show is taken out as well."""
+    model = found.model.with_lines(shot.frame.image, found.indexed)
     return model.frame_estimate().field.displacement_px
 
 

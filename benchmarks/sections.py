@@ -175,9 +175,10 @@ SECTIONS: tuple[Section, ...] = (
             " over all pixels seen) and the worst point (median) by the beam's true path: in one"
             " learnt from, in another frame, and in one of PbTiO3/SrTiO3 under the same settings;"
             " last, columns found in the picture of that sample about their true places, with the"
-            " error of their fits. What the beam did in the judged frame only is part of all. The"
-            " mean is interpolated between columns; the squared exponential is a Gaussian process"
-            " of the place on the sample, its length, amplitude and noise learnt.",
+            " error of their fits. What the beam did in the judged frame only is part of all; ours"
+            " takes out of the frame learnt from what its lines show, as its report does. The mean"
+            " is interpolated between columns; the squared exponential is a Gaussian process of the"
+            " place on the sample, its length, amplitude and noise learnt.",
             head=("corrected by", *JUDGED),
             rows=RIVALS,
         )
