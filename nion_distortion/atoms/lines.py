@@ -30,11 +30,8 @@ BETWEEN = 0.0077
 what an image interpolated by a spline shows between them; mean over the places there."""
 
 SURE, DOUBT = 3.0, 0.05
-"""Standard errors of a variance of the shifts that is not chance; and how well the pixels' noise is
+"""Standard errors of a variance of the motion that is not chance; and how well the pixels' noise is
 known, as a share of its variance."""
-
-SEEN = 3.0
-"""Standard errors of what different columns show of the same motion that is not chance."""
 
 LARGEST_PX2 = 1.0
 """Variance of shifts that is no jitter: the image does not look as its columns say."""
@@ -170,18 +167,17 @@ def find_line_shifts(
     usual = usual_rest(scene)
     moved_px = np.ascontiguousarray(motion.at_starts_px)
     known = Known(usual, noise_of_rest(scene, usual), moved_px, motion.period_px)
-    both = [equations(scene, known).along(axis) for axis in range(2)]
+    both = equations(scene, known)
     solved = [
-        _solved(along, prior, motion.slowest)
-        for along, prior in zip(both, motion.wave_px2, strict=True)
+        _solved(both.along(axis), prior, motion.slowest)
+        for axis, prior in enumerate(motion.wave_px2)
     ]
-    shift, left, within = (np.stack(part) for part in zip(*solved, strict=True))
+    shift, left, within, is_moving = (np.stack(part) for part in zip(*solved, strict=True))
     forward = _going_on(shift[0], motion.at_starts_px[0, :-1])
     left[0] += float(np.mean((shift[0] - forward) ** 2))
     shift[0] = forward
-    moving = [axis for axis in range(2) if within[axis] > 0.0 or _moves_within(both[axis])]
-    along_px = np.zeros((2, WAVES - 1 if moving else 0, len(forward)))
-    for axis in moving:
+    along_px = np.zeros((2, WAVES - 1 if is_moving.any() else 0, len(forward)))
+    for axis in np.flatnonzero(is_moving).tolist():
         found = _usable(find_within(scene, known, axis), axis, motion, image.shape[1])
         beside = max(within[axis] - float(found.variance_px2[1:].sum()), 0.0)
         within[axis] = found.left_px2 + beside
@@ -206,14 +202,6 @@ def _shared(along: Equations, spectrum: Floats) -> tuple[Floats, float]:
     if not squares > 0.0:
         return np.zeros(len(own)), 0.0
     return (np.square(along.right).sum(axis=1) - own) / squares, squares
-
-
-def _moves_within(along: Equations) -> bool:
-    """Say whether different columns show the same waves along lines."""
-    spectrum, _ = _spectrum(along.band)
-    variance, squares = _shared(along, spectrum)
-    least = SEEN * np.sqrt(2.0) * np.sqrt(np.square(spectrum).sum())
-    return bool((variance[1:] * squares > least).any())
 
 
 def _usable(found: Within, axis: int, motion: BeamMotion, width: int) -> Within:
@@ -243,26 +231,33 @@ def _usable(found: Within, axis: int, motion: BeamMotion, width: int) -> Within:
     return found._replace(waves_px=to_places.T @ forward / WAVES, left_px2=left)
 
 
-def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, float, float]:
-    """Solve for the shifts along one axis, with the variance that they seem to have."""
+def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, float, float, bool]:
+    """Solve for the shifts along one axis, with the variance that they seem to have.
+
+    Returned beside them and what they leave: variance of what moves within lines, and whether
+    anything does.
+    """
     band, (right, *_), (expected, information, square, *_) = along
     spectrum, waves = _spectrum(band)
-    (variance, *_), squares = _shared(along, spectrum)
+    (variance, *others), squares = _shared(along, spectrum)
     if not min(squares, information) > 0.0:
-        return np.zeros(len(right)), np.inf, 0.0
+        return np.zeros(len(right)), np.inf, 0.0, False
+    noise = float(np.sqrt(2.0 * np.square(spectrum).sum())) / squares
     variance = max(float(variance), 0.0)
     spread = np.sum((spectrum + variance * spectrum**2) ** 2)
     chance = float(np.sqrt(2.0 * spread)) / squares
     within = float((square - expected) / information) - variance
     doubt = SURE * np.hypot(np.sqrt(2.0 / information), chance) + DOUBT * expected / information
     within = within if within > doubt else 0.0
+    is_moving = within > 0.0 or max(others) > SURE * noise
     fast = waves > slowest
     if not SURE * chance <= variance < LARGEST_PX2:
-        return np.zeros(len(right)), float(prior[fast].sum()) / len(waves), within
+        return np.zeros(len(right)), float(prior[fast].sum()) / len(waves), within, is_moving
     whole = np.maximum(prior, variance) + variance**2 * spectrum
     left = whole / (1.0 + variance * spectrum) ** 2
     shift = _posterior_mean(band, right, variance, fast)
-    return shift, float(left[fast].sum()) / len(waves) + BETWEEN * variance, within
+    remains = float(left[fast].sum()) / len(waves) + BETWEEN * variance
+    return shift, remains, within, is_moving
 
 
 def _posterior_mean(
