@@ -25,6 +25,9 @@ SURE = 3.0
 PERIOD, LEAST_REACH_PX2 = 64, 1e-4
 """Pixels after which noise repeats itself where its filter is looked for, and the least blur."""
 
+LEAST_SLOW = 0.1
+"""Power of the slowest noise over the mean one: of less, no filter can be found."""
+
 LEAST_SHARE, LEAST_RATIO, LEAST_VARIANCE = 0.01, 0.1, 1e-6
 """Of variances: chance correlations must not make a fit surer than that; and of a pixel."""
 
@@ -114,6 +117,8 @@ def _reach_px2(correlation: Floats) -> float:
             [correlation, np.zeros(PERIOD + 1 - 2 * len(correlation)), correlation[:0:-1]]
         )
     ).real
+    if spectrum[0] < LEAST_SLOW:  # no filter of noise does that, but a scan that vibrates
+        return LEAST_REACH_PX2
     h = np.fft.fftshift(np.fft.irfft(np.sqrt(np.maximum(spectrum, 0.0)), PERIOD))
     both = np.square(np.convolve(h, DIFFERENCE, "same"))
     return max(_variance(both) - _variance(h) - _variance(np.square(DIFFERENCE)), LEAST_REACH_PX2)

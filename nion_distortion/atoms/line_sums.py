@@ -12,7 +12,20 @@ from nion_distortion.atoms.columns import AtomColumns
 from nion_distortion.atoms.drawing import Floats, Image, Places, gaussian, render
 from nion_distortion.atoms.fit import FREE_ORDER, ONE, factorised, inverse
 
-__all__ = ["Equations", "Known", "Scene", "equations", "noise_of_rest", "usual_rest"]
+__all__ = [
+    "Equations",
+    "Known",
+    "Scene",
+    "Shapes",
+    "add_pixels",
+    "equations",
+    "lines_of_column",
+    "noise_of_rest",
+    "own_equations",
+    "usual_rest",
+    "waves_along",
+    "window_of",
+]
 
 RADIUS = 2.5
 """Of the window that is looked at, in sigma of the column."""
@@ -31,6 +44,9 @@ FARTHEST, LEAST_VARIANCE = 4.0, 0.1
 share of their mean."""
 
 FARTHEST2 = np.float32(FARTHEST**2)
+
+FIRST_WAVES = 4
+"""Waves along lines by which it is seen whether anything moves within them, shifts among them."""
 
 SMALLEST_CHUNK = 256
 """Fewer columns need no second thread."""
@@ -162,10 +178,10 @@ class Equations(NamedTuple):
     band: Floats
     """Lower band of all K together, (2, width, ny)."""
     right: Floats
-    """(2, ny)"""
+    """Of shifts of whole lines, and of their first waves, (2, FIRST_WAVES, ny)."""
     apart: Floats
-    """Of each column by itself, added up: square of its own right side, its expectation ``tr K``
-    if all is noise, and ``tr K^2``, (2, 3)."""
+    """Of each column by itself, added up: its expected square ``tr K`` if all is noise, ``tr K^2``,
+    and the squares of its right sides, (2, 2 + FIRST_WAVES)."""
 
     def along(self, axis: int) -> "Equations":
         """Return the equations of one axis.
@@ -228,6 +244,44 @@ def noise_of_rest(scene: Scene, usual: Floats) -> tuple[float, float, float]:
     return float(free * slope), float(free * offset), float(free * least)
 
 
+def waves_along(x: Floats, width: int, count: int) -> Floats:
+    """Evaluate waves of 0, 1, 2, ... half periods along a line, of unit mean square there.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n,)
+        Places in the line, px.
+    width : int
+        Pixels in a line.
+    count : int
+        Of the waves.
+
+    Returns
+    -------
+    ndarray, shape (n, count)
+        The first is 1.
+    """
+    waves = np.sqrt(2.0) * np.cos(np.pi / width * np.outer(x + 0.5, np.arange(count)))
+    waves[:, 0] = 1.0
+    return np.asarray(waves)
+
+
+def lines_of_column(scene: Scene) -> int:
+    """Count the lines of the largest column.
+
+    Parameters
+    ----------
+    scene : Scene
+        The columns.
+
+    Returns
+    -------
+    int
+        No column's window has more.
+    """
+    return 2 * int(RADIUS * float(scene.shapes.sigma.max())) + 2
+
+
 def equations(scene: Scene, known: Known) -> Equations:
     """Sum up the normal equations of the lines' shifts.
 
@@ -243,14 +297,34 @@ def equations(scene: Scene, known: Known) -> Equations:
     Equations
         Of all columns.
     """
-    width = 2 * int(RADIUS * scene.shapes.sigma.max()) + 2
-    parts = scene.in_chunks(lambda some: _project(*scene[:2], some, known, width))
+    width, pixels = lines_of_column(scene), scene.image.shape[1]
+
+    def _some(shapes: Shapes) -> Any:
+        waves = waves_along(shapes.places[:, 1], pixels, FIRST_WAVES)
+        return _project(*scene[:2], shapes, known, width, waves)
+
+    parts = scene.in_chunks(_some)
     return Equations(*(np.sum(part, axis=0) for part in zip(*parts, strict=True)))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _window(shapes, n, shape):  # type: ignore[no-untyped-def]
-    """Lines and pixels of a column's window, in the image."""
+def window_of(shapes, n, shape):  # type: ignore[no-untyped-def]
+    """Find a column's window in the image.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        The columns.
+    n : int
+        Which.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    top, bottom, left, right : int
+        First and last line and pixel.
+    """
     y, x, reach = shapes.places[n, 0], shapes.places[n, 1], RADIUS * shapes.sigma[n]
     top, bottom = max(0, int(np.ceil(y - reach))), min(shape[0] - 1, int(np.floor(y + reach)))
     left, right = max(0, int(np.ceil(x - reach))), min(shape[1] - 1, int(np.floor(x + reach)))
@@ -267,7 +341,7 @@ def _average(image, drawn, shapes, size):  # type: ignore[no-untyped-def]
     """Count the pixels, and sum what is left over the height, by kind and place in the column."""
     sums = np.zeros(size)
     for n in range(len(shapes.height)):
-        top, bottom, left, right = _window(shapes, n, image.shape)
+        top, bottom, left, right = window_of(shapes, n, image.shape)
         kind, part = shapes.kind[n], 1.0 / shapes.height[n]
         for i in range(top, bottom + 1):
             row = _bin(i - shapes.places[n, 0], size[2])
@@ -284,7 +358,7 @@ def _moments(image, drawn, shapes, usual):  # type: ignore[no-untyped-def]
     """Sum 1, m, m^2, r^2 and m r^2 over the pixels: r what is left, m what is drawn."""
     sums, side = np.zeros(5), usual.shape[1]
     for n in range(len(shapes.height)):
-        top, bottom, left, right = _window(shapes, n, image.shape)
+        top, bottom, left, right = window_of(shapes, n, image.shape)
         kind, height = shapes.kind[n], shapes.height[n]
         for i in range(top, bottom + 1):
             row = _bin(i - shapes.places[n, 0], side)
@@ -301,30 +375,49 @@ def _moments(image, drawn, shapes, usual):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project(image, drawn, shapes, known, width):  # type: ignore[no-untyped-def]
+def _project(image, drawn, shapes, known, width, waves):  # type: ignore[no-untyped-def]
     """Return `Equations` of some columns."""
-    lines = image.shape[0]
-    band, right, apart = np.zeros((2, width, lines)), np.zeros((2, lines)), np.zeros((2, 3))
+    lines, count = image.shape[0], waves.shape[1]
+    band, right = np.zeros((2, width, lines)), np.zeros((2, count, lines))
+    apart = np.zeros((2, 2 + count))
     # of each line: information, right side, and coupling to the column's own numbers; of these
     of_lines = np.empty((2, width)), np.empty((2, width)), np.empty((2, width, 5))
     of_column, back = (np.empty((5, 5)), np.empty(5)), np.empty((5, 5))
+    own = np.empty((width, width)), np.empty(width)
     for n in range(len(shapes.height)):
-        window = _window(shapes, n, image.shape)
-        _add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
+        window = window_of(shapes, n, image.shape)
+        add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
         if not factorised(of_column[0]):
             continue
         inverse(of_column[0], back)
         where = window[0], window[1] + 1 - window[0]
         for axis in range(2):
             part = of_lines[0][axis], of_lines[1][axis], of_lines[2][axis]
-            into = band[axis], right[axis], apart[axis]
-            _eliminate(part, (back, of_column[1]), where, into)
+            own_equations(part, (back, of_column[1]), where[1], own[0], own[1])
+            _add_lines(own, where, waves[n], (band[axis], right[axis], apart[axis]))
     return band, right, apart
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_pixels(images, shapes, n, window, known, into):  # type: ignore[no-untyped-def]
-    """Sum over the pixels of one column products of its gradient z by what moves or was fitted."""
+def add_pixels(images, shapes, n, window, known, into):  # type: ignore[no-untyped-def]
+    """Sum over the pixels of one column products of its gradient z by what moves or was fitted.
+
+    Parameters
+    ----------
+    images : tuple of ndarray
+        The image, and what is drawn of it.
+    shapes : Shapes
+        The columns.
+    n : int
+        Which.
+    window : tuple of int
+        From `window_of`.
+    known : Known
+        What is known beforehand.
+    into : tuple
+        Written to: of each line information, right side and coupling along both axes; information
+        and right side of the column's own numbers.
+    """
     (top, bottom, first, last), ((weights, sums, reach), (normal, totals)) = window, into
     y, x, sigma = shapes.places[n, 0], shapes.places[n, 1], shapes.sigma[n]
     (image, drawn), height, background = images, shapes.height[n], shapes.background[n]
@@ -409,30 +502,51 @@ def _fill_products(moments, height, dy, sigma, product, right):  # type: ignore[
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _eliminate(of_lines, of_column, where, into):  # type: ignore[no-untyped-def]
-    """Add the lines of one column, its own numbers eliminated."""
-    (weights, sums, reach), (back, totals), (top, count) = of_lines, of_column, where
-    band, right, apart = into
-    squares = expected = information = 0.0
+def own_equations(of_lines, of_column, count, matrix, rest):  # type: ignore[no-untyped-def]
+    """Fill in the equations of one column's lines, its own numbers eliminated: K above and r.
+
+    Parameters
+    ----------
+    of_lines : tuple of ndarray
+        Information of each line along one axis, right side, and coupling to the column's numbers.
+    of_column : tuple of ndarray
+        Inverse information of these, and their right side.
+    count : int
+        Lines of the column.
+    matrix, rest : ndarray, shape (width, width), (width,)
+        Written to: ``K[i, k]`` for k from i, and the right side.
+    """
+    (weights, sums, reach), (back, totals) = of_lines, of_column
     for i in range(count):
         p0 = p1 = p2 = p3 = p4 = 0.0
         for a in range(5):
             r = reach[i, a]
             p0, p1, p2 = p0 + back[0, a] * r, p1 + back[1, a] * r, p2 + back[2, a] * r
             p3, p4 = p3 + back[3, a] * r, p4 + back[4, a] * r
-        rest = p0 * totals[0] + p1 * totals[1] + p2 * totals[2] + p3 * totals[3] + p4 * totals[4]
-        rest = sums[i] - rest
+        own = p0 * totals[0] + p1 * totals[1] + p2 * totals[2] + p3 * totals[3] + p4 * totals[4]
+        rest[i] = sums[i] - own
         for k in range(i, count):
             element = p0 * reach[k, 0] + p1 * reach[k, 1] + p2 * reach[k, 2]
-            element = -(element + p3 * reach[k, 3] + p4 * reach[k, 4])
-            if k == i:
-                element += weights[i]
-                expected += element
-                information -= element * element
+            matrix[i, k] = -(element + p3 * reach[k, 3] + p4 * reach[k, 4])
+        matrix[i, i] += weights[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_lines(own, where, waves, into):  # type: ignore[no-untyped-def]
+    """Add the equations of one column's lines to those of all."""
+    (matrix, rest), (top, count), (band, right, apart) = own, where, into
+    squares = expected = information = 0.0
+    for i in range(count):
+        for k in range(i, count):
+            element = matrix[i, k]
             band[k - i, top + i] += element
             information += 2.0 * element * element
-        right[top + i] += rest
-        squares += rest * rest
-    apart[0] += squares
-    apart[1] += expected
-    apart[2] += information
+        expected += matrix[i, i]
+        information -= matrix[i, i] * matrix[i, i]
+        squares += rest[i] * rest[i]
+    apart[0] += expected
+    apart[1] += information
+    for a in range(len(waves)):
+        apart[2 + a] += waves[a] * waves[a] * squares
+        for i in range(count):
+            right[a, top + i] += waves[a] * rest[i]

@@ -1,4 +1,4 @@
-"""How far each line of a scan is shifted: columns are rigid, so that their lines tell."""
+"""How far each line of a scan is shifted, and bent: columns are rigid, so that their lines tell."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +19,9 @@ from nion_distortion.atoms.line_sums import (
     equations,
     noise_of_rest,
     usual_rest,
+    waves_along,
 )
+from nion_distortion.atoms.within_lines import WAVES, Within, find_within
 
 __all__ = ["BeamMotion", "LineShifts", "find_line_shifts"]
 
@@ -27,8 +29,8 @@ BETWEEN = 0.0077
 """Share of their variance by which shifts of independent lines, interpolated as a field is, miss
 what an image interpolated by a spline shows between them; mean over the places there."""
 
-SURE, DOUBT = 2.0, 0.05
-"""Standard errors of a variance of the shifts that is not chance; and how well the pixels' noise is
+SURE, DOUBT = 3.0, 0.05
+"""Standard errors of a variance of the motion that is not chance; and how well the pixels' noise is
 known, as a share of its variance."""
 
 LARGEST_PX2 = 1.0
@@ -65,20 +67,51 @@ class LineShifts:
         Along y and x; the mean of what is possible.
     left_px2 : ndarray, shape (2,)
         Variance of what it may be beside that, mean over the lines.
+    along_px : ndarray, shape (2, k, ny)
+        Motion within each line, as vibrations make it: waves of 1, 2, ... half periods along it;
+        none where nothing moves within lines.
     within_px2 : ndarray, shape (2,)
-        Variance of what moves the beam within lines, as vibrations do: no shift of whole lines.
+        Variance of what may move the beam within lines beside that.
     """
 
     shift_px: Floats
     left_px2: Floats
+    along_px: Floats
     within_px2: Floats
 
     def __post_init__(self) -> None:
-        for name, shape in (("shift_px", (2, None)), ("left_px2", (2,)), ("within_px2", (2,))):
+        shapes = {"shift_px": (2, None), "left_px2": (2,), "within_px2": (2,)}
+        for name, shape in (shapes | {"along_px": (2, None, None)}).items():
             object.__setattr__(self, name, as_array(name, getattr(self, name), shape))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square length of the motion over the scan."""
+        squares = np.square(self.shift_px).sum(axis=0) + np.square(self.along_px).sum(axis=(0, 1))
+        return float(np.sqrt(squares.mean()))
+
+    def on_pixels(self, width: int) -> Image:
+        """Evaluate the motion in the scan.
+
+        Parameters
+        ----------
+        width : int
+            Pixels in a line.
+
+        Returns
+        -------
+        ndarray of float32, shape (2, ny, width), or (2, ny, 1) where lines are shifted only
+            In px.
+        """
+        whole = self.shift_px[:, :, None].astype(np.float32)
+        if not self.along_px.any():
+            return whole
+        waves = waves_along(np.arange(float(width)), width, 1 + self.along_px.shape[1])[:, 1:]
+        within = self.along_px.swapaxes(1, 2).astype(np.float32) @ waves.T.astype(np.float32)
+        return np.asarray(whole + within)
 
 
 class BeamMotion(NamedTuple):
@@ -126,8 +159,9 @@ def find_line_shifts(
     ``M + J M^2``, which gives J by the method of moments, and the posterior mean ``(M + 1/J)^-1
     b``. What it leaves of the waves that were expected is read from the spectrum of the mean band.
     In the same way each column by itself gives a variance, which is larger where the beam moves
-    within lines. What all columns of a kind have left at the same place in them is their shape and
-    not the scan's.
+    within lines; there, and where different columns show the same waves along lines, these are
+    solved for as well. What all columns of a kind have left at the same place in them is their
+    shape and not the scan's.
     """
     scene = Scene.of(image, columns, kind)
     usual = usual_rest(scene)
@@ -138,33 +172,92 @@ def find_line_shifts(
         _solved(both.along(axis), prior, motion.slowest)
         for axis, prior in enumerate(motion.wave_px2)
     ]
-    shift, left, within = (np.stack(part) for part in zip(*solved, strict=True))
+    shift, left, within, is_moving = (np.stack(part) for part in zip(*solved, strict=True))
     forward = _going_on(shift[0], motion.at_starts_px[0, :-1])
     left[0] += float(np.mean((shift[0] - forward) ** 2))
     shift[0] = forward
-    return LineShifts(shift_px=owned(shift), left_px2=owned(left), within_px2=owned(within))
+    along_px = np.zeros((2, WAVES - 1 if is_moving.any() else 0, len(forward)))
+    for axis in np.flatnonzero(is_moving).tolist():
+        found = _usable(find_within(scene, known, axis), axis, motion, image.shape[1])
+        beside = max(within[axis] - float(found.variance_px2[1:].sum()), 0.0)
+        within[axis] = found.left_px2 + beside
+        if found.waves_px.any():
+            shift[axis], along_px[axis] = found.waves_px[0], found.waves_px[1:]
+    return LineShifts(
+        shift_px=owned(shift),
+        left_px2=owned(left),
+        along_px=owned(along_px),
+        within_px2=owned(within),
+    )
 
 
-def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, float, float]:
-    """Solve for the shifts along one axis, with the variance that they seem to have."""
-    band, right, (square, expected, information) = along
+def _shared(along: Equations, spectrum: Floats) -> tuple[Floats, float]:
+    """Variance of shifts and first waves that different columns show, and by how many squares.
+
+    Products of a column with itself are left out, so that it does not matter how large the noise
+    of the pixels is.
+    """
+    _, information, *own = along.apart
+    squares = float(np.square(spectrum).sum()) - float(information)
+    if not squares > 0.0:
+        return np.zeros(len(own)), 0.0
+    return (np.square(along.right).sum(axis=1) - own) / squares, squares
+
+
+def _usable(found: Within, axis: int, motion: BeamMotion, width: int) -> Within:
+    """Make what was found of the beam's motion within lines fit for a field, if it can be.
+
+    Whole lines' slow waves are known better already; and lines must not overtake each other.
+    """
+    whole, within = float(found.variance_px2[0]), float(found.variance_px2[1:].sum())
+    unused = found._replace(waves_px=np.zeros_like(found.waves_px), left_px2=within)
+    if not whole + within < LARGEST_PX2:
+        return unused
+    waves, number = found.waves_px.copy(), np.arange(found.waves_px.shape[1])
+    shifts = scipy.fft.dct(waves[0])
+    shifts[np.pi * number / len(number) <= motion.slowest] = 0.0
+    waves[0] = scipy.fft.idct(shifts)
+    left = found.left_px2 + BETWEEN * within
+    if axis == 1:
+        return found._replace(waves_px=waves, left_px2=left)
+    x = (np.arange(WAVES) + 0.5) * width / WAVES - 0.5  # there the waves are orthogonal
+    to_places, starts = waves_along(x, width, WAVES), motion.at_starts_px[0]
+    wanted = to_places @ waves
+    known = starts[:-1] + np.outer(x / motion.period_px, np.diff(starts))
+    forward = np.stack([_going_on(one, there) for one, there in zip(wanted, known, strict=True)])
+    if not forward.any(axis=1).all():
+        return unused
+    left += float(np.square(wanted - forward).mean())
+    return found._replace(waves_px=to_places.T @ forward / WAVES, left_px2=left)
+
+
+def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, float, float, bool]:
+    """Solve for the shifts along one axis, with the variance that they seem to have.
+
+    Returned beside them and what they leave: variance of what moves within lines, and whether
+    anything does.
+    """
+    band, (right, *_), (expected, information, square, *_) = along
     spectrum, waves = _spectrum(band)
-    squares = len(right) * float(np.mean(spectrum**2))
+    (variance, *others), squares = _shared(along, spectrum)
     if not min(squares, information) > 0.0:
-        return np.zeros(len(right)), np.inf, 0.0
-    variance = max((float(right @ right) - float(band[0].sum())) / squares, 0.0)
+        return np.zeros(len(right)), np.inf, 0.0, False
+    noise = float(np.sqrt(2.0 * np.square(spectrum).sum())) / squares
+    variance = max(float(variance), 0.0)
     spread = np.sum((spectrum + variance * spectrum**2) ** 2)
     chance = float(np.sqrt(2.0 * spread)) / squares
     within = float((square - expected) / information) - variance
     doubt = SURE * np.hypot(np.sqrt(2.0 / information), chance) + DOUBT * expected / information
     within = within if within > doubt else 0.0
+    is_moving = within > 0.0 or max(others) > SURE * noise
     fast = waves > slowest
     if not SURE * chance <= variance < LARGEST_PX2:
-        return np.zeros(len(right)), float(prior[fast].sum()) / len(waves), within
+        return np.zeros(len(right)), float(prior[fast].sum()) / len(waves), within, is_moving
     whole = np.maximum(prior, variance) + variance**2 * spectrum
     left = whole / (1.0 + variance * spectrum) ** 2
     shift = _posterior_mean(band, right, variance, fast)
-    return shift, float(left[fast].sum()) / len(waves) + BETWEEN * variance, within
+    remains = float(left[fast].sum()) / len(waves) + BETWEEN * variance
+    return shift, remains, within, is_moving
 
 
 def _posterior_mean(

@@ -141,8 +141,8 @@ def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, floa
     -------
     dict of str to float
         Rms length over the scan of each term's part without what the reference leaves unknown,
-        pm, by its public name; a term that is switched off is absent. What single lines did is
-        part of the term of scan time.
+        pm, by its public name; a term that is switched off is absent. What the beam did in
+        single lines is part of the term of scan time.
     """
     mean = model.stationary.mean
     if field.kind == "frame" and model.last is not None:
@@ -150,8 +150,7 @@ def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, floa
     to_pm = PM_PER_NM * field.settings.pixel_size_nm
     found = rms_of_terms(model.basis, mean, FREEDOMS[field.reference])
     if field.kind == "frame" and model.last is not None and model.last.lines is not None:
-        lines = np.sqrt(np.square(model.last.lines.shift_px).sum(axis=0).mean())
-        found["scan_time"] = float(np.hypot(found["scan_time"], lines))
+        found["scan_time"] = float(np.hypot(found["scan_time"], model.last.lines.rms_px))
     return {term: to_pm * rms for term, rms in found.items()}
 
 

@@ -157,10 +157,9 @@ def estimate_field(
 
 
 def _with_lines(moving: Single, lines: LineShifts | None) -> Single:
-    if lines is None or not lines.shift_px.any():
+    if lines is None or not lines.rms_px:
         return moving
-    moved: Single = moving + lines.shift_px[:, :, None].astype(np.float32)
-    return moved
+    return np.asarray(moving + lines.on_pixels(moving.shape[2]))
 
 
 def _with_error_of(reference: Reference, field: DistortionField, off_by: float) -> FieldEstimate:
@@ -230,7 +229,11 @@ def _unremoved_variance(
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
     between = np.array([unresolved_variance(basis, logs) for logs in hyperparameters.logs])
     if lines is not None:
-        between = np.minimum(between, lines.left_px2) + lines.within_px2
+        is_seen = lines.shift_px.any(
+            axis=1
+        )  # what lines show counts, whatever was expected of them
+        left = np.where(is_seen, lines.left_px2, np.minimum(between, lines.left_px2))
+        between = left + lines.within_px2
     moving = variances[:, basis.size - len(design) :].astype(np.float32) @ np.square(design)
     result: Array = moving + between[:, None]
     return result

@@ -1,0 +1,171 @@
+"""Motion of the beam within lines, as vibrations make it: waves along each line."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from nion_distortion.atoms.drawing import Floats
+from nion_distortion.atoms.fit import factorised, inverse
+from nion_distortion.atoms.line_sums import (
+    Known,
+    Scene,
+    Shapes,
+    add_pixels,
+    lines_of_column,
+    own_equations,
+    waves_along,
+    window_of,
+)
+
+__all__ = ["WAVES", "Within", "find_within"]
+
+WAVES = 12
+"""Waves of each line, of 0, 1, 2, ... half periods in it."""
+
+NONE = 1e9
+"""Precision of waves that do not occur, in largest elements of the equations."""
+
+TINY = 1e-300
+
+
+class Within(NamedTuple):
+    """What moved the beam along one axis in each line."""
+
+    waves_px: Floats
+    """Of each line, (WAVES, ny): the mean of what is possible."""
+    variance_px2: Floats
+    """That they seem to have, (WAVES,)."""
+    left_px2: float
+    """Variance of what those but the first, which shift whole lines, may be beside their mean."""
+
+
+def find_within(scene: Scene, known: Known, axis: int) -> Within:
+    """Find the waves of each line.
+
+    Parameters
+    ----------
+    scene : Scene
+        The image and its columns.
+    known : Known
+        What is known beforehand.
+    axis : int
+        Along which the beam moves: 0 is y, 1 is x.
+
+    Returns
+    -------
+    Within
+        Zero for waves that do not occur.
+
+    Notes
+    -----
+    The equations are those of `lines.find_line_shifts`, for each line's waves at the place of each
+    column. Waves of different lines and numbers are independent; the variance of each number comes
+    from the method of moments.
+    """
+    band, right = _gathered(scene, known, axis)
+    blocks, rest = _Blocks.of(band), right.reshape(-1, WAVES)
+    variance, _ = scipy.optimize.nnls(blocks.squares, (rest**2).sum(axis=0) - blocks.trace)
+    none = np.full(WAVES, NONE * max(float(band[:, 0].max()), TINY))
+    precision = np.divide(1.0, variance, out=none, where=variance > 0.0)
+    band[:, 0] += np.tile(precision, len(rest))
+    waves = scipy.linalg.solveh_banded(band.T, right, lower=True, overwrite_ab=True)
+    return Within(waves.reshape(-1, WAVES).T, variance, blocks.left_px2(variance))
+
+
+def _gathered(scene: Scene, known: Known, axis: int) -> tuple[Floats, Floats]:
+    """Lower band by columns, (ny WAVES, width WAVES), and right side, lines before waves."""
+    ny, nx = scene.image.shape
+    width = lines_of_column(scene)
+    band, right = np.zeros((ny * WAVES, width * WAVES)), np.zeros(ny * WAVES)
+
+    def _some(shapes: Shapes) -> tuple[int, Floats, Floats]:
+        waves = waves_along(shapes.places[:, 1], nx, WAVES)
+        found: tuple[int, Floats, Floats] = _project(*scene[:2], shapes, known, width, waves, axis)
+        return found
+
+    for first, some, rest in scene.in_chunks(_some):
+        rows = slice(first * WAVES, first * WAVES + len(rest))
+        band[rows] += some
+        right[rows] += rest
+    return band, right
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _project(image, drawn, shapes, known, width, waves, axis):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+    """Sum up the equations of some columns: their first line, band and right side."""
+    count, lines = waves.shape[1], image.shape[0]
+    first, last = lines, -1
+    for n in range(len(shapes.height)):
+        window = window_of(shapes, n, image.shape)
+        first, last = min(first, window[0]), max(last, window[1])
+    band = np.zeros(((last + 1 - first) * count, width * count))
+    right = np.zeros((last + 1 - first) * count)
+    of_lines = np.empty((2, width)), np.empty((2, width)), np.empty((2, width, 5))
+    of_column, back = (np.empty((5, 5)), np.empty(5)), np.empty((5, 5))
+    matrix, rest = np.empty((width, width)), np.empty(width)
+    for n in range(len(shapes.height)):
+        window = window_of(shapes, n, image.shape)
+        add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
+        if not factorised(of_column[0]):
+            continue
+        inverse(of_column[0], back)
+        part = of_lines[0][axis], of_lines[1][axis], of_lines[2][axis]
+        own_lines = window[1] + 1 - window[0]
+        own_equations(part, (back, of_column[1]), own_lines, matrix, rest)
+        where = window[0] - first, own_lines
+        _add_waves((matrix, rest), where, waves[n], (band, right))
+    return first, band, right
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_waves(own, where, waves, into):  # type: ignore[no-untyped-def]
+    """Add the equations of one column's lines for each pair of waves at its place."""
+    (matrix, rest), (top, lines), (band, right), count = own, where, into, len(waves)
+    for i in range(lines):
+        for a in range(count):
+            row = (top + i) * count + a
+            right[row] += rest[i] * waves[a]
+            for b in range(a, count):
+                band[row, b - a] += matrix[i, i] * waves[a] * waves[b]
+            for k in range(i + 1, lines):
+                element, begun = matrix[i, k] * waves[a], (k - i) * count - a
+                for b in range(count):
+                    band[row, begun + b] += element * waves[b]
+
+
+class _Blocks(NamedTuple):
+    """What the equations are on average: pairs of waves, by the distance of their lines."""
+
+    mean: Floats
+    """(width, WAVES, WAVES)"""
+    squares: Floats
+    """Sum of squares of all elements for each pair of waves, (WAVES, WAVES)."""
+    trace: Floats
+    """(WAVES,)"""
+    lines: int
+
+    @classmethod
+    def of(cls, band: Floats) -> "_Blocks":
+        lines, width = len(band) // WAVES, band.shape[1] // WAVES
+        each = band.reshape(lines, WAVES, -1)
+        apart, first, second = np.ogrid[:width, :WAVES, :WAVES]
+        place = apart * WAVES + second - first
+        swapped = (apart == 0) & (second < first)  # only half of each line's own block is there
+        row = np.where(swapped, second, first) + 0 * place
+        place = np.where(swapped, first - second, place)
+        mean, square = each.mean(axis=0)[row, place], (each**2).sum(axis=0)[row, place]
+        both = square[0] + square[1:].sum(axis=0) + square[1:].sum(axis=0).T
+        return cls(mean, both, lines * np.diagonal(mean[0]).copy(), lines)
+
+    def left_px2(self, variance: Floats) -> float:
+        """Variance that stays of all waves but the first, if all lines were alike."""
+        waves = np.pi * np.arange(self.lines) / self.lines
+        factor = 2.0 * np.cos(np.outer(waves, np.arange(len(self.mean))))
+        factor[:, 0] = 1.0
+        root = np.sqrt(variance)
+        shown = np.einsum("kw,wab->kab", factor, self.mean) * np.outer(root, root)
+        left = np.linalg.inv(np.eye(WAVES) + shown)
+        return float((np.diagonal(left, axis1=1, axis2=2).mean(axis=0) * variance)[1:].sum())
