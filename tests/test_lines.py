@@ -7,9 +7,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.optimize
 
 from nion_distortion.atoms import AtomColumns, find_columns
+from nion_distortion.atoms.line_sums import Known, Scene, equations, usual_rest, waves_along
 from nion_distortion.atoms.lines import STEEPEST_STEP, BeamMotion, LineShifts, find_line_shifts
+from nion_distortion.atoms.within_lines import WAVES, find_within
 from nion_distortion.diagnostics import removed_pm
 from nion_distortion.frame import ALTERED, ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
@@ -165,6 +168,32 @@ def test_vibration_within_lines_is_found_and_its_error_is_claimed(cycles: float,
     assert left[1 - axis] == 0.0
     claimed = np.sqrt(shifts.left_px2 + shifts.within_px2)[axis]
     assert 0.75 * left[axis] < claimed < 1.6 * left[axis]  # waves of one phase are known better
+
+
+def test_waves_along_lines_are_those_of_a_dense_solution() -> None:
+    pixels = scanned(lattice(), vibrating(0.2))[60:132, 60:132].astype(np.float32)
+    columns = find_columns(pixels)
+    scene = Scene.of(pixels, columns, np.zeros(len(columns), int))
+    known = Known(usual_rest(scene), (1.0, 2.0, 0.1), np.zeros((2, 73)), PERIOD)
+    matrix, right = np.zeros((72, WAVES, 72, WAVES)), np.zeros((72, WAVES))
+    waves = waves_along(columns.positions_px[:, 1], 72, WAVES)
+    for n, wave in enumerate(waves):
+        one = scene._replace(shapes=scene.shapes.rows(slice(n, n + 1)))
+        band, rest, _ = equations(one, known).along(1)
+        own = sum(np.diag(part[: 72 - k], -k) for k, part in enumerate(band))
+        own = np.tril(own, -1).T + own
+        matrix += np.einsum("jk,a,b->jakb", own, wave, wave)
+        right += rest[0][:, None] * wave
+    squares = np.einsum("jakb,jakb->ab", matrix, matrix)
+    trace = np.einsum("jaja->a", matrix)
+    variance, _ = scipy.optimize.nnls(squares, (right**2).sum(axis=0) - trace)
+    found = find_within(scene, known, 1)
+    np.testing.assert_allclose(found.variance_px2, variance, rtol=1e-6, atol=1e-12)
+    is_there = np.tile(variance > 0.0, 72)
+    whole = matrix.reshape(72 * WAVES, -1) + np.diag(1.0 / np.tile(variance + 1e-30, 72))
+    expected = np.linalg.solve(whole[np.ix_(is_there, is_there)], right.ravel()[is_there])
+    np.testing.assert_allclose(found.waves_px.T.ravel()[is_there], expected, atol=1e-6)
+    assert np.abs(found.waves_px[variance == 0.0]).max(initial=0.0) < 1e-9
 
 
 def test_motion_within_lines_is_no_less_than_what_is_found_and_claimed() -> None:

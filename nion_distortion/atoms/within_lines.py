@@ -151,12 +151,12 @@ class _Blocks(NamedTuple):
     def of(cls, band: Floats) -> "_Blocks":
         lines, width = len(band) // WAVES, band.shape[1] // WAVES
         each = band.reshape(lines, WAVES, -1)
-        apart, first, second = np.ogrid[:width, :WAVES, :WAVES]
-        place = apart * WAVES + second - first
-        swapped = (apart == 0) & (second < first)  # only half of each line's own block is there
-        row = np.where(swapped, second, first) + 0 * place
-        place = np.where(swapped, first - second, place)
-        mean, square = each.mean(axis=0)[row, place], (each**2).sum(axis=0)[row, place]
+        apart, first, second = np.indices((width, WAVES, WAVES))
+        is_swapped = (apart == 0) & (second < first)  # only half of each line's own block is there
+        row = np.where(is_swapped, second, first)
+        place = apart * WAVES + np.where(is_swapped, first - second, second - first)
+        mean = each.mean(axis=0)[row, place]
+        square = np.einsum("lap,lap->ap", each, each)[row, place]
         both = square[0] + square[1:].sum(axis=0) + square[1:].sum(axis=0).T
         return cls(mean, both, lines * np.diagonal(mean[0]).copy(), lines)
 
