@@ -170,6 +170,16 @@ def test_vibration_within_lines_is_found_and_its_error_is_claimed(cycles: float,
     assert 0.75 * left[axis] < claimed < 1.6 * left[axis]  # waves of one phase are known better
 
 
+def test_columns_stay_in_their_places_while_lines_vibrate() -> None:
+    true = vibrating(0.12)
+    pixels = scanned(lattice(), true, electrons=400.0)
+    found = found_in(pixels).on_pixels(SIDE)[1]
+    y, x = find_columns(pixels.astype(np.float32)).positions_px.T
+    lines = np.exp(-0.5 * ((np.arange(SIDE) - y[:, None]) / (0.84 * SIGMA)) ** 2)
+    moved = np.sum(lines * found[:, np.rint(x).astype(int)].T, axis=1) / lines.sum(axis=1)
+    assert 0.0 < np.sqrt(np.mean(moved**2)) < 0.1 * 0.12
+
+
 def test_waves_along_lines_are_those_of_a_dense_solution() -> None:
     pixels = scanned(lattice(), vibrating(0.2))[60:132, 60:132].astype(np.float32)
     columns = find_columns(pixels)
@@ -187,7 +197,7 @@ def test_waves_along_lines_are_those_of_a_dense_solution() -> None:
     squares = np.einsum("jakb,jakb->ab", matrix, matrix)
     trace = np.einsum("jaja->a", matrix)
     variance, _ = scipy.optimize.nnls(squares, (right**2).sum(axis=0) - trace)
-    found = find_within(scene, known, 1)
+    found = find_within(scene, known, 1, held=np.inf)
     np.testing.assert_allclose(found.variance_px2, variance, rtol=1e-6, atol=1e-12)
     is_there = np.tile(variance > 0.0, 72)
     whole = matrix.reshape(72 * WAVES, -1) + np.diag(1.0 / np.tile(variance + 1e-30, 72))

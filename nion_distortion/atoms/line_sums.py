@@ -393,7 +393,7 @@ def _project(image, drawn, shapes, known, width, waves):  # type: ignore[no-unty
         where = window[0], window[1] + 1 - window[0]
         for axis in range(2):
             part = of_lines[0][axis], of_lines[1][axis], of_lines[2][axis]
-            own_equations(part, (back, of_column[1]), where[1], own[0], own[1])
+            own_equations(part, (back, of_column[1]), where[1], own)
             _add_lines(own, where, waves[n], (band[axis], right[axis], apart[axis]))
     return band, right, apart
 
@@ -502,8 +502,8 @@ def _fill_products(moments, height, dy, sigma, product, right):  # type: ignore[
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def own_equations(of_lines, of_column, count, matrix, rest):  # type: ignore[no-untyped-def]
-    """Fill in the equations of one column's lines, its own numbers eliminated: K above and r.
+def own_equations(of_lines, of_column, count, own):  # type: ignore[no-untyped-def]
+    """Fill in the equations of one column's lines, its own numbers eliminated.
 
     Parameters
     ----------
@@ -513,18 +513,19 @@ def own_equations(of_lines, of_column, count, matrix, rest):  # type: ignore[no-
         Inverse information of these, and their right side.
     count : int
         Lines of the column.
-    matrix, rest : ndarray, shape (width, width), (width,)
+    own : tuple of ndarray, shape (width, width) and (width,)
         Written to: ``K[i, k]`` for k from i, and the right side.
     """
-    (weights, sums, reach), (back, totals) = of_lines, of_column
+    (weights, sums, reach), (back, totals), (matrix, rest) = of_lines, of_column, own
     for i in range(count):
         p0 = p1 = p2 = p3 = p4 = 0.0
         for a in range(5):
             r = reach[i, a]
             p0, p1, p2 = p0 + back[0, a] * r, p1 + back[1, a] * r, p2 + back[2, a] * r
             p3, p4 = p3 + back[3, a] * r, p4 + back[4, a] * r
-        own = p0 * totals[0] + p1 * totals[1] + p2 * totals[2] + p3 * totals[3] + p4 * totals[4]
-        rest[i] = sums[i] - own
+        eliminated = p0 * totals[0] + p1 * totals[1] + p2 * totals[2]
+        eliminated += p3 * totals[3] + p4 * totals[4]
+        rest[i] = sums[i] - eliminated
         for k in range(i, count):
             element = p0 * reach[k, 0] + p1 * reach[k, 1] + p2 * reach[k, 2]
             matrix[i, k] = -(element + p3 * reach[k, 3] + p4 * reach[k, 4])

@@ -28,6 +28,9 @@ WAVES = 12
 NONE = 1e9
 """Precision of waves that do not occur, in largest elements of the equations."""
 
+HELD = 0.3
+"""What vibrations of some periods' coherence come to, of those in `find_within`."""
+
 TINY = 1e-300
 
 
@@ -42,7 +45,7 @@ class Within(NamedTuple):
     """Variance of what those but the first, which shift whole lines, may be beside their mean."""
 
 
-def find_within(scene: Scene, known: Known, axis: int) -> Within:
+def find_within(scene: Scene, known: Known, axis: int, *, held: float = HELD) -> Within:
     """Find the waves of each line.
 
     Parameters
@@ -53,6 +56,8 @@ def find_within(scene: Scene, known: Known, axis: int) -> Within:
         What is known beforehand.
     axis : int
         Along which the beam moves: 0 is y, 1 is x.
+    held : float, default: 0.3
+        Variance of the mean motion over a column's lines, as a share of that of independent lines.
 
     Returns
     -------
@@ -63,11 +68,15 @@ def find_within(scene: Scene, known: Known, axis: int) -> Within:
     -----
     The equations are those of `lines.find_line_shifts`, for each line's waves at the place of each
     column. Waves of different lines and numbers are independent; the variance of each number comes
-    from the method of moments.
+    from the method of moments. But a vibration goes on from line to line, and its mean over the
+    lines of a column is much smaller than that of independent ones, which says more of it than
+    the lines do, and keeps columns in their places.
     """
-    band, right = _gathered(scene, known, axis)
+    band, right = _gathered(scene, known, axis, 0.0)
     blocks, rest = _Blocks.of(band), right.reshape(-1, WAVES)
     variance, _ = scipy.optimize.nnls(blocks.squares, (rest**2).sum(axis=0) - blocks.trace)
+    if variance[1:].any():
+        band, _ = _gathered(scene, known, axis, 1.0 / (held * float(variance[1:].sum())))
     none = np.full(WAVES, NONE * max(float(band[:, 0].max()), TINY))
     precision = np.divide(1.0, variance, out=none, where=variance > 0.0)
     band[:, 0] += np.tile(precision, len(rest))
@@ -75,15 +84,20 @@ def find_within(scene: Scene, known: Known, axis: int) -> Within:
     return Within(waves.reshape(-1, WAVES).T, variance, blocks.left_px2(variance))
 
 
-def _gathered(scene: Scene, known: Known, axis: int) -> tuple[Floats, Floats]:
-    """Lower band by columns, (ny WAVES, width WAVES), and right side, lines before waves."""
+def _gathered(scene: Scene, known: Known, axis: int, held: float) -> tuple[Floats, Floats]:
+    """Lower band by columns, (ny WAVES, width WAVES), and right side, lines before waves.
+
+    ``held`` is the information that the mean over the lines of each column, of unit variance if
+    theirs is independent and one, is zero.
+    """
     ny, nx = scene.image.shape
     width = lines_of_column(scene)
     band, right = np.zeros((ny * WAVES, width * WAVES)), np.zeros(ny * WAVES)
 
     def _some(shapes: Shapes) -> tuple[int, Floats, Floats]:
         waves = waves_along(shapes.places[:, 1], nx, WAVES)
-        found: tuple[int, Floats, Floats] = _project(*scene[:2], shapes, known, width, waves, axis)
+        so = axis, held
+        found: tuple[int, Floats, Floats] = _project(*scene[:2], shapes, known, width, waves, so)
         return found
 
     for first, some, rest in scene.in_chunks(_some):
@@ -94,9 +108,9 @@ def _gathered(scene: Scene, known: Known, axis: int) -> tuple[Floats, Floats]:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _project(image, drawn, shapes, known, width, waves, axis):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+def _project(image, drawn, shapes, known, width, waves, so):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     """Sum up the equations of some columns: their first line, band and right side."""
-    count, lines = waves.shape[1], image.shape[0]
+    count, lines, (axis, held) = waves.shape[1], image.shape[0], so
     first, last = lines, -1
     for n in range(len(shapes.height)):
         window = window_of(shapes, n, image.shape)
@@ -105,7 +119,7 @@ def _project(image, drawn, shapes, known, width, waves, axis):  # type: ignore[n
     right = np.zeros((last + 1 - first) * count)
     of_lines = np.empty((2, width)), np.empty((2, width)), np.empty((2, width, 5))
     of_column, back = (np.empty((5, 5)), np.empty(5)), np.empty((5, 5))
-    matrix, rest = np.empty((width, width)), np.empty(width)
+    own, mean = (np.empty((width, width)), np.empty(width)), np.empty(width)
     for n in range(len(shapes.height)):
         window = window_of(shapes, n, image.shape)
         add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
@@ -114,26 +128,29 @@ def _project(image, drawn, shapes, known, width, waves, axis):  # type: ignore[n
         inverse(of_column[0], back)
         part = of_lines[0][axis], of_lines[1][axis], of_lines[2][axis]
         own_lines = window[1] + 1 - window[0]
-        own_equations(part, (back, of_column[1]), own_lines, matrix, rest)
+        own_equations(part, (back, of_column[1]), own_lines, own)
+        mean[:own_lines] = of_lines[0][1, :own_lines]
+        mean[:own_lines] /= np.sqrt((mean[:own_lines] ** 2).sum())
         where = window[0] - first, own_lines
-        _add_waves((matrix, rest), where, waves[n], (band, right))
+        _add_waves(own, where, waves[n], (held, mean), (band, right))
     return first, band, right
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_waves(own, where, waves, into):  # type: ignore[no-untyped-def]
+def _add_waves(own, where, waves, hold, into):  # type: ignore[no-untyped-def]
     """Add the equations of one column's lines for each pair of waves at its place."""
-    (matrix, rest), (top, lines), (band, right), count = own, where, into, len(waves)
+    (matrix, rest), (top, lines), (held, mean), (band, right) = own, where, hold, into
+    count = len(waves)
     for i in range(lines):
         for a in range(count):
             row = (top + i) * count + a
             right[row] += rest[i] * waves[a]
-            for b in range(a, count):
-                band[row, b - a] += matrix[i, i] * waves[a] * waves[b]
-            for k in range(i + 1, lines):
-                element, begun = matrix[i, k] * waves[a], (k - i) * count - a
-                for b in range(count):
-                    band[row, begun + b] += element * waves[b]
+            part = held * mean[i] if a > 0 else 0.0
+            for k in range(i, lines):
+                begun = (k - i) * count - a
+                for b in range(a if k == i else 0, count):
+                    element = matrix[i, k] + (part * mean[k] if b > 0 else 0.0)
+                    band[row, begun + b] += element * waves[a] * waves[b]
 
 
 class _Blocks(NamedTuple):
