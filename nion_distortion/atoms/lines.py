@@ -33,6 +33,9 @@ SURE, DOUBT = 3.0, 0.05
 """Standard errors of a variance of the motion that is not chance; and how well the pixels' noise is
 known, as a share of its variance."""
 
+LEAKING = 0.03
+"""Share of the variance of whole lines' shifts that columns unevenly spread show as waves."""
+
 LARGEST_PX2 = 1.0
 """Variance of shifts that is no jitter: the image does not look as its columns say."""
 
@@ -249,7 +252,7 @@ def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, fl
     within = float((square - expected) / information) - variance
     doubt = SURE * np.hypot(np.sqrt(2.0 / information), chance) + DOUBT * expected / information
     within = within if within > doubt else 0.0
-    is_moving = within > 0.0 or max(others) > SURE * noise
+    is_moving = within > 0.0 or max(others) > SURE * noise + LEAKING * variance
     fast = waves > slowest
     if not SURE * chance <= variance < LARGEST_PX2:
         return np.zeros(len(right)), float(prior[fast].sum()) / len(waves), within, is_moving
