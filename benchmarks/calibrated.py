@@ -31,6 +31,9 @@ SLOW = replace(SETTINGS, dwell_time_us=4.0)
 FRAMES, SEEDS = 20, 6
 STEP_PX = 2
 
+MOVED_PX = 0.01
+"""By which columns are elsewhere in a frame that is new."""
+
 INSIDE = 0.06
 """Margin that is left out of what is called inside, in lengths of the frame's side."""
 
@@ -218,7 +221,9 @@ def _pair(both: npt.NDArray[np.float64]) -> str:
 def _update_of(model: DistortionModel) -> Callable[[], object]:
     if model.lattice is None:
         raise RuntimeError("a calibration came back without a lattice")
-    return partial(model.updated, model.samples[-1], model.lattice)
+    samples = model.samples[-1]  # from one that it knows it would not learn
+    moved = replace(samples, observed_px=samples.observed_px + MOVED_PX)
+    return partial(model.updated, moved, model.lattice)
 
 
 def _least_ms(job: Callable[[], object]) -> float:

@@ -94,6 +94,20 @@ def test_some_of_the_samples_keep_all_that_they_said(*, known: bool) -> None:
         np.testing.assert_array_equal(part.broadening, samples.broadening[some])
 
 
+def test_the_same_image_is_told_from_another_of_the_same_sample() -> None:
+    columns, _ = indexed(np.random.default_rng(0))
+    samples = sample_distortion(columns, SETTINGS)
+    stored = replace(samples, observed_px=samples.observed_px.astype(np.float32).astype(float))
+    noise = np.random.default_rng(1).normal(scale=0.02, size=samples.observed_px.shape)
+    another = replace(samples, observed_px=samples.observed_px + noise)
+    assert samples.is_same_image(samples)
+    assert samples.is_same_image(stored)
+    assert samples.is_same_image(stored.subset(np.arange(20) != 9))  # it was not indexed there
+    assert not samples.is_same_image(another)
+    assert not another.is_same_image(samples)
+    assert not samples.is_same_image(samples.subset(np.zeros(20, dtype=bool)))
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["made", "unpickled"])
 def test_samples_cannot_be_altered(*, again: bool) -> None:
     samples = sample_distortion(indexed(np.random.default_rng(0))[0], SETTINGS)

@@ -46,6 +46,22 @@ Array = npt.NDArray[np.float64]
 # one frame
 
 
+def test_a_frame_that_comes_again_is_fitted_and_teaches_nothing() -> None:
+    machine = microscope(ScanErrors(smooth_nm=0.03, walk_nm=0.005))
+    model, _ = model_of(machine, frames=2)
+    samples, lattice, _ = sampled(machine)
+    again = model.updated(samples, lattice)
+    assert model.has_seen(samples)
+    assert again.frames == model.frames == len(again.samples)
+    np.testing.assert_array_equal(again.known.blocks, model.known.blocks)
+    np.testing.assert_array_equal(again.distortion_px, model.distortion_px)
+    assert again.last is not None
+    assert model.last is not None
+    assert len(again.last.predicted_px) == len(samples)
+    walks = (one.posterior.mean[:, one.basis.slices["walk"]] for one in (model.last, again.last))
+    assert np.abs(np.subtract(*walks)).max() > 0.0  # it is that frame's own
+
+
 def test_the_decay_of_the_flyback_is_found() -> None:
     model, _ = flyback_model()
     assert model.basis.decay == pytest.approx(DECAY, rel=0.15)

@@ -84,6 +84,17 @@ def test_frames_that_cannot_be_used_are_told_and_left_out() -> None:
     assert told[-1].unusable[0].startswith("frame 2: ")
 
 
+def test_an_image_that_comes_again_is_told_and_counted_once() -> None:
+    told: list[nd.CalibrationProgress] = []
+    again = nd.Frame(image=shot(0).image.copy(), settings=SETTINGS)
+
+    model = nd.calibrate([shot(0), shot(1), again], progress=told.append)
+
+    assert model.frames == 2
+    (reason,) = told[-1].unusable
+    assert reason == f"frame 3: it is the image of {model.samples[0].frame_id} once more"
+
+
 def test_where_no_frame_can_be_used_the_first_reason_is_given() -> None:
     flat = nd.Frame(image=np.ones(SETTINGS.shape_px, np.float32), settings=SETTINGS)
 
