@@ -302,6 +302,11 @@ class ScanPath:
         direction, phase = self._hum
         start = x * dwell_us(self.settings)
         time_us = start if self.errors.hum_sync == "line" else self._time_us(y, x)
+        if self.errors.hum_sync != "line":
+            # nothing is scanned between two lines: whole periods from one to the next are none
+            period_us = 1e6 / self.errors.hum_hz
+            line_us = self.settings.line_period_px * dwell_us(self.settings)
+            time_us = time_us - y * np.rint(line_us / period_us) * period_us
         hum = self.errors.hum_nm * np.cos(2e-6 * np.pi * self.errors.hum_hz * time_us + phase)
         return np.sin(direction) * hum, np.cos(direction) * hum
 

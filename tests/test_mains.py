@@ -12,6 +12,7 @@ from nion_distortion.gaussian_process import DistortionModel, first_model, fitti
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.gaussian_process.mains import MainsLine, mains_line
+from nion_distortion.gaussian_process.scan_time import ScanTime
 from nion_distortion.gaussian_process.terms import rms_of_terms
 from nion_distortion.options import TERMS
 from simulator.microscope import Truth
@@ -76,6 +77,32 @@ def test_a_hum_of_unknown_phase_is_found_and_taken_out(hum_hz: float) -> None:
         off = off_pm(model, truth, stationary=stationary)
         assert off < 1.5
         assert off_pm(without, truth, stationary=stationary) > 2.0 * off
+
+
+@pytest.mark.parametrize(("dwell_us", "hum_hz"), [(127.0, 50.1), (100.0, 59.9), (253.0, 50.05)])
+def test_a_hum_of_about_whole_periods_a_line_is_taken_out(dwell_us: float, hum_hz: float) -> None:
+    """From line to line it hardly changes, and along each it goes through one period or two."""
+    settings = replace(SMALL, dwell_time_us=dwell_us)
+    model, truth = learnt(replace(HUM, hum_hz=hum_hz), settings)
+    line = line_of(model)
+    assert abs(line.hz - hum_hz) < 3 * line.hz_std
+    assert line.amplitude_px * PM == pytest.approx(10.0, abs=1.0)
+    assert off_pm(model, truth) < 1.5
+
+
+def test_whole_periods_from_line_to_line_make_no_difference_between_them() -> None:
+    whole, part = (ScanTime((144, 160), 172.0, cycles) for cycles in (1.03, 0.03))
+    y = np.linspace(0.0, 100.0, 57)
+    starts = np.stack([y, 0.0 * y], axis=1)
+    first = np.s_[:2]
+    np.testing.assert_allclose(
+        whole.mains_functions(starts)[first], part.mains_functions(starts)[first], atol=1e-12
+    )
+    rng = np.random.default_rng(0)
+    places = np.stack([rng.integers(0, 144, 50), rng.uniform(0, 159, 50)], axis=1).astype(float)
+    angle = 2 * np.pi * 1.03 * whole.lines(places)
+    expected = np.stack([np.cos(angle), np.sin(angle)])
+    np.testing.assert_allclose(whole.mains_functions(places)[first], expected, atol=1e-9)
 
 
 def test_the_frequency_is_off_by_what_its_error_says() -> None:

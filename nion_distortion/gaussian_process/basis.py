@@ -302,9 +302,11 @@ class Basis:
         -----
         The fit of a Gaussian weighs the lines at height d by ``exp(-d^2 / 2 s^2)`` for its place
         along x and by ``d^2 exp(-d^2 / 2 s^2)`` along y, so a wave of k radians a line comes
-        through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``.
+        through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``. Whole periods from
+        one line to the next are none.
         """
-        return self._averaged(np.pi / self.scan_time.interval_lines * modes)
+        waves = np.pi / self.scan_time.interval_lines * modes
+        return self._averaged(np.abs((waves + np.pi) % (2 * np.pi) - np.pi))
 
     def shown_along_x(self, modes: Array) -> Array:
         """Say how much of waves along x the columns show.

@@ -157,8 +157,11 @@ class ScanTime(NamedTuple):
         """
         if self.mains_cycles is None:
             return np.empty((0, len(places)))
-        time = self.lines(places)
-        angle = 2 * np.pi * self.mains_cycles * np.outer(HARMONICS, time)
+        (y, x), time = self.inside(places), self.lines(places)
+        cycles = self.mains_cycles * np.array(HARMONICS)
+        # between two lines nothing was scanned: whole periods from one to the next are none
+        angle = np.outer(cycles - np.rint(cycles), y) + np.outer(cycles, x / self.period_px)
+        angle *= 2 * np.pi
         waves = np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(-1, len(time))
         return np.concatenate([waves, waves[:2] * (time / self.shape_px[0] - 0.5)])
 
