@@ -68,6 +68,8 @@ def told(model: DistortionModel, true: TrueNumbers) -> DistortionModel:
         basis=basis,
         hyperparameters=Hyperparameters(logs=logs, floor_px=model.hyperparameters.floor_px),
         known=Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size))),
+        frames=0,
+        samples=(),  # or it would know them already
         watch=None,
     )
     for samples in model.samples:

@@ -50,8 +50,9 @@ def test_a_frame_that_comes_again_is_fitted_and_teaches_nothing() -> None:
     machine = microscope(ScanErrors(smooth_nm=0.03, walk_nm=0.005))
     model, _ = model_of(machine, frames=2)
     samples, lattice, _ = sampled(machine)
-    again = model.updated(samples, lattice)
-    assert model.has_seen(samples)
+    again = model.updated(replace(samples, frame_id="again"), lattice)
+    assert [one.frame_id for one in again.samples] == ["frame 1", "again"]
+    assert again.frame_estimate().field.frame_id == "again"
     assert again.frames == model.frames == len(again.samples)
     np.testing.assert_array_equal(again.known.blocks, model.known.blocks)
     np.testing.assert_array_equal(again.distortion_px, model.distortion_px)

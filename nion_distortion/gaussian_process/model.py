@@ -281,9 +281,16 @@ class DistortionModel:
         )
         drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         shapes = _shapes(fit, samples, drift, before)
-        if self.has_seen(samples):
-            own = shapes.get("frame_shape")
-            return replace(before, last=fit, lattice=lattice, drift=drift, frame_shape=own)
+        others = tuple(one for one in self.samples if not samples.is_same_image(one))
+        if len(others) < len(self.samples):
+            return replace(
+                before,
+                samples=(*others, samples),
+                last=fit,
+                lattice=lattice,
+                drift=drift,
+                frame_shape=shapes.get("frame_shape"),
+            )
         stationary = fit.posterior.leading()
         return replace(
             before,
@@ -299,21 +306,6 @@ class DistortionModel:
             ageing=before.ageing.renewed(samples.time_s, self.basis, stationary),
             watch=before.watching(fit.known).seen(fit.known, before.stationary),
         )
-
-    def has_seen(self, samples: DistortionSamples) -> bool:
-        """Say whether a frame is one of those that taught the model.
-
-        Parameters
-        ----------
-        samples : DistortionSamples
-            Indexed columns of the frame.
-
-        Returns
-        -------
-        bool
-            True where all its columns are in the same places, as noise never leaves them.
-        """
-        return any(samples.is_same_image(one) for one in self.samples)
 
     def aged(self, time_s: float | None) -> "DistortionModel":
         """Bring what is known to a later time, in which D may have changed.
