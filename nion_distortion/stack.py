@@ -1,6 +1,6 @@
 """The stages for many frames: a calibration."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 
@@ -106,7 +106,7 @@ def calibrate(
     one_by_one = replace(options, reference=Free()) if averages else options
     told = _Told(progress)
     is_asked = stop_pm is not None or progress is not None
-    gathered: list[CalibrationFrame] = []
+    gathered: dict[int, CalibrationFrame] = {}
     model: DistortionModel | None = None
     count = 0
     for count, frame in enumerate(frames, start=1):
@@ -116,7 +116,7 @@ def calibrate(
             told.of_unusable(f"frame {count}: {reason}")
             continue
         model = measured.model
-        gathered.append(CalibrationFrame(measured.samples, measured.indexed.lattice))
+        gathered[count] = CalibrationFrame(measured.samples, measured.indexed.lattice)
         error_pm = predicted_error_pm(model) if is_asked else np.inf
         told.of_frame(error_pm, measured)
         is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
@@ -124,19 +124,19 @@ def calibrate(
             break
     if model is None:
         raise _nothing_usable(count, told.now.unusable)
+    used = list(gathered.values())
     if averages:
-        samples = against_average([one.samples for one in gathered])
-        pairs = zip(samples, gathered, strict=True)
-        gathered = [CalibrationFrame(one, frame.lattice) for one, frame in pairs]
+        pairs = zip(against_average([one.samples for one in used]), used, strict=True)
+        used = [CalibrationFrame(one, frame.lattice) for one, frame in pairs]
         model = replace(model, reference=options.reference)
-    return calibrated(model, gathered, told=told.of_pass)
+    return calibrated(model, used, told=told.of_pass)
 
 
 def _measured(
     frame: Frame,
     model: DistortionModel | None,
     options: Options,
-    gathered: Sequence[CalibrationFrame],
+    gathered: Mapping[int, CalibrationFrame],
 ) -> Measured:
     """Measure a frame that is none of the gathered ones; what is wrong with it costs it alone."""
     try:
@@ -144,9 +144,9 @@ def _measured(
     except ValueError as reason:
         raise UnusableFrameError(str(reason)) from reason
     measured = measure_frame(frame, model=model, options=options)
-    for one in gathered:
+    for number, one in gathered.items():
         if measured.samples.is_same_image(one.samples):  # its noise would count as distortion
-            raise UnusableFrameError(f"it is the image of {one.samples.frame_id} once more")
+            raise UnusableFrameError(f"it is the image of frame {number} once more")
     return measured
 
 

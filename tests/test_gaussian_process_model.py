@@ -61,6 +61,10 @@ def test_a_frame_that_comes_again_is_fitted_and_teaches_nothing() -> None:
     assert len(again.last.predicted_px) == len(samples)
     walks = (one.posterior.mean[:, one.basis.slices["walk"]] for one in (model.last, again.last))
     assert np.abs(np.subtract(*walks)).max() > 0.0  # it is that frame's own
+    first = model_of(machine)[0]
+    twice = first.updated(first.samples[0], lattice)
+    once = first.frame_estimate().field.std_px.mean()
+    assert twice.frame_estimate().field.std_px.mean() == pytest.approx(once, rel=0.02)
 
 
 def test_the_decay_of_the_flyback_is_found() -> None:

@@ -10,9 +10,16 @@ import pytest
 import scipy.optimize
 
 from nion_distortion.atoms import AtomColumns, find_columns
-from nion_distortion.atoms.line_sums import Known, Scene, equations, usual_rest, waves_along
+from nion_distortion.atoms.line_sums import (
+    WAVES,
+    Known,
+    Scene,
+    equations,
+    usual_rest,
+    waves_along,
+)
 from nion_distortion.atoms.lines import STEEPEST_STEP, BeamMotion, LineShifts, find_line_shifts
-from nion_distortion.atoms.within_lines import WAVES, find_within
+from nion_distortion.atoms.within_lines import find_within
 from nion_distortion.diagnostics import removed_pm
 from nion_distortion.frame import ALTERED, ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
@@ -77,9 +84,11 @@ def shifts_of(
     *,
     prior_px: float = 0.0,
     moved_px: Array | None = None,
+    within_px: npt.NDArray[np.float32] | None = None,
 ) -> LineShifts:
     motion = BeamMotion(
         at_starts_px=np.zeros((2, SIDE + 1)) if moved_px is None else moved_px,
+        within_px=np.zeros((2, SIDE, 1), np.float32) if within_px is None else within_px,
         period_px=PERIOD if moved_px is None else np.inf,
         slowest=SLOWEST,
         wave_px2=np.full((2, SIDE), prior_px**2),
@@ -102,12 +111,14 @@ def test_shifts_of_lines_are_found_and_their_error_is_known() -> None:
     rms = np.sqrt((left**2).mean(axis=1))
     assert np.all(rms < 0.4 * 0.15)
     np.testing.assert_allclose(np.sqrt(shifts.left_px2), rms, rtol=0.35)
-    np.testing.assert_array_equal(shifts.within_px2, 0.0)
+    assert np.all(shifts.within_px2 < 0.02**2)
 
 
 def test_calm_scan_is_left_alone() -> None:
     shifts = found_in(scanned(lattice(), np.zeros((2, SIDE, SIDE))), prior_px=0.01)
     np.testing.assert_array_equal(shifts.shift_px, 0.0)
+    np.testing.assert_array_equal(shifts.along_px, 0.0)
+    np.testing.assert_array_equal(shifts.within_px2, 0.0)
     assert np.all(shifts.left_px2 < 0.01**2)
 
 
@@ -159,7 +170,7 @@ def rms_of(motion: Array) -> Array:
     return np.asarray(np.sqrt(np.square(motion[INSIDE]).mean(axis=(1, 2))))
 
 
-@pytest.mark.parametrize(("cycles", "axis"), [(0.39, 1), (1.27, 1), (1.27, 0), (2.6, 1)])
+@pytest.mark.parametrize(("cycles", "axis"), [(0.39, 1), (1.27, 1), (1.27, 0), (2.6, 1), (5.4, 1)])
 def test_vibration_within_lines_is_found_and_its_error_is_claimed(cycles: float, axis: int) -> None:
     true = vibrating(0.12, cycles=cycles, axis=axis)
     shifts = found_in(scanned(lattice(), true))
@@ -184,7 +195,8 @@ def test_waves_along_lines_are_those_of_a_dense_solution() -> None:
     pixels = scanned(lattice(), vibrating(0.2))[60:132, 60:132].astype(np.float32)
     columns = find_columns(pixels)
     scene = Scene.of(pixels, columns, np.zeros(len(columns), int))
-    known = Known(usual_rest(scene), (1.0, 2.0, 0.1), np.zeros((2, 73)), PERIOD)
+    still = np.zeros((2, 73)), np.zeros((2, 72, 1), np.float32)
+    known = Known(usual_rest(scene), (1.0, 2.0, 0.1), *still, PERIOD)
     matrix, right = np.zeros((72, WAVES, 72, WAVES)), np.zeros((72, WAVES))
     waves = waves_along(columns.positions_px[:, 1], 72, WAVES)
     for n, wave in enumerate(waves):
@@ -265,14 +277,32 @@ def test_shifts_survive_pickling_and_cannot_be_changed() -> None:
         LineShifts(**values | {"left_px2": np.ones(3)})
 
 
-def test_motion_at_line_starts_is_that_of_all_functions_of_time() -> None:
+@pytest.mark.parametrize("cycles", [0.39, 1.1])
+def test_mains_that_is_known_is_not_found_again(cycles: float) -> None:
+    true = vibrating(0.12, cycles=cycles)
+    pixels = scanned(lattice(), true).astype(np.float32)
+    columns = find_columns(pixels)
+    still = np.zeros((2, SIDE + 1))
+    shifts = shifts_of(pixels, columns, moved_px=still, within_px=true.astype(np.float32))
+    np.testing.assert_array_equal(shifts.on_pixels(SIDE), 0.0)
+    assert np.all(shifts.within_px2 < 0.02**2)
+
+
+def test_motion_in_lines_is_that_of_all_functions_of_time() -> None:
     settings = ScanSettings(shape_px=(96, 96), field_of_view_nm=4.0, line_time_us=130.0)
     basis = Basis.of_scan(settings, 12.0, TERMS).with_mains(50.0)
     weights = np.random.default_rng(0).normal(size=(2, basis.size))
     weights[:, : basis.slices["walk"].start] = 0.0
     places = np.c_[np.arange(96.0), np.zeros(96)]
     expected = weights @ basis.design(places)
-    np.testing.assert_allclose(basis.at_line_starts(weights)[:, :-1], expected, atol=1e-9)
+    starts, mains = basis.at_line_starts(weights), basis.mains_in_lines(weights)
+    np.testing.assert_allclose(starts[:, :-1] + mains[:, :, 0], expected, atol=1e-6)
+    of_mains = np.zeros_like(weights)
+    of_mains[:, basis.slices["mains"]] = weights[:, basis.slices["mains"]]
+    y, x = np.indices((96, 96)).reshape(2, -1)
+    expected = (of_mains @ basis.design(np.c_[y, x].astype(float))).reshape(2, 96, 96)
+    np.testing.assert_allclose(mains, expected, atol=1e-6)
+    assert basis.with_mains(None).mains_in_lines(weights).shape == (2, 96, 1)
 
 
 @cache

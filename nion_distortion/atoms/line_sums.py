@@ -13,6 +13,7 @@ from nion_distortion.atoms.drawing import Floats, Image, Places, gaussian, rende
 from nion_distortion.atoms.fit import FREE_ORDER, ONE, factorised, inverse
 
 __all__ = [
+    "WAVES",
     "Equations",
     "Known",
     "Scene",
@@ -45,8 +46,8 @@ share of their mean."""
 
 FARTHEST2 = np.float32(FARTHEST**2)
 
-FIRST_WAVES = 4
-"""Waves along lines by which it is seen whether anything moves within them, shifts among them."""
+WAVES = 12
+"""Waves of each line, of 0, 1, 2, ... half periods in it: the first is a shift of all of it."""
 
 SMALLEST_CHUNK = 256
 """Fewer columns need no second thread."""
@@ -164,6 +165,8 @@ class Known(NamedTuple):
     """From `noise_of_rest`."""
     moved_px: Floats
     """Motion of the beam, at the start of each line and of the one after the last, (2, ny + 1)."""
+    within_px: Image
+    """What adds to it in each line, at each pixel, (2, ny, nx), or (2, ny, 1): the same at all."""
     period_px: float
     """Line time over dwell time."""
 
@@ -178,10 +181,10 @@ class Equations(NamedTuple):
     band: Floats
     """Lower band of all K together, (2, width, ny)."""
     right: Floats
-    """Of shifts of whole lines, and of their first waves, (2, FIRST_WAVES, ny)."""
+    """Of the waves along lines, (2, WAVES, ny)."""
     apart: Floats
     """Of each column by itself, added up: its expected square ``tr K`` if all is noise, ``tr K^2``,
-    and the squares of its right sides, (2, 2 + FIRST_WAVES)."""
+    and the squares of its right sides, (2, 2 + WAVES)."""
 
     def along(self, axis: int) -> "Equations":
         """Return the equations of one axis.
@@ -300,7 +303,7 @@ def equations(scene: Scene, known: Known) -> Equations:
     width, pixels = lines_of_column(scene), scene.image.shape[1]
 
     def _some(shapes: Shapes) -> Any:
-        waves = waves_along(shapes.places[:, 1], pixels, FIRST_WAVES)
+        waves = waves_along(shapes.places[:, 1], pixels, WAVES)
         return _project(*scene[:2], shapes, known, width, waves)
 
     parts = scene.in_chunks(_some)
@@ -421,12 +424,9 @@ def add_pixels(images, shapes, n, window, known, into):  # type: ignore[no-untyp
     (top, bottom, first, last), ((weights, sums, reach), (normal, totals)) = window, into
     y, x, sigma = shapes.places[n, 0], shapes.places[n, 1], shapes.sigma[n]
     (image, drawn), height, background = images, shapes.height[n], shapes.background[n]
-    usual, side, part, moved = (
-        known.usual,
-        known.usual.shape[1],
-        x / known.period_px,
-        known.moved_px,
-    )
+    usual, side, part = known.usual, known.usual.shape[1], x / known.period_px
+    moved, within = known.moved_px, known.within_px
+    pixel = min(max(int(np.rint(x)), 0), within.shape[2] - 1)
     along_y, along_x = (
         np.empty(bottom - top + 1, np.float32),
         np.empty(last - first + 1, np.float32),
@@ -440,8 +440,8 @@ def add_pixels(images, shapes, n, window, known, into):  # type: ignore[no-untyp
         column = height, background, sigma, along_y[i - top]
         moments = _line_moments(image, drawn, usual, along_x, place, column, known.noise)
         _fill_products(moments, height, (i - y) / sigma, sigma, product, right)
-        moved_y = moved[0, i] + part * (moved[0, i + 1] - moved[0, i])
-        moved_x = moved[1, i] + part * (moved[1, i + 1] - moved[1, i])
+        moved_y = moved[0, i] + part * (moved[0, i + 1] - moved[0, i]) + within[0, i, pixel]
+        moved_x = moved[1, i] + part * (moved[1, i + 1] - moved[1, i]) + within[1, i, pixel]
         for a in range(5):  # no whole arrays: each would be new memory
             right[a] -= product[0, a] * moved_y + product[1, a] * moved_x
             totals[a] += right[a]

@@ -13,15 +13,17 @@ from nion_distortion._validation import as_array, owned, reduce_frozen
 from nion_distortion.atoms.columns import AtomColumns
 from nion_distortion.atoms.drawing import Floats, Image
 from nion_distortion.atoms.line_sums import (
+    WAVES,
     Equations,
     Known,
     Scene,
     equations,
+    lines_of_column,
     noise_of_rest,
     usual_rest,
     waves_along,
 )
-from nion_distortion.atoms.within_lines import WAVES, Within, find_within
+from nion_distortion.atoms.within_lines import find_within
 
 __all__ = ["BeamMotion", "LineShifts", "find_line_shifts"]
 
@@ -33,8 +35,14 @@ SURE, DOUBT = 3.0, 0.05
 """Standard errors of a variance of the motion that is not chance; and how well the pixels' noise is
 known, as a share of its variance."""
 
-LEAKING = 0.03
+SEEN = 3.5
+"""Standard errors of one of eleven waves along lines that are not chance."""
+
+LEAKING = 0.05
 """Share of the variance of whole lines' shifts that columns unevenly spread show as waves."""
+
+MOST_ELEMENTS = 4e7
+"""Of the equations of waves along lines; more would take 0.3 GB, and seconds."""
 
 LARGEST_PX2 = 1.0
 """Variance of shifts that is no jitter: the image does not look as its columns say."""
@@ -122,6 +130,8 @@ class BeamMotion(NamedTuple):
 
     at_starts_px: Floats
     """At the start of each line, and of one after the last, (2, ny + 1)."""
+    within_px: Image
+    """What the mains adds in each line, at each pixel, (2, ny, nx), or (2, ny, 1): the same."""
     period_px: float
     """Line time over dwell time."""
     slowest: float
@@ -129,6 +139,24 @@ class BeamMotion(NamedTuple):
     wave_px2: Floats
     """Variance that is expected of the waves of 0, 1, 2, ... half periods in all lines, (2, ny):
     those of independent shifts have the variance of the shifts."""
+
+    def along_y(self, x: Floats) -> Floats:
+        """Evaluate the motion along y at some places in each line.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n,)
+            The places, px.
+
+        Returns
+        -------
+        ndarray, shape (n, ny)
+            In px.
+        """
+        starts, within = self.at_starts_px[0], self.within_px[0]
+        pixel = np.rint(x).astype(int).clip(0, within.shape[1] - 1)
+        going_on = np.outer(x / self.period_px, np.diff(starts))
+        return np.asarray(starts[:-1] + going_on + within[:, pixel].T)
 
 
 def find_line_shifts(
@@ -168,24 +196,25 @@ def find_line_shifts(
     """
     scene = Scene.of(image, columns, kind)
     usual = usual_rest(scene)
-    moved_px = np.ascontiguousarray(motion.at_starts_px)
-    known = Known(usual, noise_of_rest(scene, usual), moved_px, motion.period_px)
+    moved_px = np.ascontiguousarray(motion.at_starts_px), np.ascontiguousarray(motion.within_px)
+    known = Known(usual, noise_of_rest(scene, usual), *moved_px, motion.period_px)
     both = equations(scene, known)
     solved = [
         _solved(both.along(axis), prior, motion.slowest)
         for axis, prior in enumerate(motion.wave_px2)
     ]
     shift, left, within, is_moving = (np.stack(part) for part in zip(*solved, strict=True))
-    forward = _going_on(shift[0], motion.at_starts_px[0, :-1])
+    forward = _going_on(shift[0], motion.along_y(np.zeros(1))[0])
     left[0] += float(np.mean((shift[0] - forward) ** 2))
     shift[0] = forward
     along_px = np.zeros((2, WAVES - 1 if is_moving.any() else 0, len(forward)))
     for axis in np.flatnonzero(is_moving).tolist():
-        found = _usable(find_within(scene, known, axis), axis, motion, image.shape[1])
-        beside = max(within[axis] - float(found.variance_px2[1:].sum()), 0.0)
-        within[axis] = found.left_px2 + beside
+        found = _waves(scene, known, axis, motion)
+        beside = max(within[axis] - found.variance_px2, 0.0)
+        within[axis] = found.within_px2 + beside
         if found.waves_px.any():
             shift[axis], along_px[axis] = found.waves_px[0], found.waves_px[1:]
+            left[axis] = max(found.left_px2, 0.0 if shift[axis].any() else left[axis])
     return LineShifts(
         shift_px=owned(shift),
         left_px2=owned(left),
@@ -207,31 +236,50 @@ def _shared(along: Equations, spectrum: Floats) -> tuple[Floats, float]:
     return (np.square(along.right).sum(axis=1) - own) / squares, squares
 
 
-def _usable(found: Within, axis: int, motion: BeamMotion, width: int) -> Within:
-    """Make what was found of the beam's motion within lines fit for a field, if it can be.
+class _Waves(NamedTuple):
+    """Motion within lines, fit for a field."""
+
+    waves_px: Floats
+    """Of each line, (WAVES, ny); zero if they are not."""
+    variance_px2: float
+    """That all but the first seem to have."""
+    left_px2: float
+    """What the first, which shifts whole lines, may be beside its mean."""
+    within_px2: float
+    """What all others may be beside theirs."""
+
+
+def _waves(scene: Scene, known: Known, axis: int, motion: BeamMotion) -> _Waves:
+    """Find what moved the beam within lines, and make it fit for a field, if it can be.
 
     Whole lines' slow waves are known better already; and lines must not overtake each other.
     """
+    lines, width = scene.image.shape
+    if lines * lines_of_column(scene) * WAVES**2 > MOST_ELEMENTS:
+        return _Waves(np.zeros((WAVES, lines)), 0.0, 0.0, 0.0)
+    found = find_within(scene, known, axis)
     whole, within = float(found.variance_px2[0]), float(found.variance_px2[1:].sum())
-    unused = found._replace(waves_px=np.zeros_like(found.waves_px), left_px2=within)
+    unused = _Waves(np.zeros_like(found.waves_px), within, whole, within)
     if not whole + within < LARGEST_PX2:
         return unused
     waves, number = found.waves_px.copy(), np.arange(found.waves_px.shape[1])
+    fast = np.pi * number / len(number) > motion.slowest
     shifts = scipy.fft.dct(waves[0])
-    shifts[np.pi * number / len(number) <= motion.slowest] = 0.0
+    shifts[~fast] = 0.0
     waves[0] = scipy.fft.idct(shifts)
-    left = found.left_px2 + BETWEEN * within
+    left = float(found.left_px2[0, fast].sum()) / len(number) + BETWEEN * whole
+    remains = float(found.left_px2[1:].mean(axis=1).sum()) + BETWEEN * within
     if axis == 1:
-        return found._replace(waves_px=waves, left_px2=left)
+        return _Waves(waves, within, left, remains)
     x = (np.arange(WAVES) + 0.5) * width / WAVES - 0.5  # there the waves are orthogonal
-    to_places, starts = waves_along(x, width, WAVES), motion.at_starts_px[0]
+    to_places = waves_along(x, width, WAVES)
     wanted = to_places @ waves
-    known = starts[:-1] + np.outer(x / motion.period_px, np.diff(starts))
-    forward = np.stack([_going_on(one, there) for one, there in zip(wanted, known, strict=True)])
+    there = zip(wanted, motion.along_y(x), strict=True)
+    forward = np.stack([_going_on(one, moved) for one, moved in there])
     if not forward.any(axis=1).all():
         return unused
-    left += float(np.square(wanted - forward).mean())
-    return found._replace(waves_px=to_places.T @ forward / WAVES, left_px2=left)
+    remains += float(np.square(wanted - forward).mean())
+    return _Waves(to_places.T @ forward / WAVES, within, left, remains)
 
 
 def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, float, float, bool]:
@@ -252,7 +300,7 @@ def _solved(along: Equations, prior: Floats, slowest: float) -> tuple[Floats, fl
     within = float((square - expected) / information) - variance
     doubt = SURE * np.hypot(np.sqrt(2.0 / information), chance) + DOUBT * expected / information
     within = within if within > doubt else 0.0
-    is_moving = within > 0.0 or max(others) > SURE * noise + LEAKING * variance
+    is_moving = within > 0.0 or max(others) > SEEN * noise + LEAKING * variance
     fast = waves > slowest
     if not SURE * chance <= variance < LARGEST_PX2:
         return np.zeros(len(right)), float(prior[fast].sum()) / len(waves), within, is_moving

@@ -10,6 +10,7 @@ import scipy.optimize
 from nion_distortion.atoms.drawing import Floats
 from nion_distortion.atoms.fit import factorised, inverse
 from nion_distortion.atoms.line_sums import (
+    WAVES,
     Known,
     Scene,
     Shapes,
@@ -20,10 +21,7 @@ from nion_distortion.atoms.line_sums import (
     window_of,
 )
 
-__all__ = ["WAVES", "Within", "find_within"]
-
-WAVES = 12
-"""Waves of each line, of 0, 1, 2, ... half periods in it."""
+__all__ = ["Within", "find_within"]
 
 NONE = 1e9
 """Precision of waves that do not occur, in largest elements of the equations."""
@@ -41,8 +39,8 @@ class Within(NamedTuple):
     """Of each line, (WAVES, ny): the mean of what is possible."""
     variance_px2: Floats
     """That they seem to have, (WAVES,)."""
-    left_px2: float
-    """Variance of what those but the first, which shift whole lines, may be beside their mean."""
+    left_px2: Floats
+    """Variance of what they may be beside their mean, by the wave over the lines, (WAVES, ny)."""
 
 
 def find_within(scene: Scene, known: Known, axis: int, *, held: float = HELD) -> Within:
@@ -81,7 +79,8 @@ def find_within(scene: Scene, known: Known, axis: int, *, held: float = HELD) ->
     precision = np.divide(1.0, variance, out=none, where=variance > 0.0)
     band[:, 0] += np.tile(precision, len(rest))
     waves = scipy.linalg.solveh_banded(band.T, right, lower=True, overwrite_ab=True)
-    return Within(waves.reshape(-1, WAVES).T, variance, blocks.left_px2(variance))
+    waves = np.where(variance > 0.0, waves.reshape(-1, WAVES), 0.0)
+    return Within(waves.T, variance, blocks.left_px2(variance))
 
 
 def _gathered(scene: Scene, known: Known, axis: int, held: float) -> tuple[Floats, Floats]:
@@ -177,12 +176,12 @@ class _Blocks(NamedTuple):
         both = square[0] + square[1:].sum(axis=0) + square[1:].sum(axis=0).T
         return cls(mean, both, lines * np.diagonal(mean[0]).copy(), lines)
 
-    def left_px2(self, variance: Floats) -> float:
-        """Variance that stays of all waves but the first, if all lines were alike."""
+    def left_px2(self, variance: Floats) -> Floats:
+        """Variance that stays, if all lines were alike, (WAVES, ny)."""
         waves = np.pi * np.arange(self.lines) / self.lines
         factor = 2.0 * np.cos(np.outer(waves, np.arange(len(self.mean))))
         factor[:, 0] = 1.0
         root = np.sqrt(variance)
         shown = np.einsum("kw,wab->kab", factor, self.mean) * np.outer(root, root)
         left = np.linalg.inv(np.eye(WAVES) + shown)
-        return float((np.diagonal(left, axis1=1, axis2=2).mean(axis=0) * variance)[1:].sum())
+        return np.asarray(np.diagonal(left, axis1=1, axis2=2).T * variance[:, None])

@@ -514,7 +514,7 @@ class Basis:
         return owned(result)
 
     def at_line_starts(self, weights: Array) -> Array:
-        """Sum the weighted functions of scan time where the lines begin.
+        """Sum the weighted functions of scan time, but for the mains, where the lines begin.
 
         Parameters
         ----------
@@ -529,9 +529,30 @@ class Basis:
         starts = np.arange(self.shape_px[0] + 1.0)
         waves = self._waves_of_time(weights)
         table = cosines(on_interval(starts, self.shape_px[0]), waves.shape[1] + 1)[1:]
-        mains = self.scan_time.mains_functions(np.c_[starts, np.zeros(len(starts))])
-        sums: Array = waves @ table + weights[:, self.slices["mains"]] @ mains
-        return sums
+        return np.asarray(waves @ table)
+
+    def mains_in_lines(self, weights: Array) -> npt.NDArray[np.float32]:
+        """Sum the weighted functions of the mains, which changes within lines.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (2, size)
+            Weights for each axis.
+
+        Returns
+        -------
+        ndarray of float32, shape (2, ny, nx), or (2, ny, 1) where there is none
+            In px.
+        """
+        ny, nx = self.shape_px
+        if self.mains_hz is None:
+            return np.zeros((2, ny, 1), np.float32)
+        of_lines = self.scan_time.mains_at_lines(
+            np.arange(float(ny)), weights[:, self.slices["mains"]]
+        )
+        return (of_lines @ self.scan_time.mains_within_line(np.arange(float(nx)))).astype(
+            np.float32
+        )
 
     def on_grid(self, y: Array, x: Array, weights: Array) -> Array:
         """Sum the weighted functions at every crossing of lines along x and y.

@@ -33,7 +33,7 @@ from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
 from nion_distortion.gaussian_process.watch import Watch
-from nion_distortion.gaussian_process.weights import Information
+from nion_distortion.gaussian_process.weights import Information, less
 from nion_distortion.lattice import Lattice
 
 __all__ = ["CalibrationFrame", "calibrated"]
@@ -229,7 +229,7 @@ def _one_pass(
             frame.samples,
             state.basis,
             state.hyperparameters,
-            known=_less(known, state.parts[n]) if n in state.used and state.parts else known,
+            known=less(known, state.parts[n]) if n in state.used and state.parts else known,
             moving_px=state.distortion_px,
             passes=LINEARISED,
         )
@@ -314,7 +314,7 @@ def _disagreements(state: _State) -> Array:
     known, used = state.known, state.used
 
     def _some(start: int, stop: int) -> list[float]:
-        return [_disagreement(state, _less(known, state.parts[n]), n) for n in used[start:stop]]
+        return [_disagreement(state, less(known, state.parts[n]), n) for n in used[start:stop]]
 
     return np.concatenate(for_chunks(_some, len(used)))
 
@@ -406,13 +406,3 @@ def _coils(
         shapes = shapes_of_frame(fits[number], frames[number].samples, model.cell, drift, coils)
         coils = shapes.coils
     return {} if shapes is None else {"coils": coils, "frame_shape": shapes.frame}
-
-
-def _less(known: Information, part: Information) -> Information:
-    """Take back what a frame said."""
-    minus = Information(
-        blocks=-part.blocks,
-        vector=-part.vector,
-        cross=None if part.cross is None else -part.cross,
-    )
-    return known + minus

@@ -31,7 +31,7 @@ from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitu
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
 from nion_distortion.gaussian_process.watch import ShapeWatch, Watch
-from nion_distortion.gaussian_process.weights import Information
+from nion_distortion.gaussian_process.weights import Information, less
 from nion_distortion.lattice import IndexedColumns, Lattice
 from nion_distortion.options import AnyReference, Free, KnownFlyback
 
@@ -235,8 +235,10 @@ class DistortionModel:
         """
         if self.last is None or not self.basis.walk_modes:
             return self
+        weights = self.last.posterior.mean[:, : self.basis.size]
         motion = BeamMotion(
-            at_starts_px=self.basis.at_line_starts(self.last.posterior.mean[:, : self.basis.size]),
+            at_starts_px=self.basis.at_line_starts(weights),
+            within_px=self.basis.mains_in_lines(weights),
             period_px=self.basis.period_px,
             slowest=np.pi * self.basis.walk_modes / self.basis.scan_time.interval_lines,
             wave_px2=wave_densities(self.basis, self.hyperparameters),
@@ -257,8 +259,8 @@ class DistortionModel:
         Returns
         -------
         DistortionModel
-            A new model; for given samples one by one equals all together. A frame that was learnt
-            from before is fitted, and teaches nothing more.
+            A new model; for given samples one by one equals all together. A frame that is among
+            ``samples`` is fitted beside what the others said, and teaches nothing more.
 
         Raises
         ------
@@ -272,13 +274,7 @@ class DistortionModel:
             raise ValueError(f"the frame's settings differ from the model's in {', '.join(names)}")
         _check_enough(samples)
         before = self.aged(samples.time_s)
-        fit = fit_frame(
-            samples,
-            self.basis,
-            self.hyperparameters,
-            known=before.known,
-            moving_px=before.distortion_px,
-        )
+        fit = before.fitted(samples, before.known)
         drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         shapes = _shapes(fit, samples, drift, before)
         others = tuple(one for one in self.samples if not samples.is_same_image(one))
@@ -286,7 +282,7 @@ class DistortionModel:
             return replace(
                 before,
                 samples=(*others, samples),
-                last=fit,
+                last=before.fitted(samples, less(before.known, fit.known)),
                 lattice=lattice,
                 drift=drift,
                 frame_shape=shapes.get("frame_shape"),
@@ -305,6 +301,25 @@ class DistortionModel:
             drift=drift,
             ageing=before.ageing.renewed(samples.time_s, self.basis, stationary),
             watch=before.watching(fit.known).seen(fit.known, before.stationary),
+        )
+
+    def fitted(self, samples: DistortionSamples, known: Information) -> FrameFit:
+        """Fit a frame, and learn nothing.
+
+        Parameters
+        ----------
+        samples : DistortionSamples
+            Indexed columns of the frame.
+        known : Information
+            What other frames said about D.
+
+        Returns
+        -------
+        FrameFit
+            The frame alone.
+        """
+        return fit_frame(
+            samples, self.basis, self.hyperparameters, known=known, moving_px=self.distortion_px
         )
 
     def aged(self, time_s: float | None) -> "DistortionModel":

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_array, owned, reduce_frozen
 
-__all__ = ["Information", "padded", "scaled"]
+__all__ = ["Information", "less", "padded", "scaled"]
 
 Array = npt.NDArray[np.float64]
 
@@ -50,6 +50,29 @@ class Information:
             vector=owned(self.vector + other.vector),
             cross=owned(np.sum(crosses, axis=0)) if crosses else None,
         )
+
+
+def less(known: Information, part: Information) -> Information:
+    """Take back a part of what is known.
+
+    Parameters
+    ----------
+    known : Information
+        What is known, with that part.
+    part : Information
+        What one frame said.
+
+    Returns
+    -------
+    Information
+        What the others say.
+    """
+    minus = Information(
+        blocks=owned(-part.blocks),
+        vector=owned(-part.vector),
+        cross=None if part.cross is None else owned(-part.cross),
+    )
+    return known + minus
 
 
 def scaled(given: Information, factors: Array) -> Information:
