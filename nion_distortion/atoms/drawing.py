@@ -210,15 +210,6 @@ def _tail_radius(tail: Tail, amplitude: float) -> float:
     return float(TAIL_RADIUS * np.exp(usual_log_sigma(tail.widths, amplitude)))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _add_tail(line: Image, away: Image, middle: np.float32, height: np.float32) -> None:
-    """Add ``height * (middle - away)^2`` where that is above zero: no branch, many at once."""
-    zero = np.float32(0.0)
-    for j in range(len(line)):
-        fall = max(middle - away[j], zero)
-        line[j] += height * fall * fall
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def gaussian(values: Image, first: float, log_sigma: float) -> None:
     """Fill in ``exp(-x^2 / 2 sigma^2)`` at x = first, first + 1, ..., each from the one before.

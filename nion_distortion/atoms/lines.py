@@ -224,7 +224,7 @@ def find_line_shifts(
 
 
 def _shared(along: Equations, spectrum: Floats) -> tuple[Floats, float]:
-    """Variance of shifts and first waves that different columns show, and by how many squares.
+    """Variance of shifts and waves that different columns show, and by how many squares.
 
     Products of a column with itself are left out, so that it does not matter how large the noise
     of the pixels is.

@@ -27,7 +27,8 @@ NONE = 1e9
 """Precision of waves that do not occur, in largest elements of the equations."""
 
 HELD = 0.3
-"""What vibrations of some periods' coherence come to, of those in `find_within`."""
+"""Variance of the mean motion over a column's lines, over that of independent lines: what it is for
+vibrations that keep their phase for some periods."""
 
 TINY = 1e-300
 

@@ -547,12 +547,9 @@ class Basis:
         ny, nx = self.shape_px
         if self.mains_hz is None:
             return np.zeros((2, ny, 1), np.float32)
-        of_lines = self.scan_time.mains_at_lines(
-            np.arange(float(ny)), weights[:, self.slices["mains"]]
-        )
-        return (of_lines @ self.scan_time.mains_within_line(np.arange(float(nx)))).astype(
-            np.float32
-        )
+        y, x, own = np.arange(float(ny)), np.arange(float(nx)), weights[:, self.slices["mains"]]
+        time = self.scan_time
+        return (time.mains_at_lines(y, own) @ time.mains_within_line(x)).astype(np.float32)
 
     def on_grid(self, y: Array, x: Array, weights: Array) -> Array:
         """Sum the weighted functions at every crossing of lines along x and y.

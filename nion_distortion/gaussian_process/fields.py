@@ -229,9 +229,8 @@ def _unremoved_variance(
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
     between = np.array([unresolved_variance(basis, logs) for logs in hyperparameters.logs])
     if lines is not None:
-        is_seen = lines.shift_px.any(
-            axis=1
-        )  # what lines show counts, whatever was expected of them
+        # what lines show counts, whatever was expected of them
+        is_seen = lines.shift_px.any(axis=1)
         left = np.where(is_seen, lines.left_px2, np.minimum(between, lines.left_px2))
         between = left + lines.within_px2
     moving = variances[:, basis.size - len(design) :].astype(np.float32) @ np.square(design)
