@@ -691,6 +691,23 @@ def test_hot_pixels_are_not_columns(image: npt.NDArray[np.float32]) -> None:
     assert len(columns) > len(plain) - 2.5 * len(middles)
 
 
+@pytest.mark.parametrize(("counts", "value"), [(50.0, 5000.0), (10.0, 500.0)])
+def test_a_single_hot_pixel_changes_no_claim(counts: float, value: float) -> None:
+    """One of 262 144 used to make a gain 100 times too large, or nothing, or no column at all."""
+    counted = gaussian_sto(counts, np.random.default_rng(24))[0].astype(np.float32)
+    plain, rng = find_columns(counted), np.random.default_rng(0)
+    for y, x in rng.integers(2, 510, (8, 2)):
+        spoilt = counted.copy()
+        spoilt[y, x] = value
+        columns = find_columns(spoilt)
+        assert columns.gain == pytest.approx(plain.gain, rel=0.05)
+        distance, same = map(np.asarray, cKDTree(columns.positions_px).query(plain.positions_px))
+        hit = distance < 0.3
+        assert np.mean(hit) > 0.99
+        ratio = columns.covariance_px2[same[hit]] / plain.covariance_px2[hit]
+        assert np.median(ratio[:, 0, 0]) == pytest.approx(1.0, abs=0.05)
+
+
 AREAS = {
     "lines at the top": np.s_[:40, :],
     "pixels at the left": np.s_[:, :3],

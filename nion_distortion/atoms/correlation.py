@@ -31,6 +31,9 @@ LEAST_SLOW = 0.1
 LEAST_SHARE, LEAST_RATIO, LEAST_VARIANCE = 0.01, 0.1, 1e-6
 """Of variances: chance correlations must not make a fit surer than that; and of a pixel."""
 
+FARTHEST = 8.0
+"""Times the mean size of a line's fourth differences: larger ones are no noise, but a hot pixel."""
+
 TAPS = tuple(float(tap) for tap in DIFFERENCE[:3])
 """Of the fourth difference, from its end to its middle."""
 
@@ -151,7 +154,9 @@ def _sure(sums: Floats) -> Floats:
     if count[-1] < FEWEST or not spread.min() > 0.0:
         return np.ones(1)
     covariance = (square * product - slope * both) / spread
-    correlation = covariance / max(covariance[0], 1e-30)
+    if not covariance[0] > 0.0:  # the slopes explain more than there is: no noise is left to share
+        return np.ones(1)
+    correlation = covariance / covariance[0]
     sure = np.abs(correlation[1:]) > SURE * np.sqrt(square[1:] / spread[1:])
     return np.asarray(correlation[: 1 + int(np.logical_and.accumulate(sure).sum())])
 
@@ -173,6 +178,7 @@ def _add_lines(
     line = np.empty((4, length - 2), np.float32)
     for number in range(2, across - 2, step):
         _fill_line(images, variance, (axis, number), line)
+        _leave_out_hot(line)
         for lag in range(len(sums)):
             _add_pairs(line, lag, sums[lag])
 
@@ -202,6 +208,18 @@ def _fill_line(
     for k in range(len(z)):  # without strides: several at once
         scale = ONE / np.sqrt(max(gain * light[k] + offset, least))
         z[k], uy[k], ux[k] = z[k] * scale, uy[k] * scale, ux[k] * scale
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _leave_out_hot(line: Image) -> None:
+    """Make pairs with a hot pixel zero: one weighs more than all others together."""
+    z, mean = line[0], np.float32(0.0)
+    for k in range(len(z)):
+        mean += abs(z[k])
+    limit = np.float32(FARTHEST) * mean / np.float32(len(z))
+    for k in range(len(z)):
+        if abs(z[k]) > limit:
+            line[:3, k] = 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
