@@ -171,7 +171,7 @@ def process_frame(
     try:
         columns = find_columns(frame.image, detect=options.detect)
     except UnusableFrameError as reason:
-        return replace(_applied(frame, model, options), unusable=str(reason))
+        return _applied(frame, model, options, str(reason))
     try:
         measured = _measured(frame, columns, model, options)
         if frame.altered is None:  # its lines are those of the scan
@@ -179,8 +179,7 @@ def process_frame(
             measured = measured._replace(model=learnt)
         estimate = measured.model.frame_estimate()
     except UnusableFrameError as reason:
-        report = _applied(frame, model, options)
-        return replace(report, unusable=str(reason), columns=columns)
+        return replace(_applied(frame, model, options, str(reason)), columns=columns)
     model, indexed = measured.model, measured.indexed
     report, drift = _corrected(frame, model, estimate, options), model.drift
     hints = setup_hint(indexed, frame.settings.pixel_size_nm)
@@ -240,9 +239,24 @@ def _measured(
         samples = against_filtered_image(samples, indexed, frame.image, reference)
     elif isinstance(reference, Reference):
         samples = against_field(samples, indexed.lattice, reference)
+    try:
+        return Measured(indexed, samples, _learnt(frame, indexed, samples, model, options))
+    except np.linalg.LinAlgError as error:
+        raise UnusableFrameError(
+            f"the columns do not determine a distortion: its equations have no solution ({error})"
+        ) from error
+
+
+def _learnt(
+    frame: Frame,
+    indexed: IndexedColumns,
+    samples: DistortionSamples,
+    model: DistortionModel | None,
+    options: Options,
+) -> DistortionModel:
     if model is not None:
-        return Measured(indexed, samples, model.updated(samples, indexed.lattice))
-    first = first_model(
+        return model.updated(samples, indexed.lattice)
+    return first_model(
         samples,
         indexed.lattice,
         _terms(frame, options),
@@ -250,7 +264,6 @@ def _measured(
         zero_px=options.zero_px,
         flyback=options.flyback,
     )
-    return Measured(indexed, samples, first)
 
 
 def _check(frame: Frame, model: DistortionModel | None, options: Options) -> None:
@@ -319,15 +332,19 @@ def _in_lattice(
     )
 
 
-def _applied(frame: Frame, model: DistortionModel | None, options: Options) -> FrameReport:
+def _applied(
+    frame: Frame, model: DistortionModel | None, options: Options, unusable: str | None = None
+) -> FrameReport:
     """Correct by what is known already, if anything is."""
     if model is None:
-        return FrameReport(
-            unusable="no calibration matches the settings of this scan, so nothing is corrected"
-        )
+        nothing = "no calibration matches the settings of this scan, so nothing is corrected"
+        return FrameReport(unusable=unusable or nothing)
     now = model.aged(frame.time_s)
-    report = _corrected(frame, now, now.stationary_estimate(), options)
-    return replace(report, model=model)
+    try:
+        report = _corrected(frame, now, now.stationary_estimate(), options)
+    except UnusableFrameError as reason:  # what is known does not make a picture
+        return FrameReport(unusable=unusable or str(reason), model=model)
+    return replace(report, model=model, unusable=unusable)
 
 
 def _corrected(

@@ -371,28 +371,43 @@ class Session:
         learnt = None if options.sample == "unknown" else report.model
         if learnt is None or report.unusable is not None:
             return report
+        alone = partial(process, frame, options=options)
         if learning.model is None:
-            return self._hold_back(
-                report, learnt, learning, partial(process, frame, options=options)
-            )
+            return self._hold_back(learnt, learning, alone) or report
+        if learnt.is_contradicted:
+            learning.model = learnt  # which follows the frame's lattice and drift, no more
+            anew = self._begin_anew(learning, alone) if learning.is_own else None
+            return anew or report
         if learning.is_settling:
             learning.is_settling = False
         else:
+            learning.held_back.clear()
             self._adopt(learnt, learning)
         return report
 
+    def _begin_anew(
+        self, learning: LiveModel, process_with: "Callable[..., FrameReport]"
+    ) -> "FrameReport | None":
+        """Learn from frames that contradict the model and agree with each other, and no others."""
+        report = process_with(model=None)
+        if report.unusable is not None or report.model is None:
+            return None
+        together = self._hold_back(report.model, learning, process_with)
+        if together is not None:
+            _log.info("The distortion has changed: what was learnt before is forgotten")
+        return together
+
     def _hold_back(
         self,
-        report: "FrameReport",
         learnt: "DistortionModel",
         learning: LiveModel,
         process_with: "Callable[..., FrameReport]",
-    ) -> "FrameReport":
-        """Adopt an earlier frame that agrees with this one, and this one with it."""
+    ) -> "FrameReport | None":
+        """Begin with an earlier frame that agrees with this one, and this one; None until then."""
         earlier = learning.agreeing(learnt)
         if earlier is None:
-            return report
-        learning.is_settling = False
+            return None
+        learning.is_settling, learning.accepted = False, 0
         self._adopt(earlier, learning)
         together = process_with(model=earlier)
         if together.unusable is None and together.model is not None:

@@ -13,6 +13,8 @@ from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.options import AnyReference, Free, Options
 
 STD_PX = 0.1
+CONTRADICTS = 50.0
+"""A frame whose level is farther than this from what a model knows contradicts it."""
 BROKEN = -2.0
 UNUSABLE = -1.0
 REASON = "There are too few columns: 3 were found, 50 are needed."
@@ -47,6 +49,13 @@ class Model:
     levels: tuple[float, ...]
     refitted: bool = False
     reference: AnyReference = FREE
+    is_contradicted: bool = False
+
+    def after(self, level: float) -> "Model":
+        """Learn from a frame, or from one that contradicts nothing."""
+        if abs(level - float(np.mean(self.levels))) > CONTRADICTS:
+            return replace(self, is_contradicted=True)
+        return Model(self.settings, (*self.levels, level))
 
     def stationary_field(self) -> DistortionField:
         return field(self.settings, float(np.mean(self.levels)), kind="stationary")
@@ -93,8 +102,7 @@ class Process:
             raise ValueError("a model met other settings")
         if level == UNUSABLE:
             return report(frame, model, None, unusable=REASON)
-        kept = () if model is None else model.levels
-        learnt = Model(frame.settings, (*kept, level))
+        learnt = Model(frame.settings, (level,)) if model is None else model.after(level)
         if options.sample == "unknown":
             return report(frame, model, field(frame.settings, 0.0, kind="stationary"))
         own = field(frame.settings, level, kind="frame", frame_id=frame.frame_id)

@@ -27,6 +27,7 @@ from nion_distortion.gaussian_process.watch import WINDOW, ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.options import TERMS, AnyReference, KnownCrystal, Similarity
 from simulator.scan import ScanErrors
+from simulator.scoring import score_map
 
 Array = npt.NDArray[np.float64]
 
@@ -296,6 +297,41 @@ def test_a_stale_model_says_so() -> None:
     assert model.watch is not None
     assert found.value > model.watch.limit
     assert "calibrate anew" in found.reason
+
+
+def test_frames_of_another_distortion_teach_nothing_and_are_right_by_themselves() -> None:
+    """Averaged in, they used to make D run away along what only the lattice could tell."""
+    before, index = calibrated()
+    machine, model = microscope(ScanErrors(smooth_nm=0.04, seed=11)), before
+    for number in range(3):
+        samples, lattice, truth = sampled(machine, index=index + number)
+        model = model.updated(samples, lattice)
+        assert model.is_contradicted
+        assert condition_of(model).reason.startswith("this frame differs from what is known by ")
+        estimate = model.frame_estimate()
+        assert estimate.field.frame_id == samples.frame_id
+        score = score_map(
+            estimate.field.displacement_px,
+            estimate.field.valid,
+            truth.place_px,
+            pixel_size_nm=truth.settings.pixel_size_nm,
+            std_px=np.hypot(estimate.field.std_px, estimate.field.unremoved_std_px),
+        )
+        assert score.z is not None
+        assert score.share > 0.98
+        assert score.z < 1.2
+    assert model.frames == before.frames
+    np.testing.assert_array_equal(model.stationary.mean, before.stationary.mean)
+
+
+def test_one_frame_of_another_distortion_leaves_no_alarm() -> None:
+    model, index = calibrated()
+    for machine in (microscope(ScanErrors(smooth_nm=0.04, seed=11)), microscope(RESTLESS)):
+        samples, lattice, _ = sampled(machine, index=index)
+        model = model.updated(samples, lattice)
+    assert not model.is_contradicted
+    assert condition_of(model).state == "valid"
+    assert model.frames == 21
 
 
 def test_an_affine_change_is_not_seen() -> None:

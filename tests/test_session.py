@@ -88,6 +88,18 @@ def test_frames_that_never_agree_give_no_model(run: Run) -> None:
     assert run.model is None
 
 
+def test_frames_that_contradict_the_model_and_agree_begin_it_anew(run: Run) -> None:
+    reports = run.levels(1.0, 1.0, 1.0, 101.0, 101.125, 101.0)
+    assert [one.accepted for one in reports] == [0, 2, 3, 3, 2, 3]
+    assert run.model.levels == (101.0, 101.125, 101.0)
+
+
+def test_one_frame_that_contradicts_the_model_is_forgotten(run: Run) -> None:
+    reports = run.levels(1.0, 1.0, 101.0, 1.125, 101.0, 1.0)
+    assert [one.accepted for one in reports] == [0, 2, 2, 3, 3, 4]
+    assert run.model.levels == (1.0, 1.0, 1.125, 1.0)
+
+
 @pytest.mark.parametrize(("difference", "agrees"), [(1.9, True), (2.1, False)])
 def test_agreement_is_two_standard_deviations_of_the_difference(
     run: Run, difference: float, *, agrees: bool
@@ -586,6 +598,15 @@ def test_without_a_match_the_reason_names_the_nearest(store: Store, words: str) 
     assert report.reason is not None
     assert report.reason.startswith(fakes.REASON)
     assert words in report.reason
+
+
+def test_a_stored_calibration_stays_whatever_frames_say() -> None:
+    known = fakes.Model(fakes.settings(), (0.0,))
+    run = Run(store=Store(known))
+    reports = run.levels(0.0, 101.0, 101.0, 101.0, 0.125)
+    run.session.close()
+    assert run.model.levels == (0.0, 0.125)
+    assert [one.accepted for one in reports] == [0, 0, 0, 0, 1]
 
 
 def test_a_new_calibration_is_looked_for_when_settings_change_only() -> None:

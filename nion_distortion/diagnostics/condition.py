@@ -6,6 +6,7 @@ from typing import Literal
 from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.coils import freedom_of
+from nion_distortion.gaussian_process.watch import CONTRADICTED, ShapeWatch, Watch
 
 __all__ = ["Condition", "State", "condition_of"]
 
@@ -56,22 +57,9 @@ def condition_of(model: DistortionModel | None) -> Condition:
     if model is None:
         return Condition(state="none", reason="nothing is known yet of a scan with these settings")
     watch, ageing = model.watch, model.ageing
-    if watch is not None and watch.is_stale:
-        return Condition(
-            state="stale",
-            value=watch.worst,
-            reason=f"frames differ from what is known by up to {watch.worst:.1f} times what noise "
-            f"explains (limit {watch.limit:.1f}): the distortion has changed, calibrate anew",
-        )
-    shapes = model.shape_watch
-    if shapes is not None and shapes.is_stale:
-        return Condition(
-            state="stale",
-            value=shapes.worst,
-            reason="scale and skew of frames differ from what is known by up to "
-            f"{shapes.worst:.1f} times what noise explains (limit {shapes.limit:.1f}): the scan, "
-            "its focus or the crystal has changed, calibrate anew",
-        )
+    changed = _change(watch, model.shape_watch)
+    if changed is not None:
+        return changed
     if ageing.is_aged and ageing.now_px is not None:
         now_pm = PM_PER_NM * model.settings.pixel_size_nm * ageing.now_px
         return Condition(
@@ -90,6 +78,34 @@ def condition_of(model: DistortionModel | None) -> Condition:
         reason=f"the newest frames differ from what is known by {watch.score:.2f} times what "
         f"noise explains (limit {watch.limit:.1f}){_unseen(model)}",
     )
+
+
+def _change(watch: Watch | None, shapes: ShapeWatch | None) -> Condition | None:
+    """Say which change the frames show, if they show one."""
+    if watch is not None and watch.contradiction:
+        return Condition(
+            state="stale",
+            value=watch.contradiction,
+            reason=f"this frame differs from what is known by {watch.contradiction:.0f} times what "
+            f"noise explains (limit {CONTRADICTED:.0f}): nothing is learnt from it; if others "
+            "differ as well, the distortion has changed, calibrate anew",
+        )
+    if watch is not None and watch.is_stale:
+        return Condition(
+            state="stale",
+            value=watch.worst,
+            reason=f"frames differ from what is known by up to {watch.worst:.1f} times what noise "
+            f"explains (limit {watch.limit:.1f}): the distortion has changed, calibrate anew",
+        )
+    if shapes is not None and shapes.is_stale:
+        return Condition(
+            state="stale",
+            value=shapes.worst,
+            reason="scale and skew of frames differ from what is known by up to "
+            f"{shapes.worst:.1f} times what noise explains (limit {shapes.limit:.1f}): the scan, "
+            "its focus or the crystal has changed, calibrate anew",
+        )
+    return None
 
 
 def _unseen(model: DistortionModel) -> str:

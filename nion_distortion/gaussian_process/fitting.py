@@ -41,6 +41,9 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 MOST_PASSES, STANDS_STILL_PX = 6, 0.01
+GUARDED_PASSES = 2
+"""Passes in which predictions that began with nothing are held close to their columns."""
+
 FITTED_PASSES = 3
 """Passes after which the functions of the smooth term are chosen anew."""
 
@@ -55,8 +58,8 @@ def fit_frame(
     basis: Basis,
     hyperparameters: Hyperparameters,
     *,
-    known: Information,
-    moving_px: npt.NDArray[np.float32],
+    known: Information | None,
+    moving_px: npt.NDArray[np.float32] | None,
     passes: int = 1,
 ) -> FrameFit:
     """Fit a frame with given hyperparameters.
@@ -69,10 +72,11 @@ def fit_frame(
         The functions.
     hyperparameters : Hyperparameters
         Amplitudes, lengths and floor.
-    known : Information
-        What earlier frames said about D.
-    moving_px : ndarray of float32, shape (2, ny, nx)
-        D at every pixel under it, from which the first prediction is made.
+    known : Information or None
+        What earlier frames said about D; None where nothing is known.
+    moving_px : ndarray of float32, shape (2, ny, nx), or None
+        D at every pixel under it, from which the first prediction is made; None where nothing is
+        known.
     passes : int, default: 1
         How often the samples are linearised.
 
@@ -82,9 +86,10 @@ def fit_frame(
         The posterior holds what was known and what this frame adds.
     """
     state = predict(samples, moving_px)
-    for _ in range(passes - 1):
+    for number in range(passes - 1):
         fit, linearised = _solve_frame(samples, state, basis, hyperparameters, known)
-        state = renewed(samples, state, fit, linearised)
+        guard = moving_px is None and number < GUARDED_PASSES
+        state = renewed(samples, state, fit, linearised, guard=guard)
     return _solve_frame(samples, state, basis, hyperparameters, known)[0]
 
 
@@ -159,7 +164,7 @@ def _learnt(
             linearised, basis, hyperparameters, pixel_size_nm, waves, growth
         )
         fit = _solved(linearised, given, state, (basis, hyperparameters), None)
-        following = renewed(samples, state, fit, linearised, guard=number < 2)
+        following = renewed(samples, state, fit, linearised, guard=number < GUARDED_PASSES)
         moved = np.abs(following.predicted_px - state.predicted_px).max()
         floor = _floor(linearised, fit, isotropic_variance(samples), hyperparameters)
         state, hyperparameters = following, replace(hyperparameters, floor_px=floor)
@@ -283,7 +288,8 @@ def _solve_frame(
 ) -> tuple[FrameFit, Linearised]:
     linearised = linearise(samples, state, hyperparameters)
     given = linearised.information(basis)
-    return _solved(linearised, given, state, (basis, hyperparameters), known), linearised
+    fit = _solved(linearised, given, state, (basis, hyperparameters), known)
+    return replace(fit, frame_id=samples.frame_id), linearised
 
 
 def _solved(

@@ -48,6 +48,8 @@ class FrameFit:
         What was known about the weights of D before this frame.
     lines : LineShifts, optional
         What its lines showed beside D + W_k, if they were looked at.
+    frame_id : str, default: ""
+        Identity of its scan.
     """
 
     basis: Basis
@@ -62,6 +64,7 @@ class FrameFit:
     precision: Array
     before: Information | None = None
     lines: LineShifts | None = None
+    frame_id: str = ""
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

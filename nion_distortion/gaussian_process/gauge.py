@@ -35,6 +35,9 @@ IDENTITY.flags.writeable = False
 GAUGE_EDGE_PX, GAUGE_GROWTH = 16, 1.3
 """So many single pixels at each edge decide the gauge, and blocks that grow towards the middle."""
 
+LEAST_SEEN = 0.1
+"""Share of the corrected picture that the scan must have seen: of less no map is known."""
+
 GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 8, 2e-3
 """Each pass leaves a fiftieth of what it moves, so that it ends within 1e-4 px."""
 
@@ -64,7 +67,7 @@ def find_gauge(
     Raises
     ------
     UnusableFrameError
-        If no pixel of the corrected picture would show a place in the scan.
+        If less than a tenth of the corrected picture would show a place in the scan.
     """
     _, ny, nx = moving_px.shape
     grid = _Blocks.of(ny, nx)
@@ -74,10 +77,10 @@ def find_gauge(
     for _ in range(GAUGE_PASSES):
         seen, _ = scan_places(moving_px, places @ gauge.T, seen)
         inside = grid.weights * ((seen >= 0.0) & (seen <= last)).all(axis=1)
-        if not inside.any():
+        if not inside.sum() > LEAST_SEEN * grid.weights.sum():
             raise UnusableFrameError(
-                "the fit of the distortion ran away: no pixel of the corrected picture would show "
-                "a place in the scan"
+                "the fit of the distortion ran away: hardly a pixel of the corrected picture would "
+                "show a place in the scan"
             )
         member = fitted(grid.pixels, seen - grid.pixels, inside, freedom)
         gauge = composed(gauge, _without(member, freedom))

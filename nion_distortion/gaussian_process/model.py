@@ -40,6 +40,9 @@ __all__ = ["DistortionModel", "Flagged", "first_model", "refit_amplitudes"]
 MOST_SAMPLES = 20
 """Frames whose samples a live model keeps."""
 
+PASSES_ALONE = 5
+"""How often a frame that contradicts the others is linearised: it begins with its lattice only."""
+
 FEWEST_COLUMNS = 20
 
 FREE = Free()
@@ -207,7 +210,7 @@ class DistortionModel:
             self.settings,
             Subject(
                 "frame",
-                self.samples[-1].frame_id,
+                self.last.frame_id,
                 self.frame_shape,
                 self.zero_px,
                 self.reference,
@@ -260,7 +263,8 @@ class DistortionModel:
         -------
         DistortionModel
             A new model; for given samples one by one equals all together. A frame that is among
-            ``samples`` is fitted beside what the others said, and teaches nothing more.
+            ``samples`` is fitted beside what the others said, and teaches nothing more. Nor does
+            one that contradicts the others, which is fitted by itself: then `is_contradicted`.
 
         Raises
         ------
@@ -275,22 +279,20 @@ class DistortionModel:
         _check_enough(samples)
         before = self.aged(samples.time_s)
         fit = before.fitted(samples, before.known)
-        drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
-        shapes = _shapes(fit, samples, drift, before)
         others = tuple(one for one in self.samples if not samples.is_same_image(one))
         if len(others) < len(self.samples):
-            return replace(
-                before,
-                samples=(*others, samples),
-                last=before.fitted(samples, less(before.known, fit.known)),
-                lattice=lattice,
-                drift=drift,
-                frame_shape=shapes.get("frame_shape"),
-            )
+            alone = before.fitted(samples, less(before.known, fit.known))
+            seen_again = replace(before, samples=(*others, samples))
+            return _following(seen_again, samples, lattice, alone)
+        watch = before.watching(fit.known).seen(fit.known, before.stationary)
+        if watch.contradiction:
+            alone = _fitted_alone(before, samples)
+            return _following(replace(before, watch=watch), samples, lattice, alone)
+        drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
         stationary = fit.posterior.leading()
         return replace(
             before,
-            **shapes,
+            **_shapes(fit, samples, drift, before),
             known=before.known + fit.known,
             stationary=stationary,
             distortion_px=self.basis.on_pixels(stationary.mean),
@@ -300,8 +302,13 @@ class DistortionModel:
             lattice=lattice,
             drift=drift,
             ageing=before.ageing.renewed(samples.time_s, self.basis, stationary),
-            watch=before.watching(fit.known).seen(fit.known, before.stationary),
+            watch=watch,
         )
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether the newest frame showed another distortion, and was not learnt from."""
+        return self.watch is not None and self.watch.contradiction > 0.0
 
     def fitted(self, samples: DistortionSamples, known: Information) -> FrameFit:
         """Fit a frame, and learn nothing.
@@ -481,6 +488,32 @@ def refit_amplitudes(model: DistortionModel) -> DistortionModel:
         distortion_px=basis.on_pixels(stationary.mean),
         watch=None,  # other amplitudes expect other frames
         shape_watch=None,
+    )
+
+
+def _following(
+    model: DistortionModel, samples: DistortionSamples, lattice: Lattice, fit: FrameFit
+) -> DistortionModel:
+    """Go on with the lattice and drift of a frame that nothing is learnt from."""
+    drift = follow_drift(model.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
+    return replace(
+        model,
+        last=fit,
+        lattice=lattice,
+        drift=drift,
+        frame_shape=_shapes(fit, samples, drift, model).get("frame_shape"),
+    )
+
+
+def _fitted_alone(model: DistortionModel, samples: DistortionSamples) -> FrameFit:
+    """Fit a frame as if nothing were known but the hyperparameters."""
+    return fit_frame(
+        samples,
+        model.basis,
+        model.hyperparameters,
+        known=None,
+        moving_px=None,
+        passes=PASSES_ALONE,
     )
 
 
