@@ -182,7 +182,7 @@ class LiveModel:
         self.components = None
 
     def way_nm(self) -> npt.NDArray[np.float64]:
-        """Return the drift since the run began: the model's own may be older.
+        """Return the drift since the run began; that of the model may have begun earlier.
 
         Returns
         -------

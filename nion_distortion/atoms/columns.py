@@ -48,8 +48,8 @@ class AtomColumns:
     chi2 : ndarray, shape (n,)
         Per degree of freedom, with the image's own noise model.
     confidence : ndarray, shape (n,)
-        How certain it is that this is a column, 0 to 1: normal distribution function of the
-        amplitude over its error, less 1.7.
+        How certain it is that this is a column, 0 to 1: the normal distribution function at
+        z - 1.7, where z is the amplitude over its error.
     polarity : {"bright", "dark"}
         Whether columns stand above or below the background.
     finder : str

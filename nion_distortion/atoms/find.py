@@ -222,7 +222,7 @@ def _settle(
 
 
 def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
-    """Learn the tail height; lower amplitudes of cores and backgrounds to match, in place."""
+    """Learn the tail height, and lower cores and backgrounds to match, in place."""
     height, background = learnt_tail(view.clipped, fits, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 - height
     fits.parameters[:, BACKGROUND] += background

@@ -68,7 +68,7 @@ def learnt_window(fits: Fits, window: Window) -> Window:
 
 
 def broadening(fits: Fits, window: Window) -> Floats:
-    """Say how much wider each column is than those as bright as it.
+    """Say how much wider each column is than is usual at its brightness.
 
     Parameters
     ----------

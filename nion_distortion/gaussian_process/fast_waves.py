@@ -19,9 +19,9 @@ Array = npt.NDArray[np.float64]
 MOST_WAVES = 200
 LEAST_SEEN = 0.05
 LEAST_LEFT = 0.5
-"""Floor of the squared response to W_k's functions; and least share of a fast wave that these
-cannot fit for it to be used (where rows of columns lie along the lines, fast waves look like slow
-ones: aliasing)."""
+"""Floor of the columns' squared response to W_k's functions; and least share of a fast wave that
+these functions cannot fit for it to be used (where rows of columns lie along the lines, fast waves
+look like slow ones: aliasing)."""
 
 RIDGE = 1.5e-3
 """Ridge on W_k's functions when they are fitted to fast waves, relative to the columns' total

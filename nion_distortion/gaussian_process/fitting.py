@@ -45,9 +45,10 @@ FITTED_PASSES = 3
 """Number of first passes, after each of which the functions of the smooth term are chosen anew."""
 
 GROWTHS = (1.0, 0.3)
-"""Greatest growth of an amplitude's logarithm from one pass to the next: at first, and in a second
-try if amplitudes ran away. Linearised about a poor prediction, columns contradict each other, which
-only an unbounded amplitude explains, and with it the next prediction is poorer still."""
+"""Greatest growth of any hyperparameter's logarithm from one pass to the next: at first, and in a
+second try if amplitudes ran away. Linearised about a poor prediction, columns contradict each
+other, which only an unbounded amplitude explains, and with it the next prediction is poorer
+still."""
 
 
 def fit_frame(

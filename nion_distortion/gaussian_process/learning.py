@@ -106,7 +106,7 @@ def learn(
     waves : FastWaves or None
         Fast waves in the residual of the last pass; None in the first one.
     growth : float
-        Most that the logarithm of an amplitude may grow from one pass to the next.
+        Greatest growth of the logarithm of an amplitude or length from one pass to the next.
 
     Returns
     -------

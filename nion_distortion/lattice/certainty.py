@@ -40,7 +40,8 @@ noise; they may help to find the lattice, but get no index."""
 ODDS = 4.6
 """A column of signal z (amplitude over its error) may be up to d = sqrt(z^2 - 4.6) spreads from its
 site. A noise peak of that height has the likelihood exp(-z^2 / 2) and stands anywhere, a column at
-distance d has exp(-d^2 / 2); the constant makes a column a thousand times as likely."""
+distance d has exp(-d^2 / 2). The constant, 2 ln 10, keeps the column's ten times larger; as noise
+may stand anywhere, a column is then about a thousand times as likely."""
 
 ALWAYS, SURE = 2.0, 0.99999
 """Distance in spreads that is always accepted; confidence above which any distance is."""
