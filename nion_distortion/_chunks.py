@@ -51,7 +51,7 @@ def for_chunks(function: Callable[[int, int], Any], length: int, *, smallest: in
 
 
 class _Shared:
-    """The chunks of one call: those that wait, and what came of the others."""
+    """State that both threads of a call share: chunks still to do, and results."""
 
     def __init__(self, function: Callable[[int, int], Any], edges: list[int]) -> None:
         self._function, self._edges = function, edges
@@ -85,7 +85,7 @@ class _Shared:
                 self._helper.release()
 
     def wait(self) -> None:
-        """Wait for the chunk that the helper has in hand; one that never came has none."""
+        """Wait for the helper's chunk, if it has begun one."""
         with self._lock:
             self._next = len(self.results)  # after a failure nobody begins another
             is_helped = self._is_helped

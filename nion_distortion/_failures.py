@@ -1,4 +1,4 @@
-"""Exceptions in the log, without what was in hand when they came."""
+"""Logging of exceptions without keeping the variables of their frames alive."""
 
 import logging
 import traceback
@@ -7,7 +7,7 @@ __all__ = ["log_failure"]
 
 
 def log_failure(log: logging.Logger, message: str, error: BaseException) -> None:
-    """Log an exception with its traceback, and let go of the variables in its frames.
+    """Log an exception with its traceback, and release the variables in its frames.
 
     Nion Swift keeps every record of the log for as long as it runs. With it goes the traceback, and
     the arrays of each frame that failed: megabytes for a line of text.
@@ -19,7 +19,7 @@ def log_failure(log: logging.Logger, message: str, error: BaseException) -> None
     message : str
         What failed.
     error : BaseException
-        Caught, and of no more use but for its words.
+        The exception that was caught; afterwards only its message is of use.
     """
     log.error(message, exc_info=error)
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""Values on their way between two processes: in shared memory, which a pipe only tells of."""
+"""Transfer of values between two processes through shared memory, announced by a pipe."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ SMALLEST = 4096
 """Bytes; shorter arrays are pickled with the rest."""
 
 ROOM = 1.25
-"""A block is made so much larger than its first content, because a model grows."""
+"""Factor by which a block is larger than its first content, because a model grows."""
 
 
 class _Parcel(NamedTuple):
@@ -165,7 +165,7 @@ def _new_block(size: int) -> SharedMemory | None:
     try:
         block = SharedMemory(create=True, size=size)
         if hasattr(os, "posix_fallocate"):
-            # the system promises more than it has, and ends who then writes into it
+            # otherwise the system may overcommit, and kill the process that writes to it
             os.posix_fallocate(block._fd, 0, size)  # type: ignore[attr-defined]  # noqa: SLF001
     except OSError as error:
         if block is not None:

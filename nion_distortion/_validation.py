@@ -20,7 +20,7 @@ __all__ = [
 
 
 def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Make an array read-only; a writeable one is copied first, so that its owner keeps his.
+    """Make an array read-only; a writeable one is copied first, so that its owner may write on.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def as_array(
     Returns
     -------
     ndarray
-        Read-only; a copy where the caller could still write to his.
+        Read-only; a copy where the caller could still write to the original.
 
     Raises
     ------

@@ -14,10 +14,11 @@ from nion_distortion.interpolation import shifted
 __all__ = ["AlignedFrame", "DriftAlignedAverage", "RunningSums"]
 
 MARGIN_PX = 32
-"""The newest frame may move so far before the sums are made anew around it."""
+"""Drift (px) of the newest frame, either way, beyond which the sums are made anew around it."""
 
 RIM_PX = 4
-"""Pixels beside one without data that a spline takes something of it to: under 1 % of a step."""
+"""Pixels this close to one without data are left out: a spline carries its value there (farther
+away, under 1 % of the step)."""
 
 Pixels = tuple[int, int]
 
@@ -43,7 +44,7 @@ class RunningSums(NamedTuple):
     counts: npt.NDArray[np.int32]
     """How many frames saw each pixel, shape (ny, nx)."""
     replaced: int
-    """Frames that were taken out again since the sums were made: each leaves some rounding."""
+    """Frames subtracted since the sums were made: each leaves some rounding error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

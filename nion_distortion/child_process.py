@@ -1,4 +1,4 @@
-"""A second process that computes: a window that draws and what computes share no lock of Python."""
+"""A second process for computations, so that they do not hold Python's lock against the window."""
 
 import multiprocessing
 import pathlib
@@ -15,10 +15,10 @@ from nion_distortion._parcels import Inbox, Outbox
 __all__ = ["Answers", "ChildEndedError", "ChildProcess", "ask"]
 
 Answers = Mapping[str, Callable[..., object]]
-"""What a function may ask who called it, by name."""
+"""Callbacks, by name, that a function in the other process may `ask`."""
 
 ENDING_S = 2.0
-"""How long it has to end by itself."""
+"""Time that the process is given to end by itself."""
 
 
 class ChildEndedError(RuntimeError):
@@ -26,7 +26,7 @@ class ChildEndedError(RuntimeError):
 
 
 class _Question(NamedTuple):
-    """What a function asks while it is called."""
+    """A call of one of the `Answers`, sent by the function that runs."""
 
     name: str
     arguments: tuple[object, ...]
@@ -182,11 +182,11 @@ class ChildProcess:
 
 
 _ends: tuple[Inbox, Outbox] | None = None
-"""In a process that was started here: both ways to who calls."""
+"""In the child process: both channels to its parent."""
 
 
 def ask(name: str, *arguments: object) -> Any:
-    """Ask who called the function that runs.
+    """Call one of the caller's callbacks from the function that runs in the child.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
 
 
 SAME_PX = 1e-3
-"""Positions closer than this are one column's in one image, which may have been stored meanwhile:
+"""Columns closer than this in two frames show that both are one image (perhaps stored in between):
 noise alone moves columns by ten times as much."""
 
 
@@ -55,10 +55,10 @@ class DistortionSamples:
     time_s : float, optional
         POSIX time of the end of the frame.
     sigma_px : float, default: 0
-        Median sigma of the columns: their height, in which the lines' own shifts are averaged.
+        Median sigma of the columns, over which shifts of single lines are averaged.
     broadening : ndarray, shape (n, 2), optional
-        Log of each column's width over that of its kind, and its variance; None where widths say
-        nothing of the displacements from the sites.
+        Log of each column's width over that of its sublattice, and its variance; None where
+        widths carry no information on the displacements from the sites.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class DistortionSamples:
         return self.observed_px - self.sites_px
 
     def is_same_image(self, other: "DistortionSamples") -> bool:
-        """Say whether these are another frame's columns, in the very same places.
+        """Tell whether both are samples of one image: columns in the very same places.
 
         Parameters
         ----------
@@ -193,8 +193,8 @@ class DistortionField:
     displacement_px : ndarray, shape (2, ny, nx)
         Observed minus ideal position at each ideal pixel, (y, x).
     std_px : ndarray, shape (2, ny, nx)
-        Standard deviation of the place on the sample that each pixel shows, per axis, without its
-        affine part.
+        Standard deviation of the place on the sample that each pixel shows, per axis, without the
+        part that the reference leaves unknown (affine, similarity or rigid).
     unremoved_std_px : ndarray, shape (2, ny, nx)
         Standard deviation of what moves the beam and is not in ``displacement_px``.
     valid : ndarray of bool, shape (ny, nx)

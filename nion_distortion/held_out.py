@@ -1,4 +1,4 @@
-"""Columns that the fit has never seen: the honest residual of a frame without a truth."""
+"""Residuals of columns that the fit has not used: validation of a frame whose truth is unknown."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,26 +33,26 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 CORE_SIGMA = 3.0
-"""Pixels this many of its sigmas from an erased column are drawn anew, if they are not another's;
-farther away what it adds is taken out."""
+"""Pixels within this many sigma of an erased column, and nearest to it, are replaced by background
+and noise; farther away its modelled intensity is subtracted."""
 
 SAME_COLUMN = 0.25
-"""Two positions closer than this share of the distance between neighbours are one column's."""
+"""Two positions closer than this share of the nearest-neighbour distance are the same column."""
 
 RIM_SIGMA = 2.5
-"""Columns closer than this to pixels that are not valid are not measured."""
+"""Columns closer than this many sigma to pixels that are not valid are not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Withheld:
-    """What columns say that the fit was not given, though they are in the image.
+    """Residuals of columns that are in the image but were withheld from the fit.
 
     Parameters
     ----------
     residual_px : ndarray, shape (n, 2)
-        Their places on the sample less those that the model expects.
+        Their places on the sample less those that the model predicts.
     std_px : ndarray, shape (n, 2)
-        Standard deviation that the model expects of it, their own fit's error included.
+        Standard deviation that the model predicts for it, with the columns' own fit error.
     """
 
     residual_px: Array
@@ -75,7 +75,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """What the columns say that were erased before the fit.
+    """Residuals of columns that were erased from the image before the fit.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class HeldOut:
     found : int
         Those of them that were found again in the corrected original.
     refitted : int
-        Columns that were found in the image without them; they are left out.
+        Erased columns that were found in the image nevertheless; they are left out.
     raw_pm, corrected_pm : tuple of float
         Their residual against the best lattice, rms (slow, fast), in the frame as scanned and
         after correction.
@@ -193,7 +193,7 @@ def some_rows(lattice: Lattice, sites: Array, *, first: int, every: int) -> npt.
 def withheld_residual(
     samples: DistortionSamples, lattice: Lattice, withheld: npt.NDArray[np.bool_]
 ) -> Withheld:
-    """Fit a frame without some of its columns, and compare these with what it expects of them.
+    """Fit a frame without some of its columns, and compare these with the prediction for them.
 
     Parameters
     ----------

@@ -21,13 +21,14 @@ GAIN = 36.0
 """Gain of the prefilter, 6 for each axis."""
 
 HORIZON = 14
-"""Pixels after which the pole's powers are lost in float32; one period of the mirror at 8 px."""
+"""Pixels after which powers of the pole vanish in float32; a mirrored image of 8 px (the smallest)
+has this period."""
 
 TOLERANCE_PX = 1e-3
 """A source this close outside the outermost pixel centre is rounding, and is moved onto it."""
 
 U = np.uint64
-"""An index that cannot be negative: the compiler need not look."""
+"""Unsigned index: saves the compiled code the check for negative ones."""
 
 FILTERED_PX, RESAMPLED_PX = 2**17, 2**15
 """Least pixels of a chunk: below, waiting for a second thread costs more than it saves."""

@@ -32,14 +32,15 @@ WAITING_FRAMES = 4
 """Frames that may wait while one is looked at; the oldest gives way."""
 
 FEWEST_FRAMES, MOST_FRAMES = 3, 200
-"""Usable frames before the predicted error may end the reading, and after which there are enough;
-`stack.calibrate` says why."""
+"""Fewest usable frames before the predicted error may end the reading, and most that are read; see
+`stack.calibrate`."""
 
 FIRST_FRAMES = 2
-"""Frames of other settings than the next one's that are the last of an old scan, not a change."""
+"""Up to this many first frames whose settings differ from the next one's count as the last ones of
+an old scan, and the calibration begins anew; after more it ends."""
 
 MOST_IN_A_ROW = 50
-"""Unusable frames in a row after which no more are awaited."""
+"""Unusable frames in a row after which the reading ends."""
 
 UNITS = {"nm": "nm", "px": "px", "us": "us", "rad": "rad", "v": "V"}
 
@@ -111,8 +112,8 @@ class LiveCalibration:
     options : Options
         What counts as undistorted, and how frames are processed; its sample is a reference.
     told : callable
-        Called with each `CalibrationState` on the calibration's thread, the final one last; what
-        it raises is logged and hurts nobody.
+        Called with each `CalibrationState` on the calibration's thread, the final one last; its
+        exceptions are logged.
     frames : int, optional
         Usable frames after which no more are read; default, and at most: 200.
     stop_pm : float, optional
@@ -255,7 +256,7 @@ class LiveCalibration:
         first = self._next()
         while True:
             self._in_a_row = 0
-            # before what learns is loaded, which takes seconds: frames do come
+            # told before the import of `calibrate`, which takes seconds: frames do come
             self._tell(CalibrationState(phase="reading", wanted=self._state.wanted, first=first))
             try:
                 return calibrate(

@@ -1,4 +1,4 @@
-"""What one scan setting has taught in a live run: its model, and what is not sure of it yet."""
+"""The model of one scan setting in a live run, and first frames that are not confirmed yet."""
 
 import logging
 from collections import deque
@@ -21,17 +21,19 @@ __all__ = ["Calibrations", "LiveModel"]
 _log = logging.getLogger(__name__)
 
 HELD_BACK = 2
-"""First frames that wait for one that agrees with them."""
+"""First frames that are kept at most until another one agrees with one of them."""
 
 AGREEMENT = 4.0
-"""Two first frames agree when their mean squared difference is under this many variances."""
+"""Two first frames agree if the mean of their squared difference, over the sum of their claimed
+variances, is below this."""
 
 VAGUE = 2.0
-"""A first frame that claims this many times the error of the second agrees with anything: decay and
-lengths are not taken from it."""
+"""A first frame whose claimed rms error exceeds the second's by more than this factor is not
+adopted: it would agree with anything, and its decay and lengths would be kept."""
 
 SMALLEST_STD_PX = 0.005
-"""Claims of less than this (0.2 pm) do not make two frames disagree."""
+"""Added in quadrature to claimed errors (0.2 pm), so that very small ones do not make two frames
+disagree."""
 
 TRAJECTORY_FRAMES = 1000
 
@@ -70,7 +72,7 @@ class Calibrations(Protocol):
         ...
 
     def known_flyback(self, device_id: str) -> KnownFlyback | None:
-        """Say what a device's other settings have taught about its line fly-back.
+        """Return the prior on the line fly-back from a device's other settings.
 
         Parameters
         ----------
@@ -86,7 +88,7 @@ class Calibrations(Protocol):
 
 
 class LiveModel:
-    """What one scan setting has taught, and the first frames that have still to agree.
+    """The model of one scan setting, and the first frames that have still to be confirmed.
 
     Used on the session's own thread only.
 
@@ -151,7 +153,7 @@ class LiveModel:
         _log.info("Calibration %s holds for these settings", found.summary)
 
     def serves(self, settings: ScanSettings, options: Options) -> bool:
-        """Say whether it may go on with frames of a scan that are processed in some way.
+        """Tell whether it can be used for a scan that is processed with these options.
 
         Parameters
         ----------
@@ -173,14 +175,14 @@ class LiveModel:
         return not self.is_own and options.reference == Free()
 
     def settle(self) -> None:
-        """Begin a run: its first frame is not adopted, drift and components begin anew."""
+        """Begin a run: its first frame is not learnt from, drift and components begin anew."""
         self.is_settling = True
-        self.held_back.clear()  # two first frames may share the transient that they should show
+        self.held_back.clear()  # first frames of two runs may share the same transient
         self.drift_nm.clear()
         self.components = None
 
     def way_nm(self) -> npt.NDArray[np.float64]:
-        """Return the drift since the run began: the model's own may be older.
+        """Return the drift since the run began; that of the model may have begun earlier.
 
         Returns
         -------
@@ -191,7 +193,7 @@ class LiveModel:
         return rows - self.began_nm
 
     def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
-        """Return a frame held back that agrees with this one and is as sure, or hold this back too.
+        """Return an earlier frame, held back so far, that agrees with this one; or hold this back.
 
         Parameters
         ----------
@@ -231,9 +233,9 @@ class LiveModel:
 
 
 def _agree(one: "DistortionModel", two: "DistortionModel") -> bool:
-    """Compare the stationary distortions of two frames with what they claim to know of them.
+    """Compare the difference of two frames' stationary distortions with their claimed errors.
 
-    The first is what would be gone on with, and must be about as sure as the second.
+    The first would be adopted, and so must be about as certain as the second.
     """
     first, second = one.stationary_field(), two.stationary_field()
     seen = first.valid & second.valid

@@ -1,6 +1,6 @@
-"""What Nion Swift keeps beside a scanned image -> our words and units; live and saved alike.
+"""Nion Swift's metadata of a scanned image -> our names and units; live and stored alike.
 
-Plain mappings in, nothing of the host is imported: a saved item is read where no host is.
+It takes plain mappings and imports nothing of Nion Swift, so that stored items can be read without.
 """
 
 import math

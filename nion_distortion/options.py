@@ -186,7 +186,7 @@ class FieldLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What another calibration's scan shows counts as undistorted, for example at long fly-back.
+    """The scan of another calibration counts as undistorted, for example one at long fly-back.
 
     The result is the difference of the two distortions. Settings may differ in fly-back and line
     time only.
@@ -234,7 +234,8 @@ CRYSTALS: Mapping[str, KnownCrystal] = MappingProxyType(
         ),
     }
 )
-"""Projected cells at room temperature, with what samples scatter by; centred cells are welcome."""
+"""Projected cells at room temperature, with their scatter between samples; those that are centred
+may be given by their conventional edges."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +292,8 @@ class Options:
     terms : frozenset of str
         The model's terms to use; default: all of them.
     flyback : KnownFlyback, optional
-        What is known of the device's line fly-back from other settings: where new settings begin.
+        Prior on the line fly-back from other settings of the device, used by the first model of
+        new settings.
     resample : {"spline", "nearest"}
         How intensities are interpolated; ``"nearest"`` keeps whole pixels' counts.
 

@@ -34,7 +34,8 @@ class PrincipalComponents:
     loading_maps : ndarray, shape (k, c, n)
         Pattern of each component in the unit of the series, strongest first.
     eigenmodes : ndarray, shape (k, t)
-        Its course in time, root mean square 1; positive where the course rises in the end.
+        Its course in time, root mean square 1; its sign makes the mean positive, with weights that
+        rise towards the end.
     explained_variance_ratio : ndarray, shape (k,)
         Share of the series' variance about its mean in time; not centred: of its power.
     mean : ndarray, shape (c, n)
@@ -88,7 +89,7 @@ def principal_components(
     Returns
     -------
     PrincipalComponents
-        The strongest components; their sign makes the course rise in the end.
+        The strongest components, with signs as in `PrincipalComponents`.
 
     Raises
     ------

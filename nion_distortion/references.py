@@ -1,4 +1,4 @@
-"""Other things than a perfect lattice that count as undistorted: where each column should be."""
+"""References other than a perfect lattice: they say where each column should be."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,19 +25,20 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 MAY_DIFFER = ("flyback_time_us", "line_time_us")
-"""Settings in which a scan may differ from the one that counts as undistorted."""
+"""Settings in which a scan may differ from that of the reference field."""
 
 HIGHEST_FREQUENCY = 0.45
 """In periods per pixel: spots beyond it are noise."""
 
 PADDING = 4.0
-"""In standard deviations of the filter's average: what leaves one edge does not reach the other."""
+"""Padding in standard deviations of the filter's real-space Gaussian: nothing wraps around."""
 
 NEWTON_STEPS, LONGEST_STEP, SETTLED_PX = 12, 0.05, 1e-4
-"""To the peak of a column; a step is at most the second of the cell's shorter edge."""
+"""Newton steps to the peak of a column; longest step, in the cell's shorter edge; and last step
+below which the peak is found."""
 
 SHARE_OF_FRAMES = 0.5
-"""A site that fewer of the frames show has no mean."""
+"""Least share of the frames that have to show a site for it to have a mean."""
 
 AVERAGING_PASSES = 20
 
@@ -244,7 +245,7 @@ def _means(values: Array, group: npt.NDArray[np.intp]) -> Array:
 
 def _at(samples: DistortionSamples, lattice: Lattice, places: Array) -> DistortionSamples:
     cells = (places - lattice.origin_px) @ np.linalg.inv(lattice.basis_px)
-    # sites that follow what broadens the columns: widths say nothing of what is left
+    # these sites follow the displacements that broaden columns: widths do not tell of the rest
     return replace(samples, crystal_sites=cells, sites_px=places, broadening=None)
 
 

@@ -1,4 +1,4 @@
-"""Where in the scan a place on the sample is seen, and which place the beam was sent to."""
+"""Scan position s at which a place on the sample is seen, and the inverse: ``s - E(s) = place``."""
 
 import numba
 import numpy as np
@@ -9,22 +9,24 @@ from nion_distortion._chunks import for_chunks
 __all__ = ["places_on_sample", "scan_places", "scan_places_of_pixels"]
 
 MOST_STEPS, SETTLED_PX = 30, 0.02
-"""After a Newton step shorter than this the place is right within 1e-4 px: most pixels need one."""
+"""Most Newton steps for a pixel, and the step (px) below which it has settled, then right within
+1e-4 px: most pixels need one step."""
 
 WHOLE_STEPS, PART = 5, 0.4
-"""Where lines jitter, whole steps may swing between two of them: after so many, parts are taken."""
+"""Full Newton steps, after which steps are damped by this factor: where lines jitter, full steps
+may oscillate between two lines."""
 
 FEW, FAR_PX = 16, 1.0
-"""A row takes two steps where more than one in so many of its pixels have further to go, up to the
-latter."""
+"""A row takes two vectorised steps if more than 1 / FEW of its pixels have not settled after one;
+the first of the two may then be up to FAR_PX long."""
 
 POINTS_AT_ONCE = 2048
 
 LEAST_MAGNIFICATION = 0.05
-"""Where the place on the sample advances less than this much per pixel, the scan turns back."""
+"""Where the place on the sample advances by less than this, in px per px, the scan turns back."""
 
 U = np.uint64
-"""An index that cannot be negative: the compiler need not look."""
+"""Unsigned index: saves the compiled code the check for negative ones."""
 
 
 def places_on_sample(

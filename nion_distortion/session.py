@@ -88,11 +88,11 @@ class LiveReport:
         Frames that this session put into the model of these settings; 0 while the first ones are
         held back.
     drift_nm : ndarray, shape (n, 2)
-        The sample's way so far (y, x), one row for each usable frame since the run began or the
-        way was last certain; the first row is zero.
+        Drift of the sample (y, x), one row for each usable frame since the run began or the drift
+        was last ambiguous; the first row is zero.
     components : LiveComponents or None
         The distortion fields of the last 100 frames of these settings; its ``components()``
-        costs milliseconds and is for who looks at them.
+        takes milliseconds and is called only by those who show them.
     duration_s : float
         Time that the scan took to process.
     calibration : CalibrationSummary or None
@@ -237,7 +237,7 @@ class Session:
         if len({frame.frame_id for frame in scan}) > 1:
             raise ValueError("the frames of a scan must have one frame_id")
         with self._submitting:
-            # here and not on the worker, which would miss it where the first frames are dropped
+            # here, as the worker would not notice a new run whose first frames are dropped
             self._run += self._begins_a_run(scan[0])
             self._newest = (scan[0].index, scan[0].frame_id)
             self._worker.submit((self._run, scan))
@@ -253,7 +253,7 @@ class Session:
         Parameters
         ----------
         callback : callable
-            Called with each report; what it raises is logged and hurts nobody else.
+            Called with each report; its exceptions are logged, and others are still told.
 
         Returns
         -------

@@ -94,10 +94,10 @@ def calibrate(
     Frames are first learnt one by one, as in a live run; then all are linearised and fitted
     together until nothing moves, with hyperparameters learnt from all of them.
 
-    With another number of BLAS threads sums are rounded otherwise, and the search of
-    hyperparameters ends elsewhere on its flat top: D then differs by up to 1e-3 px, a few
-    hundredths of a picometre, and a closer end of the search does not change that. One thread is
-    the fastest.
+    With another number of BLAS threads sums are rounded differently, and the search of
+    hyperparameters ends at another point of a flat maximum: D then differs by up to 1e-3 px, a few
+    hundredths of a picometre, and a tighter tolerance of the search does not change that. One
+    thread is the fastest.
     """
     options = Options() if options is None else options
     if options.sample != "reference":
@@ -138,7 +138,7 @@ def _measured(
     options: Options,
     gathered: Mapping[int, CalibrationFrame],
 ) -> Measured:
-    """Measure a frame that is none of the gathered ones; what is wrong with it costs it alone."""
+    """Measure a frame; one with wrong pixels, or that was gathered already, is unusable."""
     try:
         check_finite(frame.image)
     except ValueError as reason:

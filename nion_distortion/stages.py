@@ -1,4 +1,4 @@
-"""What is done to a frame and to a model of a live run: by this process, or by another one."""
+"""The slow steps of a live run, done in this process or in a child process."""
 
 import importlib
 import logging
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 WITHOUT_CHILD = "The work is done beside the window, not in another process: %s"
 
 YIELDING = 10
-"""How far a calibration stands back behind the window, the scan and live frames: of 19."""
+"""Nice value (0 to 19) of the calibration's process: window, scan and live frames come first."""
 
 
 class ProcessFrame(Protocol):
@@ -53,7 +53,7 @@ class ProcessFrame(Protocol):
 
 
 class Stages:
-    """The two steps that take long, loaded and done where it is best.
+    """The two slow steps, processing a frame and refitting amplitudes, in whichever process.
 
     Used on one thread.
 
@@ -144,12 +144,12 @@ def calibrate_in_child(
     options: Options,
     progress: "Callable[[CalibrationProgress], bool | None]",
 ) -> "DistortionModel":
-    """Learn the distortion in another process, while frames come and are told of in this one.
+    """Run `stack.calibrate` in another process; frames and progress are handled in this one.
 
     Parameters
     ----------
     frames : iterable of Frame
-        As of `stack.calibrate`, which this is but for the process.
+        As of `stack.calibrate`.
     options : Options
         How they are processed.
     progress : callable

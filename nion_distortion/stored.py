@@ -1,4 +1,4 @@
-"""What Nion Swift stored, an image, a stack or a spectrum image -> the same, corrected.
+"""Correction of images, stacks and spectrum images that Nion Swift has stored.
 
 Arrays and plain mappings in and out; nothing of the host is imported.
 """
@@ -32,10 +32,10 @@ GEOMETRY_KEPT = {
     "convert-to-scalar", "gaussian-blur", "invert", "median-filter", "redimension",
     "sequence-extract", "sequence-trim", "squeeze", "uniform-filter",
 }  # fmt: skip
-"""Computations of the host whose results have every pixel where the scan had it."""
+"""Computations of the host that leave every pixel where the scan had it."""
 
 SCANNED = ("hardware_source", "instrument", "scan")
-"""Blocks of metadata that the host keeps of the item that a result was computed from."""
+"""Metadata blocks that describe the scan; for computed items the host keeps the source's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

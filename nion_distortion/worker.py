@@ -1,4 +1,4 @@
-"""A thread that always takes the newest item, and the one thread of BLAS; no word of frames."""
+"""A thread that always takes the newest item, and a limit of BLAS to one thread."""
 
 import logging
 from collections.abc import Callable
@@ -195,4 +195,4 @@ def _hold(entered: Event, left: Event) -> None:
 
 
 blas_limit = BlasLimit()
-"""Of the process, as BLAS itself is."""
+"""One for the process, as BLAS itself is."""

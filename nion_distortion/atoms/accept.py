@@ -1,4 +1,4 @@
-"""Which fits are columns: decided after the fit, from everything that it says."""
+"""Which fits are columns: decided after convergence, from all results of the fit."""
 
 import numpy as np
 import numpy.typing as npt
@@ -24,37 +24,43 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 FEWEST_CLEAR = 6
-"""Clear columns without which weak ones cannot be told from noise."""
+"""Fewest clear columns (`CLEAR_SIGNAL`) with which weak ones can be told from noise."""
 
 LEAST_SIGNAL, CLEAR_SIGNAL = 1.7, 4.0
-"""Amplitude over its error: below is noise, above stands by itself; between needs neighbours."""
+"""Amplitude over its error: below the first, noise; above the second, a clear column; between, a
+weak one, which needs clear neighbours."""
 
 LEAST_CLEAR, SURE_SIGNAL = 0.1, 5.5
-"""Of mere noise a few in a hundred look clear: where no more do, only those above this are."""
+"""Least share of clear columns (pure noise gives a few in a hundred); where there are fewer, the
+amplitude over its error above which a fit is kept."""
 
 NEIGHBOURHOOD, LOWEST = 2.5, 0.15
-"""A weak column has three clear ones within this many spacings, and this share of their height."""
+"""A weak column needs three clear ones within this many spacings, and this share of their median
+height."""
 
 BRIGHT_SIGNAL, HALO = 7.0, 3.6
-"""Amplitude over its error of a bright column, and how far, in sigma, what the fit has left of it
-looks like a weak one."""
+"""Amplitude over its error of a bright column, and distance in sigma within which a weak fit is
+taken for the residual of its imperfect subtraction."""
 
 EDGE, TWICE, FARTHEST = 1.5, 1.2, 1.2
-"""In sigma: nearest to the border, nearest to each other, farthest from the guess."""
+"""In sigma: least distance to the border, least distance of two columns, greatest distance of a
+fit from its first guess."""
 
 BESIDE, CROWDED, NEAR_SHARE = 2.9, 0.5, 0.2
-"""Nearest of a weak one to a better one: in sigma, and in the distance of clear ones if that is
-less, as in dumbbells; that distance is the one that so many of them stay under."""
+"""Least distance of a weak column from a stronger one: in sigma, or, where that is less
+(dumbbells), as a share of the spacing of clear ones; and the quantile of their nearest distances
+that is the spacing."""
 
 WIDTH_RANGE, WORST_CHI2, HOT = 1.6, 15.0, 0.5
-"""Of sigma, as a factor; of chi^2, in its spread; and the share of one hot pixel in chi^2."""
+"""Greatest ratio of a width to the typical one, or its inverse; greatest excess of chi^2, in its
+spreads; and share of chi^2 from a single pixel beyond which that pixel is hot."""
 
 SUSPICIOUS, CUT_OFF = 2.0, 4
-"""Chance deviations of chi^2 beyond which a hot pixel is looked for; pixels at the highest value
-among the nine middle ones of a column that is cut off."""
+"""Excess of chi^2, in its statistical standard deviations, beyond which a hot pixel is looked for;
+and how many of the nine central pixels at the image's maximum mark a column as saturated."""
 
 PROBED = 500
-"""Clear columns whose nearest neighbour is looked for, to know the spacing."""
+"""Number of clear columns, about, from whose nearest neighbours the spacing is taken."""
 
 
 def signal_of(fits: Fits) -> Floats:
@@ -122,7 +128,7 @@ def doubled(positions_px: Floats, signal: Floats, among: Mask, reach_px: float) 
 
 
 def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
-    """Mark weak ones that are noise beside a better one, whose light they share.
+    """Mark weak fits so close to a stronger column that they fit noise on its flank.
 
     Parameters
     ----------
@@ -138,7 +144,7 @@ def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -
     Returns
     -------
     ndarray of bool, shape (n,)
-        True for those to leave out; none where too few are clear to know how near columns are.
+        True for those to leave out; none where too few clear columns give the spacing.
     """
     clear = among & (signal > CLEAR_SIGNAL)
     if clear.sum() < FEWEST_CLEAR:
@@ -169,9 +175,9 @@ def accepted(
     view : View
         The image.
     fits : Fits
-        When they stand still.
+        After convergence.
     start_px : ndarray, shape (n, 2)
-        Where they began.
+        First guesses of their positions.
     model : ndarray, shape (ny, nx)
         All columns drawn.
     window : Window
@@ -199,7 +205,7 @@ def accepted(
 
 
 def _hot(view: View, fits: Fits, model: npt.NDArray[np.float32], window: Window) -> Mask:
-    """Mark fits whose chi^2 is large because of one pixel."""
+    """Mark fits whose large chi^2 comes mostly from one pixel."""
     chi2, typical = reduced_chi2(fits)
     marked = chi2 > typical * (1.0 + SUSPICIOUS * np.sqrt(2.0 / np.maximum(fits.pixels - 5, 1)))
     marked[marked] = hottest(view.image, model, fits.rows(marked), window) > HOT
@@ -207,7 +213,7 @@ def _hot(view: View, fits: Fits, model: npt.NDArray[np.float32], window: Window)
 
 
 def _halos(positions: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
-    """Mark weak ones that are noise beside a better one, or what is left of a bright one."""
+    """Mark weak fits on the flank of a stronger column, or in the residual of a bright one."""
     weak, bright = among & (signal < CLEAR_SIGNAL), among & (signal > BRIGHT_SIGNAL)
     if not weak.any():
         return weak
@@ -224,7 +230,7 @@ def _away_from_edge(positions: Floats, margin: float, shape: tuple[int, ...]) ->
 
 
 def _spread(chi2: Floats, pixels: npt.NDArray[np.int64], typical: float) -> float:
-    """Spread of chi^2 from column to column, seen or due, whichever is larger."""
+    """Spread of chi^2 between columns: observed or statistically expected, whichever is larger."""
     if len(chi2) == 0:
         return 0.0
     due = typical * np.sqrt(2.0 / max(float(np.median(pixels)) - 5.0, 1.0))

@@ -41,14 +41,15 @@ class AtomColumns:
     sigma_px : ndarray, shape (n,)
         Width of the Gaussian.
     broadening : ndarray, shape (n, 2)
-        Log of the width over that of columns as bright, without the pull of what is usual, and
-        the variance of the fit.
+        Logarithm of the width relative to columns of the same brightness, with the effect of the
+        prior removed, and its variance.
     background : ndarray, shape (n,)
         Local background, detector units.
     chi2 : ndarray, shape (n,)
         Per degree of freedom, with the image's own noise model.
     confidence : ndarray, shape (n,)
-        How sure it is that this is a column, 0 to 1.
+        How certain it is that this is a column, 0 to 1: the normal distribution function at
+        z - 1.7, where z is the amplitude over its error.
     polarity : {"bright", "dark"}
         Whether columns stand above or below the background.
     finder : str
@@ -58,7 +59,7 @@ class AtomColumns:
     counts : ndarray, shape (n,)
         Electrons at the peak above the local background: amplitude / gain.
     tail : float, default: 0
-        Height of the tails over that of the Gaussians that they surround; both make the amplitude.
+        Height of the tails relative to the Gaussian cores; `amplitude` is the sum of both.
     dropped : int, default: 0
         First guesses whose fits were thrown away.
 

@@ -26,11 +26,11 @@ Y, X, AMPLITUDE, LOG_SIGMA, BACKGROUND = range(5)
 """The five parameters of a column."""
 
 DRAWN = 4.0
-"""A Gaussian is drawn this many sigma far, or as far as its tail: 3e-4 of its height is left
-out."""
+"""A Gaussian is drawn out to this many sigma (where 3e-4 of its height is left), or as far as its
+tail if that reaches farther."""
 
 TAIL_RADIUS = 5.0
-"""Where a column's tail ends, in sigma of columns as bright as it."""
+"""Radius at which a column's tail ends, in the usual sigma of columns as bright as it."""
 
 FEW, SMALLEST_STRIP = 128, 64
 """Fewer columns, or rows of the image, need no second thread."""
@@ -41,18 +41,18 @@ Image = npt.NDArray[np.float32]
 
 
 class Widths(NamedTuple):
-    """How wide columns are: brighter kinds are wider, for their scattering reaches farther.
+    """The usual width of columns: brighter kinds are wider, as their scattering reaches farther.
 
     Attributes
     ----------
     log_sigma : float
         Of a column of the amplitude ``exp(log_amplitude)``.
     slope : float, default: 0
-        By how much log sigma rises with the log of the amplitude.
+        Change of log sigma with log amplitude.
     log_amplitude : float, default: 0
-        In the middle of all.
+        Mean of the columns.
     reach : float, default: 0
-        How far from there the width follows the log of the amplitude.
+        Distance from there, either way, up to which the width follows log amplitude.
     """
 
     log_sigma: float
@@ -67,11 +67,11 @@ class Tail(NamedTuple):
     Attributes
     ----------
     height : float
-        In the middle, over the amplitude of the Gaussian.
+        At the column's centre, relative to the amplitude of the Gaussian.
     widths : Widths
-        The radius is `TAIL_RADIUS` times the sigma of columns as bright as it.
+        The radius is `TAIL_RADIUS` times the usual sigma at the column's amplitude.
     highest : float, default: inf
-        Amplitude above which it is left out: a hot pixel has none.
+        Amplitude above which no tail is drawn: a hot pixel has none.
     """
 
     height: float
@@ -96,7 +96,7 @@ def usual_log_sigma(widths: Widths, amplitude: float) -> float:
     Returns
     -------
     float
-        Between those of the faintest and the brightest kind.
+        Held constant beyond the amplitudes of the faintest and the brightest kind.
     """
     brighter = np.log(max(abs(amplitude), 1e-30)) - widths.log_amplitude
     brighter = min(max(brighter, -widths.reach), widths.reach)

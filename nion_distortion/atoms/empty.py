@@ -8,27 +8,28 @@ import scipy.ndimage
 __all__ = ["away_from", "without_empty"]
 
 FEWEST, COMPACT = 64, 0.7
-"""Pixels of one value that make an area; and the share of them that lie in patches of 3 x 3, if
-they are outside of what all others show: single electrons among zeros are scattered."""
+"""Fewest pixels of one value that make an area; and, for a value outside the range of the others,
+the least share of them in solid 3 x 3 patches (single electrons among zeros are scattered)."""
 
 OUTSIDE = 1.0
-"""How far from nearly all others a value is outside, in the range of these."""
+"""Distance of a value from the range of the others (1st to 99th percentile), in units of that
+range, beyond which it is outside."""
 
 WIDE = 16
-"""The lowest value, where others are near it, is an area if a patch of this part of the image's
-side finds room in it; noise leaves no such patch."""
+"""Where the lowest value is not outside that range, only square patches of it count, with at least
+this side in px, and at least the image's side divided by this; noise leaves no such patch."""
 
 BLOCK = 8
-"""Pixels along each side of the blocks that are looked at first."""
+"""Side in px of the blocks of a quick first check."""
 
 MOST = 0.5
-"""An image of which more is empty is left as it is, and refused: its scan was stopped."""
+"""An image with a larger empty share is left as it is, and refused later: its scan was stopped."""
 
 SAMPLED_PX = 20_000
-"""Pixels whose range is looked at."""
+"""Number of pixels, about, that the range is taken from."""
 
 RIM_SIGMA = 2.5
-"""Columns nearer than this to an empty area are cut by its rim."""
+"""Columns nearer to an empty area than this many sigma are cut by its rim."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -46,8 +47,8 @@ def without_empty(
     Returns
     -------
     image : ndarray, shape (ny, nx)
-        With noise and columns of its neighbourhood in the empty areas, so that neither range nor
-        noise nor size of a column know of them; the same object where there are none.
+        With mirrored noise and columns in the empty areas, so that they do not change the range,
+        the noise, or the width of columns; the same object where there are none.
     empty : ndarray of bool, shape (ny, nx), optional
         The areas; None where there are none.
     """
@@ -78,7 +79,7 @@ def _area_of(image: npt.NDArray[np.float32], value: np.float32) -> Mask:
     if max(low - value, value - high) > OUTSIDE * (high - low):
         patches = _patches(same, 3)
         return same if np.count_nonzero(patches) > COMPACT * np.count_nonzero(same) else nothing
-    # cut off tops of bright columns are areas of the highest value, and told as what they are
+    # saturated tops of bright columns are areas of the highest value too; `saturated` reports them
     side_px = max(WIDE, min(image.shape) // WIDE)
     if not value < low or np.count_nonzero(same) < side_px**2 or not _has_blocks(same, side_px):
         return nothing
@@ -86,22 +87,22 @@ def _area_of(image: npt.NDArray[np.float32], value: np.float32) -> Mask:
 
 
 def _has_blocks(mask: Mask, side_px: int) -> bool:
-    """Say at once where no patch of this side finds room: most pictures have none."""
+    """Rule out quickly that a patch of this side fits anywhere: in most pictures none does."""
     ny, nx = (length // BLOCK * BLOCK for length in mask.shape)
     whole = mask[:ny, :nx].reshape(ny // BLOCK, BLOCK, nx // BLOCK, BLOCK)
     blocks: Mask = np.asarray(whole.all(axis=(1, 3)))
-    least = side_px // BLOCK - 1  # so many fit into a patch, wherever it lies
+    least = side_px // BLOCK - 1  # whole blocks across a patch, wherever it lies
     return bool(_patches(blocks, max(least, 1)).any())
 
 
 def _patches(mask: Mask, side_px: int) -> Mask:
-    """Keep what a square patch covers without reaching beyond."""
+    """Keep what squares of this side cover without reaching beyond: a morphological opening."""
     patch = np.ones((side_px, side_px), np.uint8)
     return cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, patch) > 0
 
 
 def away_from(empty: Mask, positions_px: npt.NDArray[np.float64], sigma_px: float) -> Mask:
-    """Mark what an empty area does not cut.
+    """Mark columns that no empty area cuts.
 
     Parameters
     ----------

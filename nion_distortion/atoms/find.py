@@ -42,19 +42,20 @@ from nion_distortion.options import Detect
 __all__ = ["find_columns"]
 
 SMALLEST_IMAGE_PX, FEWEST_COLUMNS = 64, 6
-"""Less than this cannot be measured."""
+"""Least side of an image, and fewest columns, that can be measured."""
 
 FIRST_RADIUS, RADIUS = 2.0, 3.0
-"""Window in sigma: narrow while neighbours are still in it, then all that a column tells."""
+"""Radius of the fit window in sigma: narrow until neighbours are subtracted, then wide."""
 
 FIRST_STEPS, LEARNING_STEPS, MOST_STEPS = 2, 2, 12
-"""Steps as if alone; with neighbours taken out, of these those after which is learnt; the most."""
+"""Iterations without neighbour subtraction; iterations with it before the tails are learnt (widths
+and backgrounds are learnt after the first); the most with it."""
 
 PRUNED_SIGNAL = 1.0
-"""Amplitude over its error below which a fit is left out before neighbours are taken out."""
+"""Amplitude over its error below which a fit is dropped before neighbours are subtracted."""
 
 SURE_CHI2 = 2.5
-"""Standard deviations of chi^2 that count as chance."""
+"""Excess of a fit's chi^2, in its statistical standard deviations, that still counts as chance."""
 
 
 def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomColumns:
@@ -65,8 +66,8 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     image : array_like, shape (ny, nx)
         Detector units of any gain and offset, columns bright or dark.
     detect : callable, optional
-        First guesses from the image, brought to a scale of its own with its columns bright;
-        None means `local_maxima`.
+        Gives first guesses of the positions; gets the image normalised (`Normalised`) and with
+        bright columns. None means `local_maxima`.
 
     Returns
     -------
@@ -83,12 +84,12 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     Notes
     -----
     The width of the columns comes from the autocorrelation, then from fits; the noise from the
-    finest detail of the image without its columns. A Gaussian and a constant are fitted to each
-    guess, with what the other columns add taken out, their wide tails as well: their height is
-    learnt from the image. Only then is it
-    decided what is a column: by the amplitude over its error, the width, chi^2, the way from the
-    guess, and the neighbours. An area of a single value far outside of all others shows nothing:
-    it counts neither for the scale nor for the noise, and a column that its rim cuts is dropped.
+    finest detail of the residual. A Gaussian and a constant are fitted to each guess after
+    subtraction of the other columns, including their wide tails, whose height is learnt from the
+    image. Only then is it decided which fits are columns: by amplitude over error, width, chi^2,
+    distance from the guess, and neighbours. An empty area (a single value far outside the range of
+    the rest, or a large patch at the lowest value) is ignored for scale and noise, and columns cut
+    by its rim are dropped.
     """
     values, empty = without_empty(_checked(image))
     scaled = normalised(values)
@@ -135,7 +136,7 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def _fitted(view: View, fits: Fits) -> _Found:
-    """Fit all guesses, and decide what they are; the noise is found without them."""
+    """Fit all guesses, estimate the noise from the residual, and decide which are columns."""
     fits, start = _first_fits(view, fits)
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
@@ -152,7 +153,7 @@ def _fitted(view: View, fits: Fits) -> _Found:
 
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
-    """Find the noise of the pixels, and how much of it they share."""
+    """Estimate the noise of the pixels from the residual, and its correlation between pixels."""
     background = float(np.median(fits.parameters[:, BACKGROUND])) if len(fits.chi2) else 0.0
     noise, correlation = correlated_noise(
         view.image - cores, view.image, cores, sign=view.sign, background=background
@@ -161,9 +162,10 @@ def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
 
 
 def _widen(view: View, fits: Fits, window: Window) -> None:
-    """Widen all covariances by what noise that neighbours share costs the fits, in place.
+    """Inflate all covariances, in place, for noise that is correlated between pixels.
 
-    They will be scaled by chi^2: what it has beyond the noise is not known to be shared.
+    They are scaled by chi^2 later; its excess over 1 is not known to be correlated, so that the
+    inflation applies to the noise's part only.
     """
     beyond = max(reduced_chi2(fits)[1] - 1.0, 0.0)
     more = np.sqrt((lost_information(fits, window, view.correlation) + beyond) / (1.0 + beyond))
@@ -171,7 +173,7 @@ def _widen(view: View, fits: Fits, window: Window) -> None:
 
 
 def _first_fits(view: View, fits: Fits) -> tuple[Fits, npt.NDArray[np.float64]]:
-    """Fit each guess as if it were alone; leave out what can only spoil its neighbours."""
+    """Fit each guess as if it were alone; drop those too weak, or too close to a better one."""
     start = _stepped_alone(view, fits, view.window(FIRST_RADIUS, WIDTH_PRIOR))
     signal = signal_of(fits)
     keep = (fits.pixels > 0) & (signal > PRUNED_SIGNAL)
@@ -199,7 +201,7 @@ def _why_too_few(found: _Found) -> str:
 def _settle(
     view: View, fits: Fits, cores: npt.NDArray[np.float32], window: Window
 ) -> tuple[npt.NDArray[np.float32], Window, float]:
-    """Step until all stand still, each with what the others add taken out; the model follows."""
+    """Iterate to convergence with neighbours subtracted; give model, window, and tail height."""
     fits.active[:], fits.last[:] = True, 0.0
     model, tail = cores, NO_TAIL
     for step in range(MOST_STEPS):
@@ -220,7 +222,7 @@ def _settle(
 
 
 def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
-    """Learn the tails; cores and backgrounds get that much lower, in place."""
+    """Learn the tail height, and lower cores and backgrounds to match, in place."""
     height, background = learnt_tail(view.clipped, fits, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 - height
     fits.parameters[:, BACKGROUND] += background
@@ -265,12 +267,12 @@ def _columns(scaled: Normalised, found: _Found, told: tuple[str, int]) -> AtomCo
 def _scale(
     chi2: npt.NDArray[np.float64], pixels: npt.NDArray[np.int64], signal: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Find what the inverse information lacks.
+    """Find the factor by which each inverse information, scaled by typical chi^2, is too small.
 
-    A chi^2 far above the frame's typical one speaks of one column, the rest is chance. A weak
-    column's fit rides on its noise, two coordinates free: ``<A_fit^2> = A^2 + 2 var(A)``, so that
-    the information, which goes with A^2, comes out too large; half of that is made up for by those
-    columns whose amplitude comes out too small.
+    Only a chi^2 far above the frame's typical one says something of that column; smaller excesses
+    are chance. A weak column's fit climbs its own noise in two coordinates:
+    ``<A_fit^2> = A^2 + 2 var(A)``, so that the information, which goes with A^2, comes out too
+    large; half of that is compensated by columns whose amplitude comes out too small.
     """
     chance = 1.0 + SURE_CHI2 * np.sqrt(2.0 / np.maximum(pixels - 5, 1))
     ridden = 1.0 - 1.0 / np.maximum(signal, 2.0) ** 2

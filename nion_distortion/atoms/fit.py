@@ -36,25 +36,28 @@ LONGEST_STEP, LONGEST_LOG_STEP = 0.5, 0.3
 """Limits of one step: of the position in sigma, and of log sigma."""
 
 SHORTEST_SHARE, LONGEST_SHARE = 0.5, 1.5
-"""Limits of the share of a step that is taken."""
+"""Limits of Aitken's factor, by which a step is multiplied (`_moved`)."""
 
 TOLERANCE_PX, TOLERANCE = 1e-3, 0.05
-"""A step that is shorter, or than this share of the position's error, ends a fit."""
+"""A fit has converged when its step is shorter than this, or than this share of the position's
+standard error."""
 
 FARTHEST = 0.6
-"""A position this share of the radius from the middle of its window is no longer in it."""
+"""A fit whose position is farther from the middle of its window than this share of the radius is
+given up."""
 
 FEWEST_PIXELS, SMALLEST_CHUNK = 9, 128
 """Fewer pixels make no fit; fewer columns need no second thread."""
 
 
 VECTOR = 16
-"""Pixels taken at once at the most."""
+"""Pixels in the longest SIMD vector: windows are padded to a multiple of it."""
 
 ONE, EIGHTH, C2, C3, C4, C5, C6 = np.array(
     [1, 1 / 8, 1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720], np.float32
 )
-"""Of the exponential series; one half and so on would make doubles of everything."""
+"""Coefficients of the exponential series, in single precision: Python's numbers would turn all
+arithmetic into double precision."""
 
 FREE_ORDER = {"reassoc", "contract", "nsz"}
 
@@ -68,7 +71,7 @@ class Window(NamedTuple):
     Attributes
     ----------
     radius_px : float
-        Pixels this far from the column's first pixel are looked at.
+        Of the window, around the fixed central pixel `Fits.middle`.
     widths : Widths
         Centre of the prior on a column's width.
     precision : float
@@ -113,7 +116,7 @@ class Fits(NamedTuple):
     pixels : ndarray, shape (n,)
         How many there are in the window; 0 where the fit broke down.
     active : ndarray, shape (n,)
-        Whether the last step was longer than the tolerance.
+        Whether the fit has not converged yet: its last step was longer than the tolerance.
     """
 
     parameters: Floats
@@ -219,7 +222,7 @@ def improve(
     def _chunk(start: int, stop: int) -> None:
         _improve_rows(images, fits.rows(slice(start, stop)), window, halves)
 
-    # Those that stand still cost nothing: a few that move are not worth a second thread.
+    # Converged fits cost nothing, and a few active ones are not worth a second thread.
     moving = max(1, int(np.count_nonzero(fits.active)))
     for_chunks(_chunk, len(fits.chi2), smallest=SMALLEST_CHUNK * len(fits.chi2) // moving)
 
@@ -246,7 +249,7 @@ def disc(radius_px: float) -> Places:
 def _improve_rows(
     images: tuple[Image, Image, bool], fits: Fits, window: Window, halves: Places
 ) -> None:
-    # Arrays out of the tuples here: taken out for each column, they would be counted each time.
+    # Unpacked here: unpacking in the loop would cost reference counting for each column.
     (image, drawn, is_alone), (parameters, middles, covariances, _, lasts, _, active) = images, fits
     normal, right, step = np.zeros((5, 5)), np.empty(5), np.empty(5)
     away, patch = _laid_out(halves), np.zeros((5, _room(halves)), np.float32)
@@ -282,7 +285,7 @@ def _give_up(fits: Fits, n: int) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _room(halves: Places) -> int:
-    """Pixels of a window, up to a whole number of vectors: the rest weighs nothing."""
+    """Pixels of a window, padded to a whole number of SIMD vectors; padding has zero weight."""
     return int(-(-np.sum(2 * halves + 1) // VECTOR) * VECTOR)
 
 
@@ -332,7 +335,7 @@ def _draw_alone(patch: Image, middle: Places, now: Floats) -> None:
         patch[3, k] = amplitude * _falling(half_inverse * (dy * dy + dx * dx))
 
 
-# Sums may be taken in any order (always the same one): only so can they be taken several at once.
+# Reordering of the sums is allowed, or they could not be vectorised; results stay reproducible.
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
 def _sums(
     patch: Image, middle: Places, now: Floats, window: Window, normal: Floats, right: Floats
@@ -445,10 +448,10 @@ def _is_away(now: Floats, middle: Places, window: Window) -> bool:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _moved(now: Floats, covariance: Floats, right: Floats, last: Floats, step: Floats) -> float:
-    """Take the step, at its own length where neighbours alternate; return its length in px.
+    """Take the step, scaled by Aitken's factor; return its unscaled length in px.
 
-    Fits of overlapping columns take turns in the same pixels. Aitken's factor, from the last two
-    steps of each, stops them from swinging.
+    Fits of overlapping columns explain the same pixels in turn and would oscillate: the factor,
+    from the last two steps of each, damps that.
     """
     for i in range(5):
         step[i] = 0.0

@@ -1,4 +1,4 @@
-"""What the columns of an image have in common, learnt from those that are seen well."""
+"""Priors on widths and backgrounds, learnt from the columns with the best signal."""
 
 import numba
 import numpy as np
@@ -17,23 +17,25 @@ from nion_distortion.atoms.fit import Fits, Window
 __all__ = ["FEWEST_TEACHERS", "broadening", "learnt_window"]
 
 TAUGHT, FEWEST_TEACHERS = 1000, 12
-"""Columns from which is learnt, about, and with fewer of which nothing is."""
+"""Number of columns, about, that are learnt from; and the fewest with which anything is."""
 
 LEAST_SIGNAL = 4.0
-"""Amplitude over its error of a column from which something is learnt."""
+"""Least amplitude over its error of a column that is learnt from."""
 
 LEAST_WIDTH_SPREAD, LEAST_BACKGROUND_SPREAD = 0.03, 0.05
-"""Of log sigma, and of the background in the typical column's height: none are more alike."""
+"""Least standard deviations of the priors: of log sigma, and of the background in units of the
+median amplitude."""
 
 KINDS, LEAST_KINDS, CLEARER = (0.05, 0.95), 0.1, 10.0
-"""Shares of the columns between which kinds lie; by how much their log amplitudes differ, as a
-standard deviation, where half of a slope is believed; and so many of their errors, as variances."""
+"""Quantiles of log amplitude between which the width follows it. The slope is halved where the true
+spread of log amplitude is the second (standard deviation), or the third times its errors
+(variances)."""
 
 LEAST_OWN = 0.05
-"""Least share of a width that counts as the fit's own, and not its prior's."""
+"""Floor of the weight that a fitted width gives to the data rather than to its prior."""
 
 WIDEST = 3.0
-"""Robust deviations beyond which a width tells nothing of its kind."""
+"""Robust standard deviations beyond which a width is left out of the fit of the slope."""
 
 
 def learnt_window(fits: Fits, window: Window) -> Window:
@@ -42,14 +44,14 @@ def learnt_window(fits: Fits, window: Window) -> Window:
     Parameters
     ----------
     fits : Fits
-        Where they stand.
+        Their present state.
     window : Window
-        What they shared.
+        What they have shared so far.
 
     Returns
     -------
     Window
-        With normal priors on both.
+        With normal priors on both; unchanged where too few columns are clear.
     """
     chosen = _teachers(fits)
     if np.count_nonzero(chosen) < FEWEST_TEACHERS:
@@ -66,20 +68,20 @@ def learnt_window(fits: Fits, window: Window) -> Window:
 
 
 def broadening(fits: Fits, window: Window) -> Floats:
-    """Say how much wider each column is than those as bright as it.
+    """Say how much wider each column is than is usual at its brightness.
 
     Parameters
     ----------
     fits : Fits
-        When they stand still.
+        After convergence.
     window : Window
         What they share.
 
     Returns
     -------
     ndarray, shape (n, 2)
-        Log of the width over the usual one, without the pull of the prior, and the variance of the
-        fit; columns that differ by themselves differ by more.
+        Log of the width over the usual one, with the effect of the prior removed, and its variance
+        by the fit alone: true differences between columns come on top.
     """
     beyond, own = _apart(fits, window)
     variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA] / own
@@ -87,7 +89,7 @@ def broadening(fits: Fits, window: Window) -> Floats:
 
 
 def _apart(fits: Fits, window: Window) -> tuple[Floats, Floats]:
-    """Pull apart again what the prior on widths has pulled together, and say how weak it was."""
+    """Undo the shrinkage of log sigma to its prior; give the deviations and the data's weights."""
     own = 1.0 - window.precision * fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
     own = np.maximum(own, LEAST_OWN)
     usual = _usual(window.widths, fits.parameters[:, AMPLITUDE])
@@ -104,7 +106,7 @@ def _usual(widths: Widths, amplitudes: Floats) -> Floats:
 
 
 def _with_widths(window: Window, fits: Fits) -> Window:
-    """Learn how widths follow amplitudes, and how far they differ from that."""
+    """Learn how widths follow amplitudes, and their spread around that."""
     amplitude, variance = fits.parameters[:, AMPLITUDE], fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
     beyond, own = _apart(fits, window)
     log_sigma = window.widths.log_sigma + beyond
@@ -127,10 +129,10 @@ def _with_widths(window: Window, fits: Fits) -> Window:
 
 
 def _slope(brightness: Floats, log_sigma: Floats, errors: Floats) -> float:
-    """Find how widths follow the brightness, beyond what errors of the same fits make them.
+    """Regress log sigma on log amplitude, corrected for the correlated errors of the fits.
 
-    Errors of both go together: a fit that is too wide is too low. Where amplitudes hardly differ
-    by more than a few times their errors, or at all, the slope is believed less.
+    A fit that is too wide is too low. The slope is shrunk where the true spread of amplitudes is
+    small, or hardly larger than their errors.
     """
     off = np.abs(log_sigma - np.median(log_sigma))
     usual = off <= WIDEST * 1.4826 * np.median(off)
@@ -142,7 +144,7 @@ def _slope(brightness: Floats, log_sigma: Floats, errors: Floats) -> float:
 
 
 def _spread(values: Floats, variance: Floats) -> tuple[float, float]:
-    """Centre and standard deviation of what was measured with errors of some variance."""
+    """Median, and robust standard deviation with the median error variance subtracted."""
     centre = float(np.median(values))
     seen = (1.4826 * float(np.median(np.abs(values - centre)))) ** 2
     return centre, float(np.sqrt(max(seen - float(np.median(variance)), 0.0)))

@@ -23,18 +23,19 @@ __all__ = [
 ]
 
 LINES, LAGS, SLOWEST_PX = 128, 96, 32.0
-"""Lines looked at for the size of a column, lags taken, and the longest shape kept."""
+"""For the autocorrelation: number of lines used, about; lags; and the length scale of the high-pass
+that removes slower structure."""
 
 SIGNIFICANT = 7.0
-"""An autocorrelation that does not fall by this many standard errors is noise."""
+"""An autocorrelation that does not fall by this many standard errors after lag 1 is noise."""
 
 NARROW, WIDE, NEAREST = 0.7, 2.0, 1.3
-"""Gaussians of the band-pass, in units of a column's sigma (narrower: more weak columns kept);
-and how near another maximum may be."""
+"""Sigmas of the two Gaussians of the band-pass (narrower: more weak columns kept), and least
+distance of two maxima; in units of a column's sigma."""
 
 COARSE_PX, HALVED_PX2 = 2.4, 0.25 + 2.0 / 3.0
-"""Sigma of a blur for which an image of half the size will do, and the variance of making it so
-and back again."""
+"""Sigma from which a blur is done on an image of half the size, and the variance that halving and
+enlarging add."""
 
 SMALLEST_SIGMA_PX = 0.6
 

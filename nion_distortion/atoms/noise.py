@@ -13,16 +13,18 @@ from nion_distortion.frame import UnusableFrameError
 __all__ = ["Noise", "estimate_noise", "noise_of_residual"]
 
 DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / np.sqrt(70.0)
-"""Fourth difference, of unit noise power: along both axes it leaves little of a column."""
+"""Fourth difference, normalised to unit noise power: along both axes it leaves little of a
+column."""
 
 SAMPLES = 100_000
-"""Pixels looked at."""
+"""Number of pixels sampled, about."""
 
 BINS, STRIPES, FEWEST_PIXELS = 24, 15, 20
-"""Levels of intensity, parts of the image whose median is taken, and pixels that make a mean."""
+"""Bins of intensity; stripes of the image, over which the median is taken; and fewest pixels for
+the mean of one bin in one stripe."""
 
 HOT = 1.5
-"""A pixel this many ranges from the middle of what nearly all show is hot."""
+"""A pixel is hot beyond this many ranges (0.5 to 99.5 %) from the middle of the range."""
 
 Floats = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]
@@ -64,10 +66,10 @@ def estimate_noise(image: npt.ArrayLike) -> Noise:
     Notes
     -----
     With the filter w = fourth difference along y and x, sum w^2 = 1, a signal that w takes out
-    leaves ``E[(w * I)^2] = gain * (w^2 * I) + offset`` exactly; a line is laid through the means
+    leaves ``E[(w * I)^2] = gain * (w^2 * I) + offset`` exactly; a line is fitted through the means
     at several levels. Each mean is the median over stripes of the image, so that single hot
     pixels do not count. Where columns are narrower than about 1.3 px w lets some of their shape
-    through: `find_columns` then takes the fitted columns out first.
+    through: `find_columns` therefore subtracts the fitted columns first.
     """
     pixels = as_array("image", image, (None, None), np.float32)
     return noise_of_residual(pixels, pixels)
@@ -89,7 +91,7 @@ def noise_of_residual(
     image : ndarray, shape (ny, nx)
         The image.
     sign : float, default: 1
-        -1 where the image was turned around, so that brighter pixels have less noise.
+        -1 where the image was inverted, so that brighter pixels have less noise.
     samples : int, default: 100 000
         Pixels looked at, about: their variance is then known within 0.5 %.
 
@@ -202,7 +204,7 @@ def _line(
     variance: npt.NDArray[np.float64],
     count: npt.NDArray[np.float64],
 ) -> Noise:
-    """Lay a line through the variances, each with the error of its own expected value."""
+    """Fit a line through the variances, weighted by the errors that the line itself implies."""
     typical = np.average(variance, weights=count)
     expected = np.full_like(variance, typical)
     gain, offset = 0.0, float(typical)
@@ -214,7 +216,7 @@ def _line(
         slope = np.sum(weight * (level - centre) * (variance - mean)) / spread if spread else 0.0
         gain, offset = float(slope), float(mean - slope * centre)
         expected = np.maximum(gain * level + offset, 0.02 * typical)
-    # An image without photon noise has no gain: the least that could be told from none.
+    # Without photon noise there is no gain: use the least that could be told from zero.
     least = 1e-3 * float(typical / max(np.ptp(level), 1e-30))
     if gain < least:
         return Noise(

@@ -1,4 +1,4 @@
-"""What overlapping columns cost each other: the covariance of fits that share pixels."""
+"""The covariance that overlapping columns add to each other's fits by sharing pixels."""
 
 import numba
 import numpy as np
@@ -16,10 +16,10 @@ from nion_distortion.atoms.fit import Fits, Window, gradient
 __all__ = ["close_pairs", "shared_covariance"]
 
 NEAREST = 4.8
-"""In sigma: columns farther apart than this share next to nothing."""
+"""Distance in sigma beyond which two columns share practically no pixels."""
 
 FEW_PAIRS = 4
-"""Pairs for each column for which there is room at first."""
+"""Pairs for each column for which memory is allocated at first."""
 
 SHARED = 4
 """Parameters of a neighbour that reach into the window: all but its background."""
@@ -43,7 +43,7 @@ def close_pairs(positions_px: Floats, reach_px: float) -> Places:
     y, x = positions_px.T
     bands = np.floor(y / reach_px)
     farthest = float(np.abs(x, where=np.isfinite(x), out=np.zeros(len(x))).max(initial=0.0))
-    order = np.argsort(bands * (3.0 * farthest + 1.0) + x)  # what is no number comes last
+    order = np.argsort(bands * (3.0 * farthest + 1.0) + x)  # NaN comes last
     ordered, bands = positions_px[order], bands[order]
     pairs = np.empty((FEW_PAIRS * len(order), 2), np.int64)
     count = _pairs(ordered, bands, reach_px, pairs)
@@ -100,7 +100,7 @@ def shared_covariance(
     model : ndarray, shape (ny, nx)
         All columns drawn, as in `improve`.
     fits : Fits
-        Where they have come to.
+        After convergence.
     window : Window
         What they share.
 

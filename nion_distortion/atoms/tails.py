@@ -1,4 +1,4 @@
-"""The tails of columns: how high they are, learnt from what fits of their cores leave over."""
+"""The tails of columns: their relative height, learnt from the residuals of fits of the cores."""
 
 import numba
 import numpy as np
@@ -25,31 +25,33 @@ from nion_distortion.atoms.view import WIDTH_PRIOR
 __all__ = ["learnt_tail", "tail_of", "unseen_share"]
 
 NO_COLUMN = 4.0
-"""Times what nine of ten amplitudes stay under, the amplitude of a hot pixel."""
+"""Multiple of the 90th percentile of amplitudes beyond which one is a hot pixel, without a tail."""
 
 USUAL_TAIL, USUAL_SPREAD, HIGHEST_TAIL = 0.06, 0.04, 0.25
-"""Height of the tail over the column's: what calculated images have, its spread, and a limit."""
+"""Prior on the tail's height relative to the core's, from calculated images: mean and standard
+deviation; and the upper limit."""
 
 IN_STRIP, RIM = 600, 8.0
-"""Columns from whose tails is learnt, about; and sigma from the border, where columns beyond it
-shine in."""
+"""Number of columns, about, that tails are learnt from; and margin in sigma at the border, where
+columns beyond it contribute."""
 
 TRIED, STEPS, OVERLAP = (0.06, 0.12), 3, 2.0
-"""Heights with which they are fitted, in so many steps; and how many windows a pixel is in."""
+"""The two tail heights that are tried, iterations with each, and how many windows share a pixel."""
 
 LOOSER = 10.0
-"""What divides the precision of backgrounds while tails are learnt."""
+"""Factor by which the prior precision of backgrounds is reduced while tails are learnt."""
 
 FOLLOWED = 15.0
-"""How wrong a height may be seen yet, in squares of the positions' variance over sigma^2."""
+"""Remaining systematic error of the height (standard deviation), in units of the square of
+position variance over sigma^2."""
 
 STRETCHES, CHANGE, LEFT, SUMMED = 4, 4, 5, 6
-"""What is summed in a window: shapes of a stretched scan, the change by a higher tail, and what is
-left over."""
+"""Quantities whose products are summed in a window: the first four (0 to 3) are what a locally
+stretched scan does, then the change by a higher tail, then the residual; and how many there are."""
 
 
 def tail_of(height: float, fits: Fits, window: Window) -> Tail:
-    """Say how the tails of an image are drawn.
+    """Define how the tails of an image are drawn.
 
     Parameters
     ----------
@@ -63,14 +65,14 @@ def tail_of(height: float, fits: Fits, window: Window) -> Tail:
     Returns
     -------
     Tail
-        As wide as columns of an amplitude are usually, whatever each column's own width is.
+        Its radius follows the usual width at each amplitude, not each column's own width.
     """
     high = float(np.quantile(fits.parameters[:, AMPLITUDE], 0.9)) if len(fits.chi2) else 0.0
     return Tail(height, window.widths, NO_COLUMN * high)
 
 
 def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]:
-    """Find how high the tails are, over the height of the columns.
+    """Find the height of the tails relative to that of the Gaussians without them.
 
     Parameters
     ----------
@@ -86,18 +88,19 @@ def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]
     height : float
         From zero up.
     background : float
-        By how much the backgrounds are higher with such tails than without; below zero.
+        Change of the backgrounds by such tails; negative.
 
     Notes
     -----
-    In a strip of the image all columns are fitted twice, with tails of two heights, until they
-    stand still: as an effective point-spread function is built from stars whose places follow it
-    [1]_. What the fits leave over in their windows goes nearly in a line with the height, which is
-    chosen by least squares: what positions, heights, widths and backgrounds can imitate does not
-    count, nor what a stretched scan does to the columns. Widths and backgrounds were learnt without
-    tails, so they are held less than elsewhere. Fits that follow the noise are drawn broader, on
-    average, than the columns are: by half their covariance times the curvature of what is drawn,
-    which is taken out. Where that is not small, what is usual counts for more.
+    In a strip of the image all columns are fitted to convergence with tails of two heights, as an
+    effective point-spread function is built from stars whose positions are refitted with it [1]_.
+    The residuals are nearly linear in the height, which is chosen by least squares: what
+    positions, amplitudes, widths and backgrounds can imitate is absorbed by the fits, what a
+    locally stretched scan does to columns is projected out. Widths and backgrounds were learnt
+    without tails, so their priors are loosened. Because fitted positions and widths follow the
+    noise, the mean fitted column is broader than the true one by half the fit's covariance times
+    the second derivative of the model; that is corrected. Where this is not small, the prior on
+    the height counts for more.
 
     References
     ----------
@@ -151,7 +154,7 @@ def _inner(fits: Fits, shape: tuple[int, ...], rim: float) -> npt.NDArray[np.boo
 def _settled(
     image: Image, fits: Fits, window: Window, heights: tuple[float, float]
 ) -> tuple[Fits, Image]:
-    """Step all columns after a change of their tails; return them, and what is drawn."""
+    """Iterate all columns after a change of their tails; return them and the drawn model."""
     fits, tail = fits.rows(np.ones(len(fits.chi2), np.bool_)), tail_of(heights[1], fits, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + heights[0] - heights[1]
     fits.last[:] = 0.0
@@ -167,9 +170,9 @@ def _settled(
 def _sum_left(
     images: tuple[Image, Image, Image], low: Fits, high: Fits, window: Window
 ) -> tuple[float, float]:
-    """Sum what is left times its change, and its change squared, over all windows' variances.
+    """Sum residual times change, and change squared, with inverse variances, over all windows.
 
-    Of both, what the stretches can imitate is taken out first, in each window.
+    What stretches of the scan can imitate is projected out of both first, window by window.
     """
     values, products = np.empty(SUMMED), np.empty((SUMMED, SUMMED))
     both = spread = 0.0
@@ -207,7 +210,7 @@ def _sum_products(
             dy, dx = i - now[Y], j - now[X]
             square = inverse * (dy * dy + dx * dx)
             core = np.exp(-0.5 * square)
-            # of its own core, and of the tails of those around it
+            # stretches of its own core (0, 1), and of its neighbours' tails (2, 3)
             values[2], values[3] = inverse * (dy * dy - dx * dx), inverse * dy * dx
             values[0], values[1] = core * values[2], core * values[3]
             expected = drawn[i, j] + now[BACKGROUND]
@@ -224,7 +227,7 @@ def _sum_products(
 def _curved(
     amplitude: float, covariance: Floats, away: tuple[float, float], inverse: float
 ) -> float:
-    """Return half the curvature of a core times the errors of its fit, over the core."""
+    """Return half the second derivative of a core times its fit's covariance, over the core."""
     (dy, dx), c = away, covariance
     square = inverse * (dy * dy + dx * dx)
     moved = inverse * (dy * dy * c[0, 0] + 2.0 * dy * dx * c[0, 1] + dx * dx * c[1, 1])
@@ -235,21 +238,22 @@ def _curved(
 
 
 def unseen_share(fits: Fits, window: Window, tail: float) -> float:
-    """Say by how much the variance of a position is smaller than cores alone make it.
+    """Return the ratio of a position's variance with tails to that of its core alone.
 
     Parameters
     ----------
     fits : Fits
-        Where they have come to.
+        After convergence.
     window : Window
         What they share.
     tail : float
-        Height of the tails.
+        Height of the tails relative to the cores.
 
     Returns
     -------
     float
-        Up to one: the information of cores over that of cores with tails, of a typical column.
+        At most one: Fisher information of the core over that of core and tail, for a typical
+        column; tails carry information too.
     """
     if tail == 0.0:
         return 1.0

@@ -1,4 +1,4 @@
-"""How to look at an image: which contrast, how wide its columns are, and first guesses of them."""
+"""Contrast of an image (bright or dark columns), width of its columns, and first guesses."""
 
 from typing import NamedTuple
 
@@ -26,31 +26,32 @@ from nion_distortion.options import Detect
 __all__ = ["View", "guessed", "oriented"]
 
 WIDTH_PRIOR = 0.15
-"""Standard deviation of log sigma around the frame's own."""
+"""Prior standard deviation of a column's log sigma around the frame's typical one."""
 
 LOOSE_WIDTH_PRIOR, PROBED_RADIUS = 0.5, 2.0
-"""The same, and the window in sigma, while the frame's own is looked for."""
+"""The same, and radius of the window in sigma, while the frame's typical width is determined."""
 
 PROBES = 200
-"""Columns from which the frame's own width is taken."""
+"""Number of columns, about, from which the frame's typical width is taken."""
 
 NARROWEST, WIDEST, SAME_WIDTH = 0.6, 2.0, 0.15
-"""Limits around the first guess of the width; and the change of log sigma that needs no new one."""
+"""Limits of the width relative to its first guess; and the change of log sigma below which the
+band-pass is not repeated."""
 
 SMALLEST_RADIUS_PX = 2.3
 """A window has at least 21 pixels."""
 
 LEAST_VARIANCE = 0.03
-"""Of a pixel, as a share of the brightest ones': where next to nothing is expected, one count
-would decide the fit."""
+"""Least variance of a pixel, as a share of the brightest ones': where next to nothing is expected,
+a single count would dominate the fit."""
 
 FINEST = 3e-3
-"""Least standard deviation of a pixel, as a share of the image's range: finer than that no column
-is a Gaussian, and an image without noise shows nothing but this."""
+"""Least standard deviation of a pixel, as a share of the image's range: no column is Gaussian to
+better than this, which is all that limits the fits in an image without noise."""
 
 FRINGES, LOOKED_AT_PX = 0.7, 256
-"""How much slopes of one direction prevail: 0.01 to 0.36 in crystals, dumbbells the most, 0.86 and
-more in lattice fringes; looked for in the middle of the image."""
+"""Structure-tensor coherence above which an image shows fringes (crystals have 0.01 to 0.36,
+dumbbells the most, lattice fringes 0.86 and more); and side of the central area examined."""
 
 FIRST_SAMPLES = 30_000
 """Pixels for a first look at the noise."""
@@ -194,7 +195,7 @@ def _one_sidedness(band: npt.NDArray[np.float32]) -> float:
 
 
 def _skewness(view: View) -> float:
-    """Skewness of the band-passed image, the noise's share taken out of its variance."""
+    """Skewness of the band-passed image, with the noise's part subtracted from its variance."""
     band = view.band[::2, ::2].ravel()
     narrow, wide = (NARROW * view.sigma_px) ** 2, (WIDE * view.sigma_px) ** 2
     share = (1 / narrow + 1 / wide - 4 / (narrow + wide)) / (4 * np.pi)
@@ -249,7 +250,7 @@ def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
 
 
 def _begun(view: View, positions: npt.NDArray[np.float64]) -> Fits:
-    """Lay out the fits: heights and backgrounds from what the band-pass leaves of a Gaussian."""
+    """Start the fits: amplitude and background follow from a Gaussian's response to the filters."""
     y, x = np.rint(positions).astype(np.intp).T
     height = np.maximum(view.band[y, x], 0.0) / (1 / (1 + NARROW**2) - 1 / (1 + WIDE**2))
     background = view.narrow[y, x] - height / (1 + NARROW**2)
@@ -263,7 +264,7 @@ def _inside(guesses: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.fl
 
 
 def _width_px(view: View, fits: Fits) -> float:
-    """Typical width of some of the higher ones, taken evenly over the image."""
+    """Median fitted width of some of the brighter columns, spread evenly over the image."""
     height = fits.parameters[:, AMPLITUDE]
     if len(height) == 0:
         raise UnusableFrameError("no columns stand out of the image's noise")

@@ -1,4 +1,4 @@
-"""A stored calibration on a scan: whether it holds, what differs, and what nobody can check."""
+"""A stored calibration applied to a scan: which settings differ, which cannot be compared."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["AppliedCalibration", "applied_to", "matching"]
 
 DECIDING = ("shape_px", "field_of_view_nm")
-"""Settings without which no pixel of the field has a place in the image."""
+"""Settings that have to match, or the field's pixels would not be those of the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,7 +108,7 @@ def matching(store: CalibrationStore, settings: ScanSettings) -> Calibration:
 
 
 def applied_to(settings: ScanSettings, known: Calibration) -> AppliedCalibration:
-    """Take a calibration for a scan, also one that was named in spite of a difference.
+    """Apply a calibration to a scan, even if settings other than the pixels differ.
 
     Parameters
     ----------
@@ -120,12 +120,12 @@ def applied_to(settings: ScanSettings, known: Calibration) -> AppliedCalibration
     Returns
     -------
     AppliedCalibration
-        What differs is said, and the scan keeps its own settings.
+        With the differences; its model has the scan's own settings.
 
     Raises
     ------
     ValueError
-        If it has other pixels, whose places the calibration does not know.
+        If number of pixels or field of view differ.
     """
     differing = known.settings.differences(settings)
     comparison = Nearest(known.summary, differing, settings)

@@ -16,11 +16,11 @@ APPLICATION = 0x4E446361
 """Tells our files from other programs' SQLite files."""
 
 BUSY_S = 10.0
-"""How long to wait for another program that saves."""
+"""How long to wait while another program writes to the store."""
 
 TRIED_BYTES = 8 * 2**20
-"""What is written and taken back to try a store: more than SQLite keeps in memory before a commit,
-and about what a large calibration takes."""
+"""Bytes written and rolled back to test a store: more than SQLite keeps in memory before a commit,
+and about the size of a large calibration."""
 
 SCHEMA = (
     """
@@ -49,7 +49,7 @@ SCHEMA = (
     )
     """,
 )
-"""The newest schema; what labels it may change, all else is under a checksum."""
+"""The newest schema; sample and note may be changed later, all else is covered by a checksum."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = ()
 """Statements that bring version 1 to 2, 2 to 3, and so on."""
@@ -57,7 +57,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = ()
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a store to look at one unchanging state of it; one that is not there is empty.
+    """Open a store for reading one consistent state of it; a missing one is empty.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def new_file(path: Path, *, journal: str = "DELETE") -> Iterator[sqlite3.Connection]:
-    """Make a store beside its place, and put it there when it is whole.
+    """Make a store under a temporary name, and give it its own once it is complete.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def try_writing(path: Path) -> None:
-    """See whether a store can be changed, and leave it as it was; none is made where none is.
+    """Test whether a store can be written, and leave everything as it was.
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Say in one sentence what stood in the way, and what to do.
+    """Turn errors of SQLite and of the file system into one sentence that says what to do.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ def explained(path: Path) -> Iterator[None]:
     Yields
     ------
     None
-        What fails inside is told.
+        Within which errors are explained.
 
     Raises
     ------

@@ -36,13 +36,14 @@ LIVE = ("last", "lattice", "drift", "frame_shape")
 """What belongs to a live run, and is None in a calibration."""
 
 DERIVED = ("stationary", "distortion_px")
-"""What follows from the rest; earlier versions stored the first of it as well."""
+"""Fields that are computed from the rest; earlier versions stored the first of them as well."""
 
 SAME_PLACE_PX = 1e-7
 """Ideal sites this near to an affine map of their crystal sites are stored as that map."""
 
 SAME_D_PX = 1e-3
-"""D must come back within this, or the functions are not those that it was stored with."""
+"""Tolerance within which D has to be reproduced from its weights; else this version's functions are
+not those that it was stored with."""
 
 PROBES = 9
 
@@ -52,7 +53,7 @@ KINDS: dict[str, type] = {
     for name, kind in vars(home).items()
     if isinstance(kind, type) and has_fields(kind) and not name.startswith("_")
 }
-"""What a model may consist of."""
+"""Types, by name, that a model may consist of."""
 
 Array = npt.NDArray[np.float64]
 
@@ -152,7 +153,7 @@ def unpack_model(parts: Mapping[str, bytes]) -> DistortionModel:
     Returns
     -------
     DistortionModel
-        Its live fields are None; what its samples said of D is bit by bit what was stored.
+        Its live fields are None; the information about D is bit by bit what was stored.
 
     Raises
     ------
@@ -199,7 +200,7 @@ def _packed_hyperparameters(given: Hyperparameters, arrays: Arrays) -> dict[str,
 def _unpacked_hyperparameters(
     content: Mapping[str, Any], arrays: Arrays, pixel_size_nm: float
 ) -> Hyperparameters:
-    """Names that were not there yet get the medians of their priors."""
+    """Terms that the stored model did not have yet get the medians of their priors."""
     unknown = sorted(set(content["logs"]) - set(NAMES))
     if unknown:
         raise ValueError(f"this version of the program does not know the term {unknown[0]!r}")
@@ -214,7 +215,7 @@ MEASURED = ("crystal_sites", "sites_px", "observed_px", "covariance_px2")
 """Fields of the samples that are packed column by column."""
 
 SAID = ("broadening",)
-"""Those that have said all that they will: only the frames of a new calibration are asked."""
+"""Fields of the samples that are not stored: they are used only while a calibration is made."""
 
 
 def _pack_samples(samples: DistortionSamples, packed: Arrays, name: str) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def _pack_crystal(samples: DistortionSamples) -> Arrays:
 
 
 def _pack_sites(samples: DistortionSamples) -> Arrays:
-    """Store ideal sites as the lattice that they are; as they are where they are none."""
+    """Store ideal sites as a lattice where they are one, otherwise as they are."""
     crystal = np.c_[np.ones(len(samples)), samples.crystal_sites]
     lattice = np.asarray(np.linalg.lstsq(crystal, samples.sites_px, rcond=None)[0])
     off = np.abs(crystal @ lattice - samples.sites_px).max(initial=0.0)

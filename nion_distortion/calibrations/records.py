@@ -1,4 +1,4 @@
-"""What the store says of a calibration without unpacking its model."""
+"""What is known of a stored calibration without unpacking its model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -200,7 +200,7 @@ def summarised(
     labels: tuple[str, str],
     provenance: Mapping[str, Any],
 ) -> CalibrationSummary:
-    """Say of a model what is worth knowing without unpacking it.
+    """Summarise a model, so that it need not be unpacked to be listed.
 
     Parameters
     ----------

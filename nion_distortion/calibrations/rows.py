@@ -1,4 +1,4 @@
-"""Calibrations as rows of a database: written, read and held against their checksums."""
+"""Calibrations as rows of a database: written, read, and verified by their checksums."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ COLUMNS = (
     "sha256",
 )
 LABELS = ("sample", "note")
-"""What may be changed later, and so is under no checksum."""
+"""Columns that may be changed later, and so are not covered by the checksum."""
 
 DETAILS = (
     "settings",
@@ -107,7 +107,7 @@ def _sum(content: bytes) -> str:
 
 
 def _row_sum(row: Row, part_sums: Mapping[str, str]) -> str:
-    """Sum up all that may never change: the columns but for the labels, and the model's parts."""
+    """Checksum of all that may never change: the columns but for the labels, the model's parts."""
     columns = [row[name] for name in COLUMNS if name not in (*LABELS, "sha256")]
     plain = [value.hex() if isinstance(value, bytes) else value for value in columns]
     return _sum(json.dumps([plain, sorted(part_sums.items())]).encode())
@@ -147,7 +147,7 @@ def all_rows(connection: sqlite3.Connection) -> list[Row]:
     Returns
     -------
     list of dict
-        The newest first; not held against their checksums.
+        The newest first; checksums are not verified.
     """
     query = f"SELECT {', '.join(COLUMNS)} FROM calibrations ORDER BY time_s DESC, rowid DESC"
     return [dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(query)]
@@ -174,7 +174,7 @@ def sound_summaries(connection: sqlite3.Connection) -> Iterator[CalibrationSumma
 
 
 def summary_of(connection: sqlite3.Connection, row: Row) -> CalibrationSummary:
-    """Hold a row against its checksum and return what it says.
+    """Verify a row's checksum and return its content.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def damage_of(connection: sqlite3.Connection, row: Row, *, deep: bool = True) ->
 
 
 def verified_parts(connection: sqlite3.Connection, row: Row) -> dict[str, bytes]:
-    """Read a packed model, held against its checksums.
+    """Read a packed model, and verify its checksums.
 
     Parameters
     ----------

@@ -47,10 +47,10 @@ from nion_distortion.options import KnownFlyback
 __all__ = ["CalibrationStore", "default_path"]
 
 LEAST_TAU_LOG_STD = 0.1
-"""A time constant is never taken to be known better than a single calibration finds it."""
+"""Least standard deviation of the logarithm of a time constant, however well calibrations agree."""
 
 SHORTEST_ID = 4
-"""Letters by which a calibration may be called, where they are enough."""
+"""Fewest letters to which an id may be abbreviated, if they are unique."""
 
 
 def default_path() -> Path:
@@ -140,7 +140,7 @@ class CalibrationStore:
         return summary.calibration_id
 
     def try_saving(self) -> None:
-        """See whether a calibration could be saved, before one is learnt; nothing is changed.
+        """Test whether a calibration could be saved, before one is made; nothing is changed.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class CalibrationStore:
         return min(found, key=lambda one: len(one.differences), default=None)
 
     def list(self) -> tuple[CalibrationSummary, ...]:
-        """Say what there is.
+        """List the calibrations.
 
         Returns
         -------
@@ -206,7 +206,7 @@ class CalibrationStore:
             return tuple(sound_summaries(connection))
 
     def damaged(self) -> dict[str, str]:
-        """Hold every calibration against its checksums.
+        """Verify the checksums of every calibration.
 
         Returns
         -------
@@ -242,7 +242,7 @@ class CalibrationStore:
             return unpacked(connection, summary)
 
     def whole_id(self, calibration_id: str) -> str:
-        """Say which calibration is meant, be it damaged or not.
+        """Resolve an abbreviated id, also that of a damaged calibration.
 
         Parameters
         ----------
@@ -263,7 +263,7 @@ class CalibrationStore:
             return str(self._row(connection, calibration_id)["id"])
 
     def rename(self, calibration_id: str, sample: str) -> None:
-        """Say anew what a calibration was made on.
+        """Change the name of the sample that a calibration was made on.
 
         Parameters
         ----------
@@ -380,7 +380,7 @@ class CalibrationStore:
         return tuple(row["id"] for row, _ in new)
 
     def device_priors(self, device_id: str) -> tuple[FlybackPrior, ...]:
-        """Say what is known of the line fly-back of a scan device, under any settings.
+        """Collect what calibrations of a scan device, under any settings, know of its fly-back.
 
         Parameters
         ----------
@@ -412,7 +412,7 @@ class CalibrationStore:
         )
 
     def known_flyback(self, device_id: str) -> KnownFlyback | None:
-        """Return where new settings of a scan device begin.
+        """Return the prior on the line fly-back for new settings of a scan device.
 
         Parameters
         ----------
@@ -422,8 +422,8 @@ class CalibrationStore:
         Returns
         -------
         KnownFlyback or None
-            The time constant of all its calibrations, each by its own error, with their scatter,
-            and the newest amplitude; None where it has no calibration that knows one.
+            Mean time constant of all its calibrations, weighted by their errors, with their
+            scatter, and the newest amplitude; None where none of them has a time constant.
         """
         known = self.device_priors(device_id)
         if not known:

@@ -11,7 +11,7 @@ from nion_distortion.gaussian_process import DistortionModel, LineFlyback, line_
 __all__ = ["FlybackAdvice", "flyback_advice"]
 
 GOOD_ENOUGH_PM = 5.0
-"""What may be left of the fly-back at the line start."""
+"""Displacement by the fly-back at the line start that is good enough."""
 
 CLEAR = 3.0
 """Standard deviations from which a fly-back counts as seen."""
@@ -47,7 +47,7 @@ class FlybackAdvice:
 
 
 def flyback_advice(model: DistortionModel) -> FlybackAdvice:
-    """Weigh a longer fly-back.
+    """Advise on a longer fly-back time.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ BLIND = {
     "similarity": "; a change of the scale of both axes alike cannot be seen",
     "rigid": "",
 }
-"""What no frame shows, by what the reference leaves unknown."""
+"""Changes of D that no frame can show, by the class of maps that the reference leaves unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

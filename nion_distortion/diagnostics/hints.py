@@ -15,16 +15,17 @@ Array = npt.NDArray[np.float64]
 Verdict = Literal["usable", "too coarse", "too few counts"]
 
 FEWEST_COUNTS = 5.0
-"""Electrons at the peak of the brightest columns under which the weaker ones begin to be missed."""
+"""Electrons at the peak of the brightest columns below which weaker ones begin to be missed."""
 
 NARROWEST_SIGMA_PX = 0.8
-"""Sigma of a column under which its Gaussian is no longer sampled: its spectrum folds back."""
+"""Sigma of a column below which its Gaussian is undersampled (aliased)."""
 
 CENTRED = 0.12
-"""A sublattice this close to the cell's centre, in cells, stands there on the crystal."""
+"""Distance from the cell's centre, in cells, within which a sublattice is taken to be centred in
+the crystal itself."""
 
 CLEAR, CLEAR_PM = 4.0, 5.0
-"""Standard deviations, and picometres, from which an offset is worth a word."""
+"""Standard deviations, and picometres, both of which an offset has to exceed to be mentioned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

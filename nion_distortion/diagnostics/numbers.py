@@ -141,8 +141,8 @@ def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, floa
     -------
     dict of str to float
         Rms length over the scan of each term's part without what the reference leaves unknown,
-        pm, by its public name; a term that is switched off is absent. What the beam did in
-        single lines is part of the term of scan time.
+        pm, by its public name; a term that is switched off is absent. Shifts of single lines are
+        part of the term of scan time.
     """
     mean = model.stationary.mean
     if field.kind == "frame" and model.last is not None:
@@ -228,8 +228,8 @@ def with_std(value: float, std: float | None, unit: str) -> str:
     Returns
     -------
     str
-        The deviation to two digits, the number as far: ``"36.3 +- 1.2 pm"``; without one, three
-        digits of the number.
+        The deviation to two digits, the number to the same place: ``"36.3 +- 1.2 pm"``; without a
+        deviation, three digits of the number.
     """
     if std is None or not std > 0.0:
         return f"{value:.3g} {unit}"
@@ -238,7 +238,7 @@ def with_std(value: float, std: float | None, unit: str) -> str:
 
 
 def _every(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Every few pixels, each line starting one further on: near its start a field is steep."""
+    """Choose every few pixels, shifted from line to line: at its start a field is steep."""
     step = max(1, min(shape) // SAMPLED_PX)
     y = np.arange(step // 2, shape[0], step)[:, None]
     x = np.arange(0, shape[1] - step + 1, step) + np.arange(len(y))[:, None] % step

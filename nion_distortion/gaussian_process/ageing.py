@@ -1,4 +1,4 @@
-"""What time does to a calibration: the distortion changes slowly, so less and less is known."""
+"""Ageing of a calibration: D changes slowly, so that its uncertainty grows with time."""
 
 from dataclasses import dataclass, replace
 
@@ -16,15 +16,17 @@ __all__ = ["CHANGE_PER_HOUR", "Ageing", "claimed_std_px", "measured_change_per_h
 Array = npt.NDArray[np.float64]
 
 CHANGE_PER_HOUR = 0.02
-"""How far D wanders in one hour, over its own amplitude; grows with the square root of time.
+"""Standard deviation of D's change in one hour, relative to its prior amplitude; a random walk, so
+that it grows with the square root of time.
 
 Not measured on any microscope yet: 0.8 pm of 40 pm, so that a calibration of some twenty frames,
-good to 1.2 pm, is doubted (`AGED`) after about three hours and not within a session of minutes.
+good to 1.2 pm, counts as `AGED` after about three hours and not within a session of minutes.
 """
 
 SHORTEST_S = 60.0
-"""Information is widened when this much time has passed, not for every frame of a live scan: until
-then D wanders by 0.003 of its amplitude, and frames stay exactly one by one equal to together."""
+"""The uncertainty is widened only when this much time has passed, not for every frame of a live
+scan: until then D changes by 0.003 of its amplitude, and frames learnt one by one give exactly the
+same as all together."""
 
 AGED = 1.5
 """Growth of the predicted error from which a model counts as ageing."""
@@ -37,7 +39,7 @@ SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ageing:
-    """How old what is known is, and what that does to its error.
+    """The age of a calibration, and how its claimed error has grown.
 
     Parameters
     ----------
@@ -47,9 +49,9 @@ class Ageing:
     change_per_hour : float, default: `CHANGE_PER_HOUR`
         Standard deviation of D's change in one hour, over its prior standard deviation.
     calibrated_px : float, optional
-        Least error of D that was claimed, rms; None until the model has aged.
+        Smallest rms error of D claimed so far; None until the model has aged.
     now_px : float, optional
-        Error of D that is claimed now, rms.
+        Rms error of D claimed now.
 
     Raises
     ------
@@ -113,7 +115,7 @@ class Ageing:
         return np.asarray(self.change_per_hour**2 * hours * variances)
 
     def aged(self, time_s: float | None, before_px: float, after_px: float) -> "Ageing":
-        """Take note that what is known was widened.
+        """Record that the uncertainty was widened.
 
         Parameters
         ----------
@@ -131,7 +133,7 @@ class Ageing:
         return replace(self, time_s=time_s, calibrated_px=least, now_px=after_px)
 
     def renewed(self, time_s: float | None, basis: Basis, stationary: Posterior) -> "Ageing":
-        """Take note of a frame that was added; an error that had grown is looked at again.
+        """Record that a frame was added; where the model had aged, its error is computed anew.
 
         Parameters
         ----------
@@ -154,7 +156,7 @@ class Ageing:
 
 
 def widened(known: Information, noise: Array) -> Information:
-    """Let the weights change after they were measured.
+    """Widen information for random changes of the weights since they were measured.
 
     Parameters
     ----------

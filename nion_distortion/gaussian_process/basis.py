@@ -34,16 +34,17 @@ Modes = npt.NDArray[np.intp]
 
 SMOOTH_MODES, FAST_MODES = 13, 72
 MOST_FAST_MODES = 192
-"""Of a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with 192 0.4 pm.
-Both are for a margin of 15 %; on a longer interval there are as many to the pixel."""
+"""Cosines of f(x) in a calibration: with 72, sharp steps along x left 1.7 pm after 20 frames, with
+192 0.4 pm. Both numbers are for a margin of 15 %; a longer interval has more in proportion."""
 
 MOST_WALK_MODES, FEWEST_WALK_MODES = 240, 24
 
 PIXELS_AT_ONCE = 2**19
 
 SEEN_HEIGHT = 0.84
-"""Of the lines that a column's fit averages, in its sigmas: 1 on no background, 0.71 on a high one;
-seen on simulated columns of 10 to 500 counts, whose tails are drawn: 0.82 to 0.90."""
+"""Standard deviation along y of the lines over which a column's fit averages, in its sigmas: 1
+without background, 0.71 on a high one; 0.82 to 0.90 for simulated columns of 10 to 500 counts whose
+tails are modelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +78,8 @@ class Basis:
     mains_hz : float, optional
         Frequency of the mains; None where none was found.
     margin : float, default: 0.15
-        What the interval of the cosines along y and x is longer at each end, in lengths of the
-        frame.
+        How far the interval of the cosines along y and x extends beyond the frame at each end, in
+        lengths of the frame.
     smooth_count : int, default: 13
         Cosines of the smooth term along one axis.
     """
@@ -100,8 +101,8 @@ class Basis:
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
     slices: dict[str, slice] = field(init=False, repr=False, compare=False)
-    """Where each group of functions stands; ``"walk"`` follows those of D, and the mains it if its
-    phase differs between frames."""
+    """Rows of each group of functions: first those of D, then ``"walk"``, then ``"mains"`` unless
+    its phase is the same in every frame (then it is part of D)."""
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -180,7 +181,7 @@ class Basis:
         Parameters
         ----------
         margin : float
-            What their interval is longer at each end, in lengths of the frame.
+            How far their interval extends beyond the frame at each end, in lengths of the frame.
         count : int
             How many of the smooth term along one axis.
 
@@ -209,7 +210,7 @@ class Basis:
         return replace(self, mains_hz=hz)
 
     def core(self) -> "Basis":
-        """Return the basis whose functions all others repeat, but those of the mains.
+        """Return the basis without the mains, and without functions that occur twice.
 
         Returns
         -------
@@ -268,13 +269,13 @@ class Basis:
         return max(int(one.stop) for one in self.slices.values())
 
     def seen(self) -> Array:
-        """Say how much of each function the columns show: they average over their own extent.
+        """Return the response of column positions to each function (columns have an extent).
 
         Returns
         -------
         ndarray, shape (2, size)
-            One but for functions of scan time, and a calibration's along x: those of a live model
-            are hardly narrower than a column.
+            One, except for functions of scan time and, in a calibration, of x alone: those of a
+            live model are hardly narrower than a column.
         """
         seen = np.ones((2, self.size))
         fast = self.slices["fast"]
@@ -286,7 +287,7 @@ class Basis:
         return seen
 
     def shown(self, modes: Array) -> Array:
-        """Say how much of waves of scan time the columns show.
+        """Return the response of column positions to waves of scan time.
 
         Parameters
         ----------
@@ -296,20 +297,20 @@ class Basis:
         Returns
         -------
         ndarray, shape (2, k)
-            Along y and x; negative where crests come out as troughs.
+            Along y and x; 1: followed in full; negative where crests are seen as troughs.
 
         Notes
         -----
         The fit of a Gaussian weighs the lines at height d by ``exp(-d^2 / 2 s^2)`` for its place
-        along x and by ``d^2 exp(-d^2 / 2 s^2)`` along y, so a wave of k radians a line comes
-        through as ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``. Whole periods from
-        one line to the next are none.
+        along x and by ``d^2 exp(-d^2 / 2 s^2)`` along y, so that a wave of k radians a line has
+        the response ``exp(-k^2 s^2 / 2)`` and ``(1 - k^2 s^2) exp(-k^2 s^2 / 2)``. Whole periods
+        from one line to the next are aliased to zero.
         """
         waves = np.pi / self.scan_time.interval_lines * modes
         return self._averaged(np.abs((waves + np.pi) % (2 * np.pi) - np.pi))
 
     def shown_along_x(self, modes: Array) -> Array:
-        """Say how much of waves along x the columns show.
+        """Return the response of column positions to waves along x.
 
         Parameters
         ----------
@@ -326,7 +327,7 @@ class Basis:
         return self._averaged(self._waves_along_x(modes))[::-1]
 
     def broadened_along_x(self, modes: Array) -> Array:
-        """Say how waves along x, to which positions may be blind, broaden the columns.
+        """Return how waves along x broaden columns, also where positions do not respond to them.
 
         Parameters
         ----------
@@ -354,13 +355,13 @@ class Basis:
         return np.asarray(np.pi / (self.shape_px[1] * self.wide) * modes)
 
     def _averaged(self, waves: Array) -> Array:
-        """Say how much is shown of waves, in radians a pixel: along their direction, and across."""
+        """Return the response to waves, in radians a pixel: along their direction, and across."""
         square = (self.height_px * waves) ** 2
         return np.stack([1.0 - square, np.ones_like(square)]) * np.exp(-0.5 * square)
 
     @property
     def height_px(self) -> float:
-        """Height of the lines that a column's fit averages, a standard deviation."""
+        """Standard deviation along y of the lines over which a column's fit averages, px."""
         return SEEN_HEIGHT * self.sigma_px
 
     def _exponential(self, x: Array) -> Array:
@@ -552,14 +553,14 @@ class Basis:
         return (time.mains_at_lines(y, own) @ time.mains_within_line(x)).astype(np.float32)
 
     def on_grid(self, y: Array, x: Array, weights: Array) -> Array:
-        """Sum the weighted functions at every crossing of lines along x and y.
+        """Sum the weighted functions on a rectangular grid.
 
         Parameters
         ----------
         y : ndarray, shape (ny,)
-            Places of the former, px.
+            Its places along y, px.
         x : ndarray, shape (nx,)
-            Places of the latter, px.
+            Its places along x, px.
         weights : ndarray, shape (n, m)
             Weights for each of several sums, as in `on_pixels`.
 

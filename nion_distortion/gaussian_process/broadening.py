@@ -1,4 +1,4 @@
-"""What the widths of columns say about steps along x, to which their positions are blind."""
+"""Information from column widths about fine displacements along x, which positions average out."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -16,10 +16,10 @@ __all__ = ["Widths", "information_of_widths"]
 Array = npt.NDArray[np.float64]
 
 ODD = 4.0
-"""Standard deviations beyond which a width speaks of its column, not of the scan."""
+"""Standard deviations beyond which a width is an outlier (of its column, not of the scan)."""
 
 MAD = 1.4826
-"""Standard deviations in a median absolute deviation."""
+"""Standard deviation over median absolute deviation, of normal errors."""
 
 
 class Widths(NamedTuple):
@@ -41,14 +41,14 @@ def information_of_widths(basis: Basis, mean: Array, frames: Iterable[Widths]) -
     basis : Basis
         The functions.
     mean : ndarray, shape (2, stationary_size)
-        Weights of D as far as they are known: what all other functions broaden is taken out.
+        Present weights of D: the broadening by all its other functions is subtracted.
     frames : iterable of Widths
         The columns of each frame.
 
     Returns
     -------
     Information
-        About all weights of D; none but those along x of the functions of x alone.
+        About all weights of D; zero except for the displacement along x by functions of x alone.
 
     Notes
     -----
@@ -95,14 +95,14 @@ def _other_slopes(basis: Basis, mean: Array) -> Array:
 
 
 def _at(image: Array, places_px: Array) -> Array:
-    """Take the nearest pixel: what it is of changes slowly."""
+    """Sample an image at the nearest pixels; it changes slowly."""
     y, x = np.rint(places_px).astype(np.intp).T
     ny, nx = image.shape
     return np.asarray(image[y.clip(0, ny - 1), x.clip(0, nx - 1)])
 
 
 def _weights(frame: Widths, residual: Array) -> Array:
-    """Inverse variances, none larger than what the frame's widths differ by."""
+    """Robust inverse variances, reduced where the widths scatter by more than they claim."""
     off = np.abs(residual - np.median(residual)) / np.sqrt(frame.broadening[:, 1])
     spread = max(MAD * float(np.median(off)), 1.0)
     inside = (off < ODD * spread) & np.isfinite(off)

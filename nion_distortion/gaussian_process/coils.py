@@ -58,7 +58,7 @@ NEAR_CENTRE = 0.15
 FEWEST_NEAR_CENTRE = 12
 
 STEP = 1e-6
-"""Of numerical derivatives of numbers near 1."""
+"""Step of numerical derivatives, for numbers near 1."""
 
 
 class Cell(NamedTuple):
@@ -163,7 +163,7 @@ class CoilErrors:
 
     @property
     def scale(self) -> Array:
-        """Relative error of the slow and the fast scale: pixels are this share too small."""
+        """Relative error of the slow and fast scale: pixels are this share below nominal size."""
         return np.asarray(self.values[:2])
 
     @property
@@ -439,7 +439,7 @@ def _errors(shown: Array, basis: Array, *, has_scale: bool) -> Array:
 
 
 def _matched(shown: Array, cell: Cell) -> tuple[Array, Array]:
-    """Find which whole (or, of a centred cell, half) numbers of its vectors are shown."""
+    """Find the combination (whole, or half for a centred cell) of its vectors that is shown."""
     whole = np.array(list(product(STEPS, repeat=4)), dtype=np.float64).reshape(-1, 2, 2)
     strain, choice = _best(shown, cell, whole, 1.0)
     if cell.has_scale:

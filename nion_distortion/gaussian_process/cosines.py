@@ -9,7 +9,8 @@ __all__ = ["MARGIN", "WIDE", "cosines", "fill_cosines", "fill_products", "on_int
 Array = npt.NDArray[np.float64]
 
 MARGIN = 0.15
-"""Cosines have zero slope at the ends of their interval: it is this much longer at each end."""
+"""How far the interval extends beyond the frame at each end, in lengths of the frame: cosines have
+zero slope at its ends."""
 
 WIDE = 1 + 2 * MARGIN
 """Length of the interval, in lengths of the frame."""
@@ -47,7 +48,7 @@ def on_interval(place_px: Array, length_px: int, margin: float = MARGIN) -> Arra
     length_px : int
         Pixels of the frame along it.
     margin : float, default: 0.15
-        What the interval is longer at each end, in lengths of the frame.
+        How far the interval extends beyond the frame at each end, in lengths of the frame.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How probable samples are under prior variances of the weights."""
+"""The evidence: how probable samples are under given prior variances of the weights."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -25,14 +25,14 @@ Frames = Sequence[tuple[Array, Array]]
 
 
 class Scored(NamedTuple):
-    """How improbable samples are, and how that changes with logarithms."""
+    """Negative log evidence of samples, with its derivatives by logarithms of prior variances."""
 
     value: float
     """Negative logarithm of the evidence, up to a constant of the samples."""
     slope: Array
     """Derivative."""
     curvature: Array
-    """Second derivative that is expected, of each logarithm by itself."""
+    """Expected second derivative, of each logarithm by itself."""
 
 
 def negative_log_evidence(frames: Frames, shared: int, variances: Array) -> float:

@@ -19,13 +19,17 @@ Array = npt.NDArray[np.float64]
 MOST_WAVES = 200
 LEAST_SEEN = 0.05
 LEAST_LEFT = 0.5
-"""Where rows of columns lie along the lines, a fast wave looks like a slow one: not to be used."""
+"""Floor of the columns' squared response to W_k's functions; and least share of a fast wave that
+these functions cannot fit for it to be used (where rows of columns lie along the lines, fast waves
+look like slow ones: aliasing)."""
 
 RIDGE = 1.5e-3
-"""Precision of W_k's functions beside what the columns say about them."""
+"""Ridge on W_k's functions when they are fitted to fast waves, relative to the columns' total
+weight."""
 
 FASTEST = 1.9
-"""Radians over the height of a column: it shows next to nothing of faster ones along x."""
+"""Phase (rad) of the fastest wave over a column's effective height (`Basis.height_px`): positions
+along x hardly respond to faster ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,12 +45,12 @@ class FastWaves:
     noise_px2 : ndarray, shape (2, k)
         Its expectation if the columns' own errors are all there is.
     left : ndarray, shape (k,)
-        Share of each wave that W_k's functions cannot take up on these columns.
+        Share of each wave, at these columns, that W_k's functions together cannot fit.
     every : ndarray, shape (j,)
-        Numbers of all fast waves, also of those that W_k's functions take up.
+        As ``modes``, of all fast waves, including those left out as W_k's functions can fit them.
     taken_up : ndarray, shape (walk_modes, j)
-        Squares of the weights with which each of them does, as if it were alone: where rows of
-        columns lie along the lines, a fast wave looks like a slow one.
+        Squared weight that each of W_k's functions gets when it alone is fitted to each of
+        ``every`` with unit amplitude: aliasing, where rows of columns lie along the lines.
     """
 
     modes: Array
@@ -104,7 +108,7 @@ def find_fast_waves(basis: Basis, places: Array, residual: Array, weights: Array
 
 
 def alias_variances(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> tuple[Array, Array]:
-    """Variance that fast waves seem to give the weights of W_k along one axis, and its slopes.
+    """Variance that aliased fast waves add to the weights of W_k along one axis, and its slopes.
 
     Parameters
     ----------
@@ -134,8 +138,8 @@ def alias_variances(waves: FastWaves, basis: Basis, axis: int, logs: Array) -> t
 def _projected(waves: Array, slow: Array, weights: Array) -> tuple[Array, Array]:
     """Fit the slow functions to each wave: the share that is left, and the squared weights.
 
-    The share is that of all functions together, the weights are those of each alone: those of all
-    together are large and cancel each other, and their squares do not know that.
+    The share is for all functions fitted together, the weights for each alone: weights of a joint
+    fit are large and cancel each other, which their squares would not show.
     """
     if not len(waves):
         return np.zeros(0), np.zeros((len(slow), 0))

@@ -48,10 +48,11 @@ NODES = (25, 33)
 PIXELS_AT_ONCE, NODES_AT_ONCE = 2**16, 128
 
 BLOCKS = 4
-"""Of the covariance along each side, where only those up to its diagonal are multiplied."""
+"""Blocks along each side of the covariance's triangular root; those of zeros are not multiplied."""
 
 EDGE_SHARE = 0.75
-"""How much the nodes crowd at the rim, where standard deviations change fastest."""
+"""How much denser the nodes are at the rim, where standard deviations change fastest (0: evenly
+spaced, 1: Chebyshev's)."""
 
 
 class Subject(NamedTuple):
@@ -61,13 +62,13 @@ class Subject(NamedTuple):
     frame_id: str = ""
     """The frame of a frame's field."""
     shape: ShapeErrors | None = None
-    """What the reference crystal says of scale and skew; None where an affine map is free."""
+    """Scale and skew measured against the reference crystal; None where an affine map is free."""
     zero_px: tuple[float, float] | None = None
     """A place of the corrected image that is not displaced by definition."""
     reference: AnyReference = FREE
     """What counts as undistorted."""
     lines: LineShifts | None = None
-    """What the frame's lines showed beside D + W_k, which is then taken out as well."""
+    """Shifts of single lines measured beside D + W_k, which are then removed as well."""
 
     @property
     def freedom(self) -> Freedom:
@@ -163,7 +164,7 @@ def _with_lines(moving: Single, lines: LineShifts | None) -> Single:
 
 
 def _with_error_of(reference: Reference, field: DistortionField, off_by: float) -> FieldEstimate:
-    """Add the error of the field that counts as undistorted; of the size it is the upper bound."""
+    """Add the error of the field that is the reference; for the rms size, its upper bound."""
     also = reference.field.std_px
     mean = np.square(also, dtype=np.float64).sum(axis=0)[field.valid].mean()
     whole = replace(field, std_px=np.hypot(field.std_px, also))
@@ -225,11 +226,11 @@ def _variances(design: Single, posterior: Posterior) -> Array:
 def _unremoved_variance(
     basis: Basis, hyperparameters: Hyperparameters, design: Single, lines: LineShifts | None
 ) -> Array:
-    """Prior variance of W_k's functions that stay, and of what it does between the rows."""
+    """Prior variance of what is not removed: W_k's functions (if any), and motion between rows."""
     variances = np.stack([prior_variances(basis, logs)[0] for logs in hyperparameters.logs])
     between = np.array([unresolved_variance(basis, logs) for logs in hyperparameters.logs])
     if lines is not None:
-        # what lines show counts, whatever was expected of them
+        # where shifts of lines were measured, these count and not what was expected
         is_seen = lines.shift_px.any(axis=1)
         left = np.where(is_seen, lines.left_px2, np.minimum(between, lines.left_px2))
         between = left + lines.within_px2

@@ -45,12 +45,13 @@ GUARDED_PASSES = 2
 """Passes in which predictions that began with nothing are held close to their columns."""
 
 FITTED_PASSES = 3
-"""Passes after which the functions of the smooth term are chosen anew."""
+"""Number of first passes, after each of which the functions of the smooth term are chosen anew."""
 
 GROWTHS = (1.0, 0.3)
-"""Most that the logarithm of an amplitude may grow from one pass to the next, and if they run away
-nevertheless: about a poor prediction columns contradict each other, which only an amplitude without
-bounds explains, and with that the next prediction is poorer still."""
+"""Greatest growth of any hyperparameter's logarithm from one pass to the next: at first, and in a
+second try if amplitudes ran away. Linearised about a poor prediction, columns contradict each
+other, which only an unbounded amplitude explains, and with it the next prediction is poorer
+still."""
 
 
 def fit_frame(
@@ -182,7 +183,7 @@ def frame_evidence(
     hyperparameters: Hyperparameters,
     moving_px: npt.NDArray[np.float32],
 ) -> Evidence:
-    """Gather what one frame says about D and its own W_k, its lattice integrated out.
+    """Gather the information of one frame about D and its own W_k, its lattice integrated out.
 
     Parameters
     ----------
@@ -322,9 +323,9 @@ def _solved(
 
 
 def _squares(linearised: Linearised, given: Information, mean: Array, pull: Array) -> float:
-    """Weighted squared residual by the normal equations: no second look at the samples.
+    """Weighted squared residual from the normal equations, without going through the samples.
 
-    ``M w = v + pull`` with what else pulls at the weights.
+    ``M w = v + pull``, where the prior and earlier frames contribute the pull.
     """
     targets = linearised.targets
     total = np.einsum("na,nab,nb->", targets, linearised.weights, targets)

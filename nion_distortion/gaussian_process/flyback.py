@@ -14,14 +14,14 @@ Array = npt.NDArray[np.float64]
 
 LINE_MODES, SLOPE_MODES = 4, 2
 LINE_CORRELATION = 0.78
-"""Of the line fly-back along y, in frame heights."""
+"""Correlation length of the line fly-back along y, in frame heights."""
 
 FRAME_DECAYS = (0.01, 0.03, 0.1)
-"""Decay of the first lines after the slow coil's return, in frame heights."""
+"""Decay lengths of the frame fly-back (the slow coil's return), in frame heights."""
 
 
 def line_profiles(height: npt.ArrayLike) -> Array:
-    """Tabulate functions of y that with unit weights sum to a squared exponential.
+    """Tabulate functions of y whose weights, of unit variance, give a squared exponential kernel.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def line_profiles(height: npt.ArrayLike) -> Array:
     Returns
     -------
     ndarray, shape (4, n)
-        The widest first; within 1e-4 of the squared exponential's covariance, which has no
-        room to be reflected at any end.
+        The widest first; covariances are within 1e-4 of the kernel's. Cosines would not do: at
+        this correlation length they would be reflected at the ends of their interval.
     """
     places = np.atleast_1d(np.asarray(height, dtype=np.float64))
     profiles: Array = LINE_FUNCTIONS.T @ _squared_exponential(LINE_NODES, places)
@@ -58,7 +58,7 @@ LINE_FUNCTIONS = _line_functions()
 
 
 class ExpectedFlyback(NamedTuple):
-    """A device's line fly-back, expected under the settings of a scan."""
+    """The line fly-back expected for the settings of a scan, from others of the same device."""
 
     decay: float
     """In line lengths."""
@@ -97,7 +97,7 @@ class ExpectedFlyback(NamedTuple):
 
 
 def first_lines(height: Array) -> Array:
-    """Evaluate the decays of the first lines after the slow coil's return.
+    """Evaluate the exponential decays of the frame fly-back.
 
     Parameters
     ----------

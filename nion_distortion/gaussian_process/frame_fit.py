@@ -1,4 +1,4 @@
-"""What one frame says: the result of its fit."""
+"""The result of one frame's fit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FrameFit:
-    """What one frame says.
+    """The result of one frame's fit.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class FrameFit:
     posterior : Posterior
         Weights of D, W_k and of the change of the lattice.
     known : Information
-        What this frame alone says about the weights of D.
+        Of this frame alone about the weights of D.
     lattice_px : ndarray, shape (2, 3)
         A_k: ``place = lattice_px @ [1, X]``.
     predicted_px : ndarray, shape (n, 2)
@@ -41,13 +41,13 @@ class FrameFit:
     squares : float
         Weighted squared residual.
     observations : int
-        How many numbers were seen.
+        Number of coordinates with a weight above zero.
     precision : ndarray, shape (2, m)
         Inverse prior variances of all weights.
     before : Information, optional
-        What was known about the weights of D before this frame.
+        About the weights of D, from earlier frames.
     lines : LineShifts, optional
-        What its lines showed beside D + W_k, if they were looked at.
+        Shifts of its lines beside D + W_k, if they were measured.
     frame_id : str, default: ""
         Identity of its scan.
     """
@@ -73,9 +73,9 @@ class FrameFit:
     def chi2(self) -> float:
         """Squared residual over its expectation; computed at each call.
 
-        That is the number of observations less the weights that they determined themselves: the
-        trace of the weights' covariance C times this frame's information, or what is left of
-        ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said.
+        That is the number of observations less the number of weights that they determined: the
+        trace of the weights' covariance C times this frame's information, or ``trace(C C^-1)``
+        less the parts of the prior and of earlier frames.
         """
         covariance = self.posterior.covariance
         diagonal = np.stack([np.diag(block) for block in covariance])

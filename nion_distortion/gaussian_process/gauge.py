@@ -1,4 +1,8 @@
-"""The gauge of a field: the map of the sample by which nothing unknown is displaced."""
+"""The gauge of a field: the map G of the sample that the reference cannot determine.
+
+It is affine, a similarity or rigid, by the reference, and fixed by convention: over the pixels that
+the scan saw, the displacement ``s(G u) - u`` shall have no least-squares part of that class.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -27,19 +31,21 @@ FREEDOMS: Mapping[str, Freedom] = MappingProxyType(
         "another field": "affine",
     }
 )
-"""What the reference that a field names leaves unknown."""
+"""What each reference, by the name that fields give it, leaves unknown."""
 
 IDENTITY = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 IDENTITY.flags.writeable = False
 
 GAUGE_EDGE_PX, GAUGE_GROWTH = 16, 1.3
-"""So many single pixels at each edge decide the gauge, and blocks that grow towards the middle."""
+"""The gauge is fitted to this many single pixels at each edge, and to blocks between them that grow
+by this factor towards the middle."""
 
 LEAST_SEEN = 0.1
 """Share of the corrected picture that the scan must have seen: of less no map is known."""
 
 GAUGE_PASSES, GAUGE_STANDS_STILL_PX = 8, 2e-3
-"""Each pass leaves a fiftieth of what it moves, so that it ends within 1e-4 px."""
+"""Most passes, and the change that ends them; each pass leaves a fiftieth of its change, so that
+the result is within 1e-4 px."""
 
 
 def find_gauge(
@@ -48,7 +54,7 @@ def find_gauge(
     freedom: Freedom = "affine",
     start: Array = IDENTITY,
 ) -> Array:
-    """Find the map G of the sample for which ``s(G u) - u`` has no part of a class.
+    """Find the gauge: the map G of the sample for which ``s(G u) - u`` has no part of a class.
 
     Parameters
     ----------
@@ -57,7 +63,7 @@ def find_gauge(
     freedom : {"affine", "similarity", "rigid"}
         The class: what the reference leaves unknown.
     start : ndarray, shape (2, 3)
-        What the reference knows of G; anything where an affine map is free.
+        What the reference determines of G; does not matter where an affine map is free.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Prior variances of the weights, and the priors of the numbers that set them."""
+"""Prior variances of the weights, and the hyperparameters that set them, with their priors."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -62,8 +62,8 @@ PRIORS_PM = {
     "locked": LogStudent(3.0, 1.0),
     "mains": LogStudent(2.0, 1.0),
 }
-"""Amplitudes (standard deviation of the term; at the start of line or frame; of each line), in
-picometres."""
+"""Amplitudes in picometres: standard deviation of the term, for fly-backs at the start of the line
+or frame, for jitter of each line."""
 
 PRIORS_LENGTH = {"smooth_length": LogStudent(0.15, 0.3), "walk_length": LogStudent(0.05, 0.3)}
 """Correlation lengths, in lengths of the basis' interval."""
@@ -71,35 +71,41 @@ PRIORS_LENGTH = {"smooth_length": LogStudent(0.15, 0.3), "walk_length": LogStude
 NAMES = (*PRIORS_PM, *PRIORS_LENGTH)
 
 DECAYS = np.geomspace(0.008, 0.16, 25)
-"""Decays of the line fly-back to try, in line lengths: its evidence has more than one maximum."""
+"""Decay lengths of the line fly-back that are tried, in line lengths: the evidence has more than
+one maximum."""
 
 DECAY_STEP = 0.08
-"""Relative uncertainty of a decay: neighbouring trials are 13 % apart, and the slope fills in."""
+"""Relative standard deviation of a decay about its trial (trials are 13 % apart): the functions
+``"line_slope"`` cover what is between."""
 
 FLYBACK_LOG_STD, LEAST_FLYBACK_PX = 0.5, 0.01
-"""How far the amplitude of a known fly-back may differ, in its logarithm; less is none."""
+"""Standard deviation of the logarithm of a fly-back's amplitude about the one expected from other
+settings, and the least amplitude expected."""
 
 MAINS_STEP = 0.1
-"""Uncertainty of the frequency of the mains, in periods over a frame."""
+"""Standard deviation of the mains' frequency about the one found, in periods over a frame."""
 
 FAST_CORRELATION = 0.05
-"""Of the rough term along x, in lengths of the interval."""
+"""Correlation length of the rough term f(x), in lengths of the interval."""
 
 BETWEEN_LINES = 0.874
-"""Variance of independent lines after a cubic spline through them, mean over a pixel's place
-between two lines."""
+"""Variance, relative to that of independent shifts of lines, of a cubic spline through them, mean
+over places between two lines."""
 
 TINY = 1e-14
 
 ROOM, STEP, MARGINS = 1.25, 0.05, (0.1, 0.45)
-"""Margin in correlation lengths of the smooth term, its steps and bounds in lengths of the frame:
-with 1.25, 4 % of the variance at the rim is a reflection."""
+"""Margin of the cosines' interval in correlation lengths of the smooth term; its step and bounds in
+lengths of the frame. With 1.25, 4 % of the variance at the rim comes from reflection at the
+interval's end."""
 
 FEWEST_SMOOTH, MOST_SMOOTH, MOST_REFINED = 8, 16, 20
-"""Cosines of the smooth term along one axis: at least, of a live model, and of a calibration."""
+"""Cosines of the smooth term along one axis: fewest, most in a live model, most in a
+calibration."""
 
 SHARED_BY, NEGLIGIBLE = 20.0, 1.0
-"""Waves are left out of which so many frames would say less than this about a unit weight."""
+"""Waves of the smooth term are left out if this many frames together would give less information
+about their weight than this many times its prior precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,7 +117,7 @@ class Hyperparameters:
     logs : ndarray, shape (2, 10)
         Natural logarithms, in the order of ``NAMES``; amplitudes in px.
     floor_px : float, default: 0
-        Standard deviation of the columns beyond the covariance of their fits.
+        Standard deviation of column positions in excess of their fits' covariance.
     decay_log_std : float, default: 0
         Spread of the natural logarithm of the line fly-back's decay over the decays that were
         tried, each by its evidence; 0 where one of them is the only probable one.
@@ -177,7 +183,7 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array, Arr
     Returns
     -------
     surprise, slope, curvature : ndarray, shape (10,)
-        For each logarithm by itself; the curvature is the slope over the way from the mean.
+        For each logarithm by itself; the curvature is the slope over the distance from the mean.
     """
     mean, std = prior_logs(pixel_size_nm)
     off = (logs - mean) / std
@@ -190,7 +196,7 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array, Arr
 def flyback_surprise(
     expected: ExpectedFlyback | None, axis: int, log: float
 ) -> tuple[float, float, float]:
-    """Negative logarithm of what other settings expect of the fly-back's amplitude.
+    """Negative log prior of the fly-back's amplitude, from other settings of the device.
 
     Parameters
     ----------
@@ -213,7 +219,7 @@ def flyback_surprise(
 
 
 def decay_surprise(expected: ExpectedFlyback | None) -> Array:
-    """Negative logarithm of what other settings expect of each of ``DECAYS``.
+    """Negative log prior of each of ``DECAYS``, from other settings of the device.
 
     Parameters
     ----------
@@ -280,7 +286,7 @@ def prior_variances(basis: Basis, logs: Array) -> tuple[Array, Array]:
 
 
 def suited(basis: Basis, hyperparameters: Hyperparameters, precision: float) -> Basis:
-    """Give the smooth term the room and the waves that its amplitudes and lengths ask for.
+    """Choose margin and number of cosines of the smooth term by its amplitudes and lengths.
 
     Parameters
     ----------
@@ -313,7 +319,7 @@ def suited(basis: Basis, hyperparameters: Hyperparameters, precision: float) -> 
 
 
 def mains_shape() -> Array:
-    """Return prior variances of the mains' functions in squares of its standard deviation.
+    """Return prior variances of the mains' functions, relative to the variance of the mains.
 
     Returns
     -------
@@ -387,7 +393,7 @@ def wave_variances(basis: Basis, logs: Array, modes: Array) -> tuple[Array, Arra
 
 
 def wave_densities(basis: Basis, hyperparameters: Hyperparameters) -> Array:
-    """Prior variance of waves over the lines, for each line: what independent shifts have.
+    """Prior power of waves over the lines, scaled to the variance of independent line shifts.
 
     Parameters
     ----------
@@ -444,7 +450,7 @@ def finer_variance(basis: Basis, logs: Array) -> float:
     Returns
     -------
     float
-        In px^2, mean along x; what is finer still is narrower than a column.
+        In px^2, mean along x; still finer waves are narrower than a column, and not counted.
     """
     if "fast_axis" not in basis.terms or basis.is_refined:
         return 0.0

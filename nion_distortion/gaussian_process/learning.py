@@ -48,23 +48,23 @@ Array = npt.NDArray[np.float64]
 
 MOST_EVALUATIONS = 25
 WIDEST_LOGS, LARGEST_LOGS = 5.0, 3.0
-"""Bounds of the search below and above, in spreads of the priors: an error may be absent, but no
-scan has a smooth one of a nanometre, to which frames that contradict each other would lead."""
+"""Bounds of the search below and above the priors' medians, in their spreads: an error may be
+absent, but no scan has a smooth distortion of a nanometre, which contradictory columns suggest."""
 
 AT_BOUND = 0.01
 """A logarithm this close to its bound was stopped by it."""
 
 PERHAPS_ABSENT = ("jitter", "walk", "frame", "fast")
-"""Errors that some scans do not have at all, in the order in which they are weighed."""
+"""Errors that some scans lack altogether, in the order in which `weigh_calm` treats them."""
 
 CALM = 0.5
 """Prior probability that a scan lacks each of them."""
 
 CERTAIN = 8.0
-"""Nats by which an error must be better than none for the latter not to be weighed at all."""
+"""Log evidence (nats) for an error beyond which its absence is not considered."""
 
 TRIALS = np.linspace(-2.4, 1.2, 7)
-"""Amplitudes to weigh, in logarithms about the most probable one."""
+"""Trial amplitudes for that average: offsets of the logarithm from the most probable one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,7 +106,7 @@ def learn(
     waves : FastWaves or None
         Fast waves in the residual of the last pass; None in the first one.
     growth : float
-        Most that the logarithm of an amplitude may grow from one pass to the next.
+        Greatest growth of the logarithm of an amplitude or length from one pass to the next.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def weigh_calm(
     hyperparameters: Hyperparameters,
     pixel_size_nm: float,
 ) -> Hyperparameters:
-    """Expect errors that are as probable as they are, where perhaps there are none.
+    """Average each amplitude over the models with and without that error.
 
     Parameters
     ----------
@@ -213,21 +213,22 @@ def weigh_calm(
     basis : Basis
         The functions.
     hyperparameters : Hyperparameters
-        The most probable ones if there is each of the errors.
+        The most probable ones if all errors are present.
     pixel_size_nm : float
         Side of a pixel.
 
     Returns
     -------
     Hyperparameters
-        The square of each amplitude is its expectation over a scan with the error and one without.
+        The square of each amplitude is its expectation over both models.
 
     Notes
     -----
-    One frame hardly tells no jitter from 0.5 pm, but every line's error would be that of the
-    latter; so it is with a walk, the slow coil's return and steps along x. With the probability
-    ``CALM`` before the frame was seen, and each amplitude's evidence, the expected square is a sum
-    over both models; one amplitude is weighed after the other.
+    One frame hardly tells no jitter from 0.5 pm of it, yet the latter would set the claimed error
+    of every line; the same holds for W_k's walk, the frame fly-back and steps along x. This is
+    Bayesian model averaging: with the prior probability ``CALM`` that the error is absent, and the
+    evidence of each trial amplitude, the expected square is a sum over both models; one amplitude
+    is treated after the other.
     """
 
     def _of_axis(axis: int, _: int) -> Array:
@@ -292,8 +293,8 @@ def _sum_of(parts: Sequence[Scored]) -> Scored:
 def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
     """Maximise evidence times prior over the logarithms of one axis.
 
-    Each is measured in what its curvature says it is known to: the search by gradients then begins
-    with steps of the right length, and takes two thirds of the evaluations.
+    Each is scaled by its curvature's standard deviation: the gradient search then begins with
+    steps of the right length, and takes two thirds of the evaluations.
     """
     mean, std = prior_logs(pixel_size_nm)
     low, high = mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std
@@ -322,7 +323,7 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
 
 
 def _prior(score: _Score, logs: Array, used: npt.NDArray[np.bool_], pixel_size_nm: float) -> Scored:
-    """Score logarithms by what is known of them before; the value only of those that are used."""
+    """Negative log prior of the logarithms; its value counts only those that the basis uses."""
     prior, slope, curvature = prior_surprise(logs, pixel_size_nm)
     line = NAMES.index("line")
     more = flyback_surprise(score.basis.expected, score.axis, logs[line])
@@ -384,7 +385,7 @@ def _score_decays(
 
 
 def _spread_of_decays(scores: Array) -> float:
-    """Say how far the logarithms of the trials that the evidence leaves possible lie apart."""
+    """Compute the standard deviation of log decay over the trials, weighted by their evidence."""
     probable = np.exp(scores.min() - scores)
     probable /= probable.sum()
     logs = np.log(DECAYS)

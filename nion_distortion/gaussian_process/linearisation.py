@@ -30,10 +30,11 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 LATTICE_PRIOR_PX = 30.0
-"""Standard deviation of the lattice's origin and edges about the lattice fit: as good as flat."""
+"""Prior standard deviation of a change of the fitted lattice, at its outermost columns: as good as
+flat."""
 
 STRONG_SLOPE = 0.02
-"""Columns where the distortion changes faster than this enter with their full 2 x 2 weight."""
+"""Columns where an element of J (px per px) exceeds this enter with their full 2 x 2 weight."""
 
 ALIKE = 0.1
 """Weights of the two axes that differ by less are both set to their mean: a second Gram matrix for
@@ -43,18 +44,20 @@ WEAK_COUPLING = 0.1
 """Correlation of the axes below which they are kept apart."""
 
 GUARD_PX = 3.0
-"""Early predictions are held this close to the column, and later ones that jump farther away, as
-out of the scan, are not followed."""
+"""Early predictions are clipped to this distance from the observed column; later ones that jump
+farther away (out of the scan) are discarded for the one before."""
 
 TURNS, LINE_START = 0.5, 2.0
-"""Where fly-back takes this share of the beam's advance at the start of a line, light of a
-column that it never reaches looks like one up to so many sigmas from there."""
+"""Where dD_x/ds_x at the start of a line exceeds the first (the fly-back takes half of the beam's
+advance), columns nearer to the line start than the second, in sigma, are ignored: they may be the
+flank of a column that the beam never reaches."""
 
 MEDIAN_LENGTH = 1.177
 """Median length of a vector whose components are normal with unit variance."""
 
 ROBUST_FROM, ROBUST_TO = 4.0, 8.0
-"""Columns this many standard deviations off count less, and not at all."""
+"""Residual, in robust standard deviations, from which a column counts less, and beyond which not
+at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,7 +69,7 @@ class Linearised:
     predicted_px : ndarray, shape (n, 2)
         The places at which the functions are evaluated.
     crystal : ndarray, shape (3, n)
-        Functions of a change of the lattice.
+        Functions of a change of the lattice A_k: ``[1, X]``, scaled.
     targets : ndarray, shape (n, 2)
         Linearised observations less the ideal sites, px.
     weights : ndarray, shape (n, 2, 2)
@@ -152,7 +155,7 @@ class Linearised:
         return find_fast_waves(basis, self.predicted_px, self.residual_px(basis, mean), weights)
 
     def seen(self, basis: Basis) -> Array:
-        """Say how much of each function the columns show.
+        """Return the response of column positions to each function; see `Basis.seen`.
 
         Parameters
         ----------
@@ -162,7 +165,7 @@ class Linearised:
         Returns
         -------
         ndarray, shape (2, m + 3)
-            Those of a change of the lattice are shown whole.
+            One for those of a change of the lattice.
         """
         return np.pad(basis.seen(), ((0, 0), (0, len(self.crystal))), constant_values=1.0)
 
@@ -180,7 +183,7 @@ class Prediction:
     predicted_px : ndarray, shape (n, 2)
         Where the model expects each column in the scan.
     jacobian : ndarray, shape (n, 2, 2)
-        Change of D there, px per px.
+        J = dD/ds there, px per px.
     robust : ndarray, shape (n,)
         Weight of each column, 0 to 1.
     """
@@ -266,7 +269,7 @@ def precision_of(samples: DistortionSamples, hyperparameters: Hyperparameters) -
 
 
 def predict(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None) -> Prediction:
-    """Fit the lattice alone, with the known part of the motion taken out.
+    """Fit the lattice alone, with the known D taken out.
 
     Parameters
     ----------
@@ -278,7 +281,7 @@ def predict(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | Non
     Returns
     -------
     Prediction
-        The first.
+        The first one of a frame.
     """
     n = len(samples)
     crystal = np.c_[np.ones(n), samples.crystal_sites]
@@ -311,7 +314,7 @@ def predict(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | Non
 
 
 def _robust_lattice(crystal: Array, places: Array) -> Array:
-    """Least squares over the columns that are calm: fly-back must not tilt the lattice."""
+    """Least squares without columns that are far off: fly-back must not tilt the lattice."""
     whole = _least_squares(crystal, places)
     rest = np.abs(places - crystal @ whole.T).max(axis=1)
     calm = rest < 3 * float(np.median(rest)) + 1.0
@@ -424,14 +427,14 @@ def renewed(
     Prediction
         From D and the lattice of the fit; columns that are far off it count less.
     """
-    # D alone: with the frame's own walk in them, places would make small walks seem likely
+    # D alone: places that followed the frame's own W_k would make small W_k seem likely
     size = fit.basis.stationary_size
     moving = fit.basis.on_pixels(fit.posterior.mean[:, :size] * fit.basis.seen()[:, :size])
     predicted, jacobian = scan_places(moving, state.crystal @ fit.lattice_px.T, state.predicted_px)
     seen = samples.observed_px
     if guard:
         predicted = np.clip(predicted, seen - GUARD_PX, seen + GUARD_PX)
-    # no place of a scan that turns back here is that of the column: it stays where it was predicted
+    # where the scan turns back no predicted place is that of the column: keep the last prediction
     lost = np.abs(predicted - seen).max(axis=1) > GUARD_PX
     predicted[lost], jacobian[lost] = state.predicted_px[lost], state.jacobian[lost]
     residual = linearised.residual_px(fit.basis, fit.posterior.mean)
@@ -449,7 +452,7 @@ def renewed(
 def _reached(
     samples: DistortionSamples, moving_px: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.bool_]:
-    """Say which columns are not perhaps light from beyond the place where the beam turns back."""
+    """Mark columns that the beam surely reached; see `TURNS`."""
     lines = np.rint(samples.observed_px[:, 0]).astype(int).clip(0, moving_px.shape[1] - 1)
     near = int(LINE_START * samples.sigma_px) + 2
     slope = np.diff(moving_px[1, :, :near], axis=1).max(axis=1)

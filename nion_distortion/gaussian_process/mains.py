@@ -22,14 +22,14 @@ Array = npt.NDArray[np.float64]
 
 NOMINAL_HZ, WITHIN_HZ = (50.0, 60.0), 0.2
 SPACING, FINE = 0.25, 9
-"""Of trials, in periods over the frame; then so many about the best one."""
+"""Spacing of trial frequencies, in periods over the frame; then number of trials about the best."""
 
 AMPLITUDES_PM = (1.0, 3.0, 10.0, 30.0)
 """Standard deviations to try along each axis."""
 
 CERTAIN = 10.0
-"""Nats, beyond the logarithm of the number of trials, by which the mains must be better than none:
-a few are gained by chance."""
+"""Log evidence (nats) for the mains, beyond the logarithm of the number of trials, that is needed:
+a few nats are gained by chance."""
 
 
 class MainsLine(NamedTuple):
@@ -48,7 +48,7 @@ def find_mains(
     posterior: Posterior,
     pixel_size_nm: float,
 ) -> float | None:
-    """Look for the mains in what a fit without it has left.
+    """Look for the mains in the residual of a fit without it.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def find_mains(
     basis : Basis
         The functions of the fit, none of which is the mains'.
     hyperparameters : Hyperparameters
-        Those of the fit: what a beam that walks and shakes does at the same frequencies.
+        Those of the fit: they give the power that W_k has at the same frequencies.
     posterior : Posterior
         Their weights, those of a change of the lattice last.
     pixel_size_nm : float
@@ -70,10 +70,11 @@ def find_mains(
 
     Notes
     -----
-    With functions F, weights W of the columns, residual r, and what the other functions take up,
-    ``K = F W F - F W Phi C Phi W F`` and ``g = F W r`` hold all of the evidence: with prior
-    variances P it gains ``(g (1/P + K)^-1 g - log det(1 + P K)) / 2``. Waves too fast for W_k's
-    functions have some power without any mains: what the mains gains is counted from there.
+    With functions F, weights W of the columns, residual r, and the other functions Phi with
+    posterior covariance C, ``K = F W F - F W Phi C Phi W F`` and ``g = F W r`` hold all of the
+    evidence: with prior variances P it gains ``(g (1/P + K)^-1 g - log det(1 + P K)) / 2``. Waves
+    too fast for W_k's functions have some power without any mains: the mains' gain is counted from
+    there.
     """
     if basis.line_time_s is None:
         return None
@@ -95,7 +96,7 @@ def _about(hz: float, within_hz: float, count: int) -> Array:
 
 
 class _Left(NamedTuple):
-    """What a fit has left of a frame, and what its functions would take up."""
+    """Residual of a fit, and what is needed to know which part of it its functions would fit."""
 
     linearised: Linearised
     prior: tuple[Basis, Hyperparameters]

@@ -49,7 +49,8 @@ FREE = Free()
 AGELESS = Ageing()
 
 ROWS_PER_SPACING = 1.5
-"""A turned lattice, or a second sublattice, has rows closer together than its columns."""
+"""Rows of columns in one mean spacing of columns: those of a turned lattice, or of two sublattices,
+are closer together."""
 
 Array = npt.NDArray[np.float64]
 
@@ -65,7 +66,7 @@ class Flagged:
     index : int
         Its place among the usable frames.
     chi2 : float
-        Squared difference from what all others say over its expectation.
+        Squared difference from the prediction of all other frames, over its expectation.
     reason : str
         One sentence.
     """
@@ -89,9 +90,9 @@ class DistortionModel:
     hyperparameters : Hyperparameters
         Amplitudes, lengths and floor; frozen once found.
     known : Information
-        What all frames said about the weights of D.
+        Of all frames about the weights of D, without their prior.
     stationary : Posterior
-        The weights of D under it and their prior.
+        The weights of D, from ``known`` and their prior.
     distortion_px : ndarray of float32, shape (2, ny, nx)
         D at every pixel of the scan, in the model's own gauge.
     frames : int
@@ -115,11 +116,11 @@ class DistortionModel:
     frame_shape : ShapeErrors, optional
         Those of the newest frame alone, its drift included.
     ageing : Ageing, default: Ageing()
-        How old what is known is.
+        Age of what is known, and growth of its error.
     watch : Watch, optional
-        Whether the newest frames are as the model expects; None until it can begin.
+        Test of the newest frames against the model (staleness alarm); None until it can begin.
     shape_watch : ShapeWatch, optional
-        Whether scale and skew in them are; None also where the reference's cell is free.
+        The same test for scale and skew; None also where the reference's cell is free.
     flagged : tuple of Flagged, default: ()
         Frames that a calibration left out because they disagree with the others.
     """
@@ -221,7 +222,7 @@ class DistortionModel:
     def with_lines(
         self, image: npt.NDArray[np.float32], indexed: IndexedColumns
     ) -> "DistortionModel":
-        """Look what the lines of the newest frame show beside D and W_k.
+        """Measure shifts of single lines of the newest frame beside D and W_k.
 
         Parameters
         ----------
@@ -233,8 +234,8 @@ class DistortionModel:
         Returns
         -------
         DistortionModel
-            Whose frame's field takes them out; the same one where nothing moves from frame to
-            frame, or no frame was seen.
+            Whose frame's field removes them; the same one where W_k has no functions, or no frame
+            was seen.
         """
         if self.last is None or not self.basis.walk_modes:
             return self

@@ -25,13 +25,13 @@ __all__ = ["information"]
 Array = npt.NDArray[np.float64]
 
 NORM = np.sqrt(2.0)
-"""Of all cosines but the constant."""
+"""Normalisation of all cosines but the constant."""
 
 
 def information(
     basis: Basis, places_px: Array, crystal: Array, targets: Array, weights: Array
 ) -> Information:
-    """Gather what the samples say.
+    """Gather the information of the samples about all weights.
 
     Parameters
     ----------

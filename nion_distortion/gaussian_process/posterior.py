@@ -1,4 +1,4 @@
-"""Weights and their errors: what samples say about them together with a prior."""
+"""Posterior of the weights: information of the samples combined with a prior."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ class Posterior:
     mean : ndarray, shape (2, m)
         Weights of each axis, px.
     factors : ndarray, shape (2, m, m)
-        Factors U of what is known of the weights of each axis, the other integrated out, in the
-        upper triangles: ``covariance = U^-1 U^-T``. The first weights stand last in them, so that
-        their own factors are the corners.
+        Cholesky factors U of the posterior precision of each axis, the other axis integrated out,
+        in the upper triangles: ``covariance = U^-1 U^-T``. The first ``kept`` weights (those of D)
+        stand last in them, so that the lower right corner is the factor of their marginal.
     kept : int
-        How many weights these are.
+        How many of the first weights stand last.
     """
 
     mean: Array

@@ -13,16 +13,17 @@ __all__ = ["HARMONICS", "MAINS_MODES", "ScanTime", "mains_line_time_s"]
 Array = npt.NDArray[np.float64]
 
 HARMONICS = (1.0, 2.0, 3.0)
-"""Of the mains, in its frequencies."""
+"""Harmonics of the mains, as multiples of its frequency."""
 
 MAINS_MODES = 2 * len(HARMONICS) + 2
-"""Cosine and sine of each, and the change of the first two with the frequency."""
+"""Functions of the mains: cosine and sine of each harmonic, and the derivatives of the first two
+with respect to the frequency."""
 
 FEWEST_PERIODS = 4.0
-"""Of the mains in a frame: of fewer, the smooth term tells nothing apart."""
+"""Fewest periods of the mains in a frame: fewer cannot be told from the smooth term."""
 
 TIME_NODES = 5
-"""Places in a line between which the walk is interpolated by a polynomial; exact to 1e-6."""
+"""Nodes in a line through which the walk is interpolated by a polynomial; exact to 1e-6."""
 
 
 class ScanTime(NamedTuple):
@@ -153,13 +154,13 @@ class ScanTime(NamedTuple):
         -------
         ndarray, shape (8, n)
             Cosine and sine of each harmonic; the first two times the time from the middle of the
-            frame, in frame times. None where there is no mains.
+            frame, in frame times. No rows where there is no mains.
         """
         if self.mains_cycles is None:
             return np.empty((0, len(places)))
         (y, x), time = self.inside(places), self.lines(places)
         cycles = self.mains_cycles * np.array(HARMONICS)
-        # between two lines nothing was scanned: whole periods from one to the next are none
+        # whole periods from line to line are dropped: between lines nothing was scanned
         angle = np.outer(cycles - np.rint(cycles), y) + np.outer(cycles, x / self.period_px)
         angle *= 2 * np.pi
         waves = np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(-1, len(time))
@@ -176,7 +177,7 @@ class ScanTime(NamedTuple):
         Returns
         -------
         ndarray, shape (8, n)
-            None where there is no mains.
+            No rows where there is no mains.
         """
         if self.mains_cycles is None:
             return np.empty((0, len(x)))
@@ -219,7 +220,7 @@ class ScanTime(NamedTuple):
 
 
 def mains_line_time_s(settings: ScanSettings) -> float | None:
-    """Return the time of a line where the mains may be looked for.
+    """Return the line time if the mains may be looked for.
 
     Parameters
     ----------
@@ -229,7 +230,7 @@ def mains_line_time_s(settings: ScanSettings) -> float | None:
     Returns
     -------
     float or None
-        None where the mains cannot be told from other terms, or is one of them.
+        None where the mains cannot be told from other terms, or is part of f(x) (line sync).
     """
     duration = settings.frame_time_s
     if duration is None or settings.line_sync or 50.0 * duration < FEWEST_PERIODS:

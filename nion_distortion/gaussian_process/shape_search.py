@@ -29,13 +29,13 @@ __all__ = ["exact_surprise", "learn_shapes"]
 Array = npt.NDArray[np.float64]
 
 MOST_SITES = 600
-"""Columns that are looked at: one evaluation takes 0.05 s; with 2400 it would be 2.5 s."""
+"""Most columns that are used: one evaluation takes 0.05 s; with 2400 it would be 2.5 s."""
 
 MOST_EVALUATIONS, NATS = 25, 0.01
-"""Of the search, and the gain of a step that ends it."""
+"""Most evaluations of the search, and the gain (nats) of a step below which it ends."""
 
 DECAY_LOG_STD = 0.3
-"""Of the prior about the decay that the evidence on all columns chose among trials."""
+"""Prior standard deviation of log decay about the trial chosen by the evidence of all columns."""
 
 FLAT = 1e4
 """Prior variance of an affine map, px^2: as good as flat."""

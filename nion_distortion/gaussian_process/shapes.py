@@ -31,7 +31,7 @@ NODES = 15
 
 
 class FrameShapes(NamedTuple):
-    """What the reference crystal says of scale and skew."""
+    """Scale and skew measured against the reference crystal."""
 
     coils: CoilErrors
     """Of the scan, after this frame."""

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 COLUMNS_AT_ONCE = 512
 
 PHASE = 4.5
-"""Phase of the fastest function of scan time over half a stretch."""
+"""Phase (rad) of the fastest function of scan time over half a stretch."""
 
 PLAIN = "smooth", "fast"
 """Groups whose functions are cosines, and products of two."""

@@ -22,40 +22,44 @@ __all__ = ["CONTRADICTED", "ShapeWatch", "Watch"]
 Array = npt.NDArray[np.float64]
 
 MOST_DIRECTIONS = 48
-"""Combinations of weights for each axis that are tested: a single frame hardly sees more."""
+"""Most combinations of D's weights that are tested for each axis: a frame hardly sees more."""
 
 LEAST_SIGNAL = 0.5
-"""A combination is tested where one frame says more about it than the prior does."""
+"""A combination is tested where one frame's information about it exceeds this many times the prior
+precision."""
 
 WINDOW = 5
-"""Frames over which what differs is added up: a change of D is the same in all of them."""
+"""Newest frames over which differences are summed: a change of D is the same in all of them."""
 
 FALSE_ALARM = 1e-7
-"""Of the test if its assumptions held. They do not quite: at 1e-4, 12 of 5000 simulated frames of
-unchanged scans gave an alarm."""
+"""False-alarm probability of the test if its assumptions held. They do not quite: at 1e-4, 12 of
+5000 simulated frames of unchanged scans gave an alarm."""
 
 UNPROVEN, PROVEN_AFTER = 1.44, 5
-"""Until a run has shown how far its frames differ, claims count as 20 % too small: as much as this
-many frames would say."""
+"""Prior on the typical mean square of the differences (claimed errors 20 % too small), and the
+number of frames it counts as."""
 
 MOST_EXCESS = 2.0
-"""One wild frame counts no more than this, over what is typical, towards what is typical."""
+"""Cap on one frame's mean square, over the typical one, when it enters the typical one: an outlier
+must not make the test blind."""
 
 CONTRADICTED = 10.0
 """Mean square difference of a single frame, over what is typical for the run, that only another
 distortion explains: the largest of 500 simulated frames of unchanged scans was 3.3."""
 
 LASTING = 1.5
-"""Times the limit from which an alarm stays. Amplitudes that one frame has taught are sometimes so
-wrong that a score exceeds the limit for a frame; by this much it does after a change only."""
+"""Multiple of the limit beyond which an alarm is latched. Amplitudes learnt from one frame are
+sometimes so wrong that the score exceeds the limit for a frame; by this much it does only after a
+change."""
 
 MEASURED: Mapping[str, list[int]] = MappingProxyType({"rigid": [0, 1, 2], "similarity": [0, 2]})
-"""Independent numbers of a shape; without a scale the errors of the two axes are opposite."""
+"""Independent components of `ShapeErrors.values`; without a scale the errors of the two axes are
+opposite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Run:
-    """What both watches keep of a run of frames, and how they judge it."""
+    """State and decision rule that both watches share."""
 
     recent: Array
     frames: int = 0
@@ -65,7 +69,7 @@ class _Run:
 
     @property
     def score(self) -> float:
-        """Squared difference of the last frames, added up, over what is typical for the run."""
+        """Square of the last frames' summed difference, over what is typical for the run."""
         if not len(self.recent):
             return 0.0
         together = self.recent.sum(axis=0) ** 2 / len(self.recent)
@@ -73,12 +77,12 @@ class _Run:
 
     @property
     def worst(self) -> float:
-        """The score, the alarm that stays, or how far the newest frame contradicts."""
+        """The largest of the score, the latched alarm and the newest frame's contradiction."""
         return max(self.score, self.alarm, self.contradiction)
 
     @property
     def limit(self) -> float:
-        """The score from which an unchanged scan is no explanation any more."""
+        """The score beyond which an unchanged scan is ruled out."""
         freedom = math.prod(self.recent.shape[1:])
         return float(chdtri(freedom, FALSE_ALARM)) / freedom
 
@@ -93,7 +97,7 @@ class _Run:
         return (self.excess + UNPROVEN * PROVEN_AFTER) / (self.frames + PROVEN_AFTER)
 
     def _with(self, new: Array) -> Self:
-        """Add a frame; the oldest of more than five counts as typical from then on."""
+        """Add a frame; the one that leaves the window enters the typical mean square."""
         longer = np.concatenate([self.recent, new[None]])
         moved = replace(self, recent=longer[-WINDOW:])
         if len(longer) > WINDOW:
@@ -120,19 +124,19 @@ class Watch(_Run):
     excess : float, default: 0
         Sum of their mean squares.
     alarm : float, default: 0
-        The largest score far beyond the limit that there was; 0 where there was none. It stays
+        The largest score beyond `LASTING` times the limit so far; 0 where there was none. It stays
         until another model takes over: this one learns from the changed frames too, and after
-        some of them expects what is half of the one and half of the other.
+        some of them expects a mixture of old and new.
     contradiction : float, default: 0
-        Mean square of the newest frame, over what is typical, where no noise explains it; 0 where
+        Mean square of the newest frame, over the typical one, where no noise explains it; 0 where
         some does. Nothing is to be learnt from such a frame, and the others are judged without it.
 
     Notes
     -----
-    A frame says ``M`` and ``v`` about D's weights, its own walk and lattice integrated out; the
-    model expected the mean mu with covariance S. Then ``v - M mu`` has covariance
-    ``M + M S M``, and what is left of it in independent frames is independent. Whitened and added
-    up over five frames, its square is chi^2, over the run's own typical square.
+    A frame gives the information ``M`` and ``v`` about D's weights, its own W_k and lattice
+    integrated out; the model expected the mean mu with covariance S. Then ``v - M mu`` has
+    covariance ``M + M S M``, and is independent between frames. Whitened and summed over five
+    frames, its square, over the run's own typical square, is distributed as chi^2.
 
     Only what a lattice shows can be seen: an affine change of D (a scale or a skew of the scan)
     is part of every frame's lattice and never gives an alarm. Where the crystal's cell is known
@@ -232,9 +236,9 @@ class ShapeWatch(_Run):
     excess : float, default: 0
         Sum of their mean squares.
     alarm : float, default: 0
-        The largest score far beyond the limit that there was; 0 where there was none. It stays
+        The largest score beyond `LASTING` times the limit so far; 0 where there was none. It stays
         until another model takes over: this one learns from the changed frames too, and after
-        some of them expects what is half of the one and half of the other.
+        some of them expects a mixture of old and new.
     contradiction : float, default: 0
         Not used here.
 

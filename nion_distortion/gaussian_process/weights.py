@@ -53,7 +53,7 @@ class Information:
 
 
 def less(known: Information, part: Information) -> Information:
-    """Take back a part of what is known.
+    """Subtract a part, such as one frame's, from what is known.
 
     Parameters
     ----------
@@ -76,19 +76,19 @@ def less(known: Information, part: Information) -> Information:
 
 
 def scaled(given: Information, factors: Array) -> Information:
-    """Express information about functions in weights of others, of which these show a part.
+    """Express information about what columns show of functions in the functions' own weights.
 
     Parameters
     ----------
     given : Information
-        About the weights of the functions.
+        Computed as if columns followed each function in full.
     factors : ndarray, shape (2, m)
-        How much of a unit weight each function shows.
+        Response of the columns to each function (`Basis.seen`).
 
     Returns
     -------
     Information
-        About the weights before that.
+        About the weights of the functions themselves.
     """
     cross, blocks = given.cross, np.empty_like(given.blocks)
     for block, axis, result in zip(given.blocks, factors, blocks, strict=True):

@@ -21,25 +21,28 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 PATCH = (100, 420)
-"""Columns of the neighbourhood that the basis is taken from: a quarter of all, within these."""
+"""Columns of the neighbourhood that the basis is taken from: a quarter of all, within these
+limits."""
 
 REACH = 3.0
-"""How far neighbours are looked at, in column spacings: every crystal here repeats within two."""
+"""Greatest length of neighbour vectors, in column spacings: all crystals here repeat within two."""
 
 BIN, BLUR, CATCH = 0.06, 0.09, 0.25
-"""Bin and smoothing of the map of neighbour vectors, radius of a cluster; in column spacings."""
+"""Bin and smoothing (sigma) of the histogram of neighbour vectors, and radius of a cluster; in
+column spacings."""
 
 LEAST_SHARE, RELATIVE_SHARE = 0.55, 0.78
-"""A lattice vector leads from this share of the columns to another (of the best vector's share):
-a vector between two sublattices does so from half of them."""
+"""A lattice vector leads to another column from at least the first share of all columns, and from
+at least the second share of as many as the best vector does; a vector between two sublattices does
+so from half of the columns."""
 
 LEAST_OCCUPANCY = 0.25
 """A sublattice has at least this share of the fullest one's columns."""
 
 
 REPEATED = 0.3
-"""How far from a whole number of cells, in column spacings, a step twice over may lead so that both
-its ends are one sublattice: columns that alternate by a tenth (a zigzag) are one."""
+"""Tolerance, in column spacings, within which a translation has to map the motif onto itself for
+the cell to be reduced: columns that zigzag by a tenth still become one sublattice."""
 
 
 def reduced(basis_px: Array) -> Array:
@@ -247,7 +250,7 @@ def basis_from_fourier(positions_px: Array, centre_px: Array) -> Array | None:
 
 
 def _structure_factor(places: Array, radius: float) -> npt.NDArray[np.float32]:
-    """Power on half of the reciprocal grid; a Hann window, points shared by four pixels."""
+    """Power on half of the reciprocal grid; Hann window, points spread bilinearly on the grid."""
     window = np.cos(0.5 * np.pi * np.minimum(np.hypot(*places.T) / (radius + 1e-9), 1)) ** 2
     corner = np.floor(places).astype(int)
     part = places - corner
@@ -266,7 +269,7 @@ def _reciprocal_peaks(power: npt.NDArray[np.float32]) -> Array:
     """Strongest maxima, one of each pair k and -k, to a fraction of a pixel; shape (k, 2)."""
     half = FOURIER_SIZE // 2
     rows, columns = np.ogrid[-half:half, : half + 1]
-    # the window's own peak; and one side of the axis holds what the other does
+    # leave out the window's own central peak, and the redundant half of the axis k_x = 0
     searched = np.where(rows**2 + columns**2 < 36, np.float32(0), power)
     searched[:half, 0] = 0
     highest = searched >= cv2.dilate(searched, np.ones((5, 5), np.uint8))
@@ -349,7 +352,7 @@ def fold_motif(positions_px: Array, centre_px: Array, basis_px: Array) -> tuple[
 
 
 def primitive(basis_px: Array, motif: Array) -> tuple[Array, Array]:
-    """Make a cell that repeats within itself smaller.
+    """Reduce a cell whose motif repeats within it to the primitive one.
 
     Parameters
     ----------
@@ -361,7 +364,7 @@ def primitive(basis_px: Array, motif: Array) -> tuple[Array, Array]:
     Returns
     -------
     basis_px : ndarray, shape (2, 2)
-        Reduced basis of all steps that lead from every sublattice to one.
+        Reduced basis of all translations that map the motif onto itself.
     motif : ndarray, shape (k, 2)
         Those sublattices that are not repetitions of earlier ones.
     """

@@ -1,4 +1,4 @@
-"""Which of the equivalent cells: sublattices by brightness, the canonical cell, the one before."""
+"""Choice of the cell: split by brightness, then the canonical one or that of the last frame."""
 
 from typing import Any, NamedTuple
 
@@ -22,17 +22,20 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 LEAST_CONTRAST, LEAST_SIGNIFICANCE = 0.06, 8.0
-"""Alternating brightness that makes two sublattices of one: its size, and in standard errors."""
+"""Least alternation of brightness that splits one sublattice in two: relative, and in standard
+errors."""
 
 DIM = (0.45, 0.8)
-"""A column with less than this share of its neighbours' brightness is noise in an empty place, with
-more than one over it another grain's, or of their width two in one; less where these scatter."""
+"""Limits of the least allowed ratio of a column's brightness or width to its neighbours', and of
+theirs to its own: one less three of their relative spreads. Below it stands noise on an empty site
+(dim), above its inverse another grain's column (bright) or two fitted as one (broad)."""
 
 MEDIAN_TO_SPREAD = 1.4826 * 2**0.5
-"""From the median relative difference of two, |a - b| / (a + b), to the spread of one."""
+"""Factor from the median of |a - b| / (a + b) over pairs to the relative standard deviation."""
 
 LOWEST_FRACTION = -0.15
-"""Fractions of a motif run from here to 0.85: noise moves none of the usual ones over the edge."""
+"""Fractional places of a motif run from here to 0.85: noise moves none of the usual ones (0, 1/4,
+1/3, 1/2, ...) across the limit."""
 
 
 def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, Integers]:
@@ -137,7 +140,7 @@ def site_table(sites: Integers) -> SiteTable:
 
 
 def like_neighbours(table: SiteTable, size: Array) -> npt.NDArray[np.bool_]:
-    """Tell columns from what only stands in their place: noise (dim), two in one (broad).
+    """Find columns as bright, or as wide, as their neighbours; noise is dim, a merged pair broad.
 
     Parameters
     ----------

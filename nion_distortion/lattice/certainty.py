@@ -1,4 +1,4 @@
-"""Columns on sites -> those that are beyond doubt: all that fits and neighbours say of each."""
+"""Columns on sites -> those that are certain, judged by their fits and by their neighbours."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,43 +34,46 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
 LEAST_CONFIDENCE = 0.9
-"""What stands out of the noise by less than 3.0 standard deviations is too often noise: it may
-show the lattice, but takes no index."""
+"""Least confidence for an index (amplitude 3.0 times its error): weaker columns are too often
+noise; they may help to find the lattice, but get no index."""
 
 ODDS = 4.6
-"""A column of signal z (amplitude over its error) may be this far from its place, in spreads:
-sqrt(z^2 - 4.6). Noise of that height is rarer by exp(-z^2 / 2) and stands anywhere, a column by
-exp(-d^2 / 2) and at its site; the constant makes it a thousand times as likely a column."""
+"""A column of signal z (amplitude over its error) may be up to d = sqrt(z^2 - 4.6) spreads from its
+site. A noise peak of that height has the likelihood exp(-z^2 / 2) and stands anywhere, a column at
+distance d has exp(-d^2 / 2). The constant, 2 ln 10, keeps the column's ten times larger; as noise
+may stand anywhere, a column is then about a thousand times as likely."""
 
 ALWAYS, SURE = 2.0, 0.99999
-"""Distance in spreads that is always near enough; confidence above which nothing is noise."""
+"""Distance in spreads that is always accepted; confidence above which any distance is."""
 
 ODD_SHAPE, LEAST_SPREAD = 3.5, 0.1
-"""Spreads of chi^2 above the typical one, also that of so many neighbours, that cost a column its
-index; and the least spread as a share of it."""
+"""Excess of chi^2 over the typical one, in spreads, beyond which a column loses its index unless
+its neighbours' chi^2 is raised as much; and the least spread, as a share of the typical chi^2."""
 
 LEAST_COMPANIONS, LEAST_COLUMNS = 3, 25
-"""Others with an index in the nine cells around, without which nothing holds a column; and columns
-of a part that stands alone: fewer show no lattice that can be told from chance."""
+"""Fewest other indexed columns in the 3 x 3 cells around a column for it to keep its index; and
+fewest columns of a connected region: fewer may lie on a lattice by chance."""
 
 LEAST_COMPANIONS_OF_MANY = 5
-"""The same with more than one column in the cell: one that lacks the others of its cell is easily
-taken for one of them."""
+"""The first of these where the cell has several columns: one without the others of its cell is
+easily assigned to the wrong sublattice."""
 
 CLOSE, EQUAL = 3.6, 1.15
-"""Sites nearer than this many sigma may be fitted as one column; lengths that are equal."""
+"""Distance in sigma below which two sites may be fitted as one column; and ratio to the shortest
+distance up to which others count as equally short."""
 
 LEAST_WIDTH_SPREAD, DISPLACED = 0.02, 0.1
-"""Least spread of log sigma; and of the place, in distances to the empty site beside it."""
+"""Least spread of log sigma in a sublattice; and shift towards the empty site beside a column, as
+a share of the distance to it, that counts as one spread."""
 
 MISFIT = 0.035
-"""Excess of chi^2 over 1 for each count at the peak, in a crystal of one column in the cell, that
-shows pairs fitted as one: these have 0.045 to 0.065, single columns up to 0.02 even where lines
+"""Excess of chi^2 over 1, per electron at the peak, above which a crystal of one column in the cell
+consists of unresolved pairs: these have 0.045 to 0.065, single columns up to 0.02 even where lines
 jitter by 15 pm, and up to 0.01 in real frames."""
 
 MERGED = 3.0
-"""Sum of what width, chi^2 and place say, each in its spread, that makes two of one column: halfway
-between one (0) and two (about 2 each)."""
+"""Sum of the excesses of width, chi^2 and shift, each in its spread, above which a column is two
+fitted as one: halfway between the expected values of one (0) and two (about 2 each)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,7 +111,7 @@ class Placed:
 
 
 def error_in_spreads(error_px: Array, variance_px2: Array) -> Array:
-    """Divide distances by the spread that the columns' variances and a common one make.
+    """Divide distances by their standard deviation: each column's variance plus a common one.
 
     Parameters
     ----------
@@ -128,7 +131,7 @@ def error_in_spreads(error_px: Array, variance_px2: Array) -> Array:
 
 
 def certain(placed: Placed) -> Booleans:
-    """Tell which are columns beyond doubt, and one each.
+    """Decide which are certainly columns, and single ones.
 
     Parameters
     ----------
@@ -151,7 +154,7 @@ def certain(placed: Placed) -> Booleans:
 
 
 def check_single(placed: Placed) -> None:
-    """Refuse a lattice of pairs that nothing resolves: it is consistent, but not the crystal's.
+    """Refuse a lattice of unresolved pairs: it is consistent, but not the crystal's.
 
     Parameters
     ----------
@@ -205,7 +208,7 @@ def majority(places_px: Array, keep: Booleans, strangers: Booleans, reach_px: fl
 
 
 def _near_crowds(places: Array, strangers: Array, reach: float) -> Integers:
-    """Find the columns of the box in which strangers are together: mostly small, or none."""
+    """Find the columns in the bounding box of clusters of strangers; mostly few, or none."""
     nowhere = np.zeros(0, np.int64)
     if len(strangers) < LEAST_COMPANIONS:
         return nowhere
@@ -215,13 +218,13 @@ def _near_crowds(places: Array, strangers: Array, reach: float) -> Integers:
     if not len(crowd):
         return nowhere
     y, x = places.T
-    # twice the reach: what stands around those that stand around them is counted too
+    # twice the reach: the neighbours of a crowd's neighbours are counted too
     (top, left), (bottom, right) = crowd.min(0) - 2 * reach, crowd.max(0) + 2 * reach
     return np.flatnonzero((y >= top) & (y <= bottom) & (x >= left) & (x <= right))
 
 
 def held(table: SiteTable, keep: Booleans) -> Booleans:
-    """Tell which columns are held by others: some around, in a part that is no chance.
+    """Keep columns with enough indexed neighbours, in a region too large to be coincidence.
 
     Parameters
     ----------
@@ -248,7 +251,7 @@ def held(table: SiteTable, keep: Booleans) -> Booleans:
 
 
 def _above_noise(confidence: Array, error: Array) -> Booleans:
-    """Tell columns from noise near an empty site: the weaker, the nearer it must be."""
+    """Tell columns from noise near an empty site: the weaker a column, the nearer it must be."""
     keep = np.asarray(confidence >= LEAST_CONFIDENCE)
     far = np.flatnonzero(keep & (error > ALWAYS) & (confidence < SURE))
     signal = LEAST_SIGNAL + ndtri(confidence[far])
@@ -263,10 +266,10 @@ def _oddness(chi2: Array) -> Array:
 
 
 def _like_the_others(odd: Array, chi2: Array, table: SiteTable) -> Booleans:
-    """Tell which columns have the shape of the others; two that were fitted as one have not.
+    """Find columns whose chi^2 is like that of the others; it is not for two fitted as one.
 
-    Where a fly-back stretches columns all of them have another shape: what counts there are the
-    neighbours.
+    Where the fly-back stretches columns, all of them have a raised chi^2: there each is compared
+    with its neighbours.
     """
     like = np.asarray(odd <= ODD_SHAPE)
     rows = np.flatnonzero(~like)
@@ -298,10 +301,10 @@ def _around(place, held, rows):  # type: ignore[no-untyped-def]
 
 
 def _merged(placed: Placed, sigma_px: Array, odd: Array) -> Booleans:
-    """Mark columns that are two: broad, of odd shape, and drawn towards an empty site close by.
+    """Mark two columns fitted as one: broad, of high chi^2, and shifted to an empty site close by.
 
-    None of the three is beyond doubt alone. Sites of which only one is ever seen are not known to
-    be two.
+    None of the three is conclusive alone. Pairs that are resolved nowhere are one site of the
+    motif, and cannot be found here.
     """
     result = np.zeros(len(odd), bool)
     short = _short_steps(placed, middle(sigma_px))

@@ -14,38 +14,39 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 NEAR, FAR = 1.45, 2.6
-"""Steps up to this many times the longer basis vector are taken; the far ones, over a missing row,
-where nothing else leads on."""
+"""Longest steps to neighbouring sites, in units of the longer basis vector; the far ones, across a
+missing row, are taken only where the near ones reach no further column."""
 
 ISLAND = 0.02
-"""Share of columns out of reach for which far steps are tried."""
+"""Share of columns not reached above which far steps are tried."""
 
 TOLERANCES = (0.2, 0.3, 0.42)
-"""How far from its proposed place a column may be, in distances of nearest sites: first every
-column that is easily reached, so that the hard ones are proposed by more neighbours."""
+"""Greatest distance of a column from its proposed place, in nearest distances of sites, in three
+passes: first the easy columns, so that the difficult ones are proposed by more neighbours."""
 
 LEAST_NEIGHBOURS = 3
-"""Indexed neighbours that have to agree on a column: those of a corner of the crystal."""
+"""Fewest indexed neighbours that confirm a column: as many as one at a crystal's corner has."""
 
 VACANT = 0.45
-"""Where there is no column within this of a place proposed by several neighbours there is none."""
+"""A site proposed by several neighbours is vacant if no column is within this distance of it, in
+nearest distances of sites."""
 
 EMPTY, DEAD = -1, -2
-"""Marks of sites without a column: not looked for yet, or known to have none."""
+"""Marks of sites without a column: not searched yet, and known to be vacant."""
 
 MOST_CELLS = 4000
 """Largest i and j from the seed."""
 
 NODE = 8
-"""Numbers kept for each column: place (2), vectors (4), proposed place (2)."""
+"""Numbers kept for each column: place (2), local basis vectors (4), proposed place (2)."""
 
 CALM = 0.7
-"""Weight of the neighbours' mean vectors against what the new column says of them."""
+"""Weight of the neighbours' mean vectors against the correction by the new column's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Growth:
-    """What growing gave for each of n columns; those not reached have sublattice -1.
+    """The result of growing, for each of n columns; those not reached have sublattice -1.
 
     Parameters
     ----------
@@ -56,13 +57,13 @@ class Growth:
     vectors_px : ndarray, shape (n, 2, 2)
         Basis vectors at each column, averaged over its neighbours and theirs.
     error_px : ndarray, shape (n,)
-        Distance from the place that all indexed neighbours together give it afterwards.
+        Distance from the place predicted by all its indexed neighbours, after growing has ended.
     neighbours : ndarray, shape (n,)
         How many those are.
     nearest_px : float
         Shortest distance between two sites.
     near, far : ndarray, shape (m, k, 6)
-        The steps that were taken, for each sublattice the shortest first: in cells (2), on the way
+        The steps from each sublattice to neighbouring sites, shortest first: in cells (2), offset
         in the flat table of sites, change of i and of j, and the sublattice reached (-1: no more).
     flat : ndarray, shape (n,)
         Place of each column's site in a flat table of sites with room for ``size`` of them.
@@ -179,8 +180,8 @@ def joined(
     start : int
         One of them.
     crowded : ndarray of bool, shape (n,)
-        Those among columns that are not kept: no far step leads from or to one, for what lies
-        between is no empty row but another grain.
+        Those among columns that are not kept: no far step leads from or to one, as what it would
+        cross is not an empty row but another grain.
 
     Returns
     -------
@@ -238,13 +239,13 @@ def _crowd(flat, sites, held, keep, steps):  # type: ignore[no-untyped-def]
     return crowd
 
 
-# Arrays handed to a compiled function are counted at each call: few of them, and one row for each
-# column, its node: place (2), vectors (4), proposed place (2).
+# Each array handed to a compiled function costs reference counting at each call: hence few of them,
+# with one row (node) for each column: place (2), vectors (4), proposed place (2).
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _propose(site, s, held, nodes, steps):  # type: ignore[no-untyped-def]
-    """Mean of what the indexed neighbours of a site say of its place and vectors; how many."""
+    """Weighted mean of a site's place and vectors as its indexed neighbours predict; how many."""
     y, x, a, b, c, d, total, known = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e-300, 0
     for k in range(steps.shape[1]):
         if steps[s, k, 5] < 0:
@@ -355,10 +356,10 @@ def _grow(nodes, start, basis, near, far, shares, grid):  # type: ignore[no-unty
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _check(nodes, flat, sites, held, steps):  # type: ignore[no-untyped-def]
-    """Compare each column with the place its neighbours give by the mean of both ends' vectors.
+    """Compare each column with the place its neighbours predict with the mean vectors of both ends.
 
-    That is exact to second order. Also gives the number of neighbours, and vectors fitted from all
-    sides and averaged over the neighbours and theirs.
+    That is exact to second order. Also gives the number of neighbours, and vectors fitted to all
+    neighbours and averaged over them and their neighbours.
     """
     n, around = len(nodes), nodes.copy()
     for c in range(n):

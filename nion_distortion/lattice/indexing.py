@@ -51,25 +51,30 @@ Booleans = npt.NDArray[np.bool_]
 MOST_SUBLATTICES = 8
 
 MOSTLY_SURE = 0.9
-"""With a smaller share of such columns the lattice is looked for without the others as well."""
+"""Share of confident columns (`LEAST_CONFIDENCE`) below which the lattice is also looked for in
+these alone."""
 
 LEAST_PATCH = 0.3
 """A lattice holds at least this share of a frame's columns."""
 
 WHOLE = 0.5
-"""Score, as a share of the columns, of a patch that no larger one can be beside."""
+"""Score of a patch, as a share of the columns, at which no larger patch can exist beside it."""
 
 TURN, SLOW_SHEAR = 0.1, 0.25
-"""Turn of the local lattice, and its change along the slow axis, that show another grain."""
+"""Rotation of the local lattice (rad), and its change along the slow axis (relative), beyond which
+a column belongs to another grain."""
 
 RIM = 0.5
-"""Columns without an index around one, against those with, that show another grain's."""
+"""Ratio of columns without an index to those with one around a column, at which it belongs to
+another grain."""
 
 OUTLIER = 4.5
-"""Standard deviations from where its neighbours put it that cost a column its index."""
+"""Distance from the place its neighbours predict, in spreads, beyond which a column loses its
+index."""
 
 NEGLIGIBLE, FARTHEST = 0.06, 0.3
-"""Distances from there, in nearest distances of sites, that never and that always cost it."""
+"""The same in nearest distances of sites: below the first it never, above the second it always
+loses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,7 +217,7 @@ def _placed(
 
 
 def _found(placed: Placed, places: Array, strangers: Booleans) -> _Found:
-    """Columns that keep their site: those beyond doubt, and that others hold."""
+    """Columns that keep their site: those that are certain and supported by neighbours."""
     rows, count = placed.rows, len(places)
     keep = np.zeros(count, bool)
     keep[rows] = certain(placed)
@@ -233,7 +238,7 @@ def _centred(sites: Integers, places: Array, shape: tuple[int, int]) -> Integers
 def _best_pool(
     columns: "AtomColumns", places: Array, shape: tuple[int, int]
 ) -> tuple[Booleans, _Patch]:
-    """Index all columns, and where many are doubtful only the others; what gives the better patch.
+    """Index all columns, and, if many are doubtful, only the confident ones; keep the better patch.
 
     At few counts a weak sublattice is mostly doubtful, but so is noise.
     """
@@ -289,7 +294,7 @@ def _centres(places: Array, shape: tuple[int, int]) -> Iterator[Array]:
 
 
 def _patch_at(places: Array, variance: Array, centre: Array) -> tuple[_Patch | None, float]:
-    """Best of what the two ways to find the basis give here, and the share of neighbours."""
+    """Better patch of the two ways to find the basis here, and `basis_from_neighbours`' share."""
     by_neighbours, share = basis_from_neighbours(places, centre)
     by_fourier = basis_from_fourier(places, centre)
     bases = [basis for basis in (by_neighbours, by_fourier) if basis is not None]
@@ -358,7 +363,7 @@ def _consistent(places: Array, error: Array, growth: Growth, basis: Array, seed:
 
 
 def _reach(basis: Array) -> float:
-    """How far around a column others say whether it belongs to its lattice."""
+    """Radius around a column within which others decide whether it belongs to its lattice."""
     lengths = np.hypot(*basis.T)
     return float(max(1.5 * lengths.min(), 1.2 * lengths.max()))
 

@@ -1,4 +1,4 @@
-"""Who stands near whom: columns sorted into cells."""
+"""Neighbour searches: columns sorted into square cells."""
 
 import numba
 import numpy as np
@@ -11,7 +11,7 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
 SAMPLE, NEIGHBOUR = 60, 8
-"""Columns whose neighbours give the spacing, and which neighbour."""
+"""Number of columns, about, that give the spacing; and which neighbour's distance is taken."""
 
 
 def cell_grid(positions: Array, side_px: float) -> tuple[Integers, Integers, Array, float]:

@@ -14,7 +14,7 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
 CENTRAL = 48
-"""Columns that decide how far the crystal has moved since the frame before."""
+"""Number of central columns from which the shift since the frame before is found."""
 
 NEAR = 0.15
 """Distance from a site, in nearest distances of sites, within which a column votes for a shift."""
@@ -23,7 +23,8 @@ OUTLIER, FARTHEST = 4.5, 0.25
 """Farthest from a site: in robust standard deviations, and in nearest distances of sites."""
 
 LEAST_SHARE, LEAST_BLOCK_SHARE, BLOCKS = 0.8, 0.6, 4
-"""Share of the columns, in all and in each block of the frame, that have to be on sites."""
+"""Least share of the columns on sites, in the whole frame and in each block; and blocks along each
+axis."""
 
 
 def rounded_sites(
