@@ -29,6 +29,18 @@ SHAPES: dict[str, tuple[int | None, ...]] = {
 """The fields of the samples that hold one row for each column."""
 
 
+AGREEMENT = 4.0
+"""Two fields agree if the mean of their squared difference, over the sum of their claimed
+variances, is below this."""
+
+VAGUE = 2.0
+"""A field whose claimed rms error exceeds another's by more than this factor says too little to
+agree with it."""
+
+SMALLEST_STD_PX = 0.005
+"""Added in quadrature to claimed errors (0.2 pm), so that very small ones do not make two fields
+disagree."""
+
 SAME_PX = 1e-3
 """Columns closer than this in two frames show that both are one image (perhaps stored in between):
 noise alone moves columns by ten times as much."""
@@ -240,6 +252,29 @@ class DistortionField:
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
+
+    def agrees_with(self, other: "DistortionField") -> bool:
+        """Compare the difference of two fields with their claimed errors.
+
+        Parameters
+        ----------
+        other : DistortionField
+            Of the same scan.
+
+        Returns
+        -------
+        bool
+            False also where this one is much less certain than the other: it would agree with
+            anything.
+        """
+        seen = self.valid & other.valid
+        difference = (self.displacement_px - other.displacement_px)[:, seen]
+        mine, theirs = (np.square(one.std_px)[:, seen] for one in (self, other))
+        mine, theirs = mine + SMALLEST_STD_PX**2, theirs + SMALLEST_STD_PX**2
+        if mine.sum() > VAGUE**2 * theirs.sum():
+            return False
+        ratio = np.square(difference) / (mine + theirs)
+        return bool(np.sum(ratio) < AGREEMENT * max(difference.size, 1))
 
     def resampled(self, shape_px: tuple[int, int]) -> "DistortionField":
         """Return the same field on another number of pixels over the same field of view.

@@ -23,18 +23,6 @@ _log = logging.getLogger(__name__)
 HELD_BACK = 2
 """First frames that are kept at most until another one agrees with one of them."""
 
-AGREEMENT = 4.0
-"""Two first frames agree if the mean of their squared difference, over the sum of their claimed
-variances, is below this."""
-
-VAGUE = 2.0
-"""A first frame whose claimed rms error exceeds the second's by more than this factor is not
-adopted: it would agree with anything, and its decay and lengths would be kept."""
-
-SMALLEST_STD_PX = 0.005
-"""Added in quadrature to claimed errors (0.2 pm), so that very small ones do not make two frames
-disagree."""
-
 TRAJECTORY_FRAMES = 1000
 
 
@@ -205,8 +193,9 @@ class LiveModel:
         DistortionModel or None
             That of the other frame; None where none agrees.
         """
+        field = model.stationary_field()
         for candidate in reversed(self.held_back):
-            if _agree(candidate, model):
+            if candidate.stationary_field().agrees_with(field):
                 self.held_back.clear()
                 return candidate
         self.held_back.append(model)
@@ -230,18 +219,3 @@ class LiveModel:
             self.began_nm = report.drift_nm
         self.drift_nm.append(report.drift_nm)
         self.components = (self.components or empty()).added(report.field.displacement_px)
-
-
-def _agree(one: "DistortionModel", two: "DistortionModel") -> bool:
-    """Compare the difference of two frames' stationary distortions with their claimed errors.
-
-    The first would be adopted, and so must be about as certain as the second.
-    """
-    first, second = one.stationary_field(), two.stationary_field()
-    seen = first.valid & second.valid
-    difference = (first.displacement_px - second.displacement_px)[:, seen]
-    squares = [np.square(field.std_px)[:, seen] + SMALLEST_STD_PX**2 for field in (first, second)]
-    if squares[0].sum() > VAGUE**2 * squares[1].sum():
-        return False
-    ratio = np.square(difference) / (squares[0] + squares[1])
-    return bool(np.sum(ratio) < AGREEMENT * max(difference.size, 1))

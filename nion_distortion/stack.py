@@ -10,7 +10,7 @@ from nion_distortion._validation import check_finite
 from nion_distortion.diagnostics import FlybackAdvice, SetupHint, flyback_advice, setup_hint
 from nion_distortion.diagnostics.numbers import field_error_pm
 from nion_distortion.frame import Frame, UnusableFrameError
-from nion_distortion.gaussian_process import DistortionModel
+from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
 from nion_distortion.options import Free, Options, StackAverage
 from nion_distortion.pipeline import Measured, measure_frame
@@ -104,24 +104,23 @@ def calibrate(
         raise ValueError('a calibration needs a reference crystal, so sample must be "reference"')
     averages = isinstance(options.reference, StackAverage)
     one_by_one = replace(options, reference=Free()) if averages else options
-    told = _Told(progress)
+    told, learning = _Told(progress), _OneByOne(one_by_one)
     is_asked = stop_pm is not None or progress is not None
     gathered: dict[int, CalibrationFrame] = {}
-    model: DistortionModel | None = None
     count = 0
     for count, frame in enumerate(frames, start=1):
         try:
-            measured = _measured(frame, model, one_by_one, gathered)
+            measured = learning.measured(frame, gathered)
         except UnusableFrameError as reason:
             told.of_unusable(f"frame {count}: {reason}")
             continue
-        model = measured.model
         gathered[count] = CalibrationFrame(measured.samples, measured.indexed.lattice)
-        error_pm = predicted_error_pm(model) if is_asked else np.inf
+        error_pm = predicted_error_pm(measured.model) if is_asked else np.inf
         told.of_frame(error_pm, measured)
         is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
         if is_enough or len(gathered) == MOST_FRAMES:
             break
+    model = learning.model
     if model is None:
         raise _nothing_usable(count, told.now.unusable)
     used = list(gathered.values())
@@ -132,22 +131,49 @@ def calibrate(
     return calibrated(model, used, told=told.of_pass)
 
 
-def _measured(
-    frame: Frame,
-    model: DistortionModel | None,
-    options: Options,
-    gathered: Mapping[int, CalibrationFrame],
-) -> Measured:
-    """Measure a frame; one with wrong pixels, or that was gathered already, is unusable."""
-    try:
-        check_finite(frame.image)
-    except ValueError as reason:
-        raise UnusableFrameError(str(reason)) from reason
-    measured = measure_frame(frame, model=model, options=options)
-    for number, one in gathered.items():
-        if measured.samples.is_same_image(one.samples):  # its noise would count as distortion
-            raise UnusableFrameError(f"it is the image of frame {number} once more")
-    return measured
+class _OneByOne:
+    """What frames teach one by one, until all are learnt together.
+
+    Frames of a scan that settles contradict the first one: where two that follow each other agree,
+    they begin anew. `calibrated` looks at all of them again.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.model: DistortionModel | None = None
+        self._against: DistortionModel | None = None  # the newest that contradicted, by itself
+
+    def measured(self, frame: Frame, gathered: Mapping[int, CalibrationFrame]) -> Measured:
+        """Measure a frame that is none of the gathered ones; what is wrong costs it alone."""
+        try:
+            check_finite(frame.image)
+        except ValueError as reason:
+            raise UnusableFrameError(str(reason)) from reason
+        measured = measure_frame(frame, model=self.model, options=self._options)
+        for number, one in gathered.items():
+            if measured.samples.is_same_image(one.samples):  # its noise would count as distortion
+                raise UnusableFrameError(f"it is the image of frame {number} once more")
+        model = self._going_on(measured)
+        self.model = model
+        return measured._replace(model=model)
+
+    def _going_on(self, measured: Measured) -> DistortionModel:
+        if not measured.model.is_contradicted:
+            self._against = None
+            return measured.model
+        before, model, lattice = self._against, measured.model, measured.indexed.lattice
+        terms = model.basis.terms
+        self._against = alone = first_model(
+            measured.samples,
+            lattice,
+            terms,
+            reference=model.reference,
+            zero_px=model.zero_px,
+        )
+        if before is None or not before.stationary_field().agrees_with(alone.stationary_field()):
+            return model
+        self._against = None
+        return before.updated(measured.samples, lattice)
 
 
 def predicted_error_pm(model: DistortionModel) -> float:

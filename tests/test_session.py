@@ -118,12 +118,10 @@ def test_a_first_frame_that_knows_little_is_not_gone_on_with(
     """It agrees with any other, but its decay and lengths would stay."""
 
     def model(std_px: float) -> Any:
-        field = SimpleNamespace(
-            displacement_px=np.zeros((2, 4, 4)),
-            std_px=np.full((2, 4, 4), std_px),
-            valid=np.ones((4, 4), bool),
-        )
-        return SimpleNamespace(stationary_field=lambda: field)
+        scan = fakes.settings()
+        std = np.full((2, *scan.shape_px), std_px)
+        known = fakes.field(scan, 0.0, std_px=std, kind="stationary")
+        return SimpleNamespace(stationary_field=lambda: known)
 
     live = LiveModel(fakes.frame(0, 0.0).settings, Free())
     first = model(first_px)

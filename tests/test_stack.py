@@ -36,6 +36,25 @@ def stream(count: int, read: list[int] | None = None) -> Iterator[nd.Frame]:
         yield shot(index)
 
 
+def test_a_scan_that_settles_over_several_frames_ends_no_calibration() -> None:
+    """It began with the first frame, took half of each other, and ended in a singular matrix."""
+    errors = replace(flyback(), startup_nm=0.06, startup_frames=1.0)
+    machine = replace(MACHINE, errors=errors)
+    told: list[nd.CalibrationProgress] = []
+    frames = (machine.shot(SETTINGS, index).frame for index in range(8))
+    model = nd.calibrate(frames, progress=told.append)
+    assert not told[-1].unusable
+    assert {0, 1, 2} <= {one.index for one in model.flagged}
+    field, truth = model.stationary_field(), machine.shot(SETTINGS, 99).truth
+    score = score_map(
+        field.displacement_px,
+        field.valid,
+        truth.stationary_place_px,
+        pixel_size_nm=SETTINGS.pixel_size_nm,
+    )
+    assert score.share > 0.99
+
+
 def test_a_calibration_takes_the_distortion_out() -> None:
     told: list[nd.CalibrationProgress] = []
     model = nd.calibrate(stream(4), progress=told.append)
