@@ -616,7 +616,7 @@ def test_a_wide_blur_at_half_the_size_is_that_of_the_whole() -> None:
 def test_noise_model_is_estimated_from_the_image() -> None:
     detector = {"gain": 27.0, "offset": 14700.0, "readout_noise_e": 1.5}
     shot = simulated(detector=detector)
-    gain, offset = estimate_noise(shot.frame.image)
+    gain, offset, _ = estimate_noise(shot.frame.image)
     level = 14700.0 + 27.0 * np.array([7.5, 30.0, 57.5])
     true = 27.0 * (level - 14700.0) + (27.0 * 1.5) ** 2
     assert gain == pytest.approx(27.0, rel=0.1)
@@ -640,6 +640,17 @@ def test_hot_pixels_do_not_count_as_noise() -> None:
     assert estimate_noise(counted).gain == pytest.approx(plain.gain, rel=0.05)
     assert plain.gain == pytest.approx(1.0, rel=0.05)
     assert isinstance(plain, Noise)
+
+
+@pytest.mark.parametrize("counts", [10.0, 200.0])
+def test_the_gains_error_is_known(counts: float) -> None:
+    """Eight images: the claim also holds the median's bias, of 2 %."""
+    found = [
+        find_columns(gaussian_sto(counts, np.random.default_rng(seed))[0]) for seed in range(8)
+    ]
+    error = np.sqrt(np.mean([(one.gain - 1.0) ** 2 for one in found]))
+    claimed = np.mean([one.gain_std for one in found])
+    assert 0.5 < error / claimed < 1.5
 
 
 @pytest.mark.parametrize("value", [0.0, 7.5])

@@ -153,9 +153,14 @@ def test_counts_are_those_of_the_brightest_sublattice() -> None:
         gain=1.0,
     )
     found = effective_counts(columns, np.repeat([0, 1], 400))
+    assert found is not None
     assert found.value == pytest.approx(50, abs=1)
     assert found.std == pytest.approx(1.2533 * 5 / 20, rel=0.15)
     assert found.p95 == pytest.approx(50 + 1.645 * 5, rel=0.03)
+    guessed = effective_counts(replace(columns, gain_std=0.1), np.repeat([0, 1], 400))
+    assert guessed is not None
+    assert guessed.std == pytest.approx(0.1 * guessed.value, rel=0.01)
+    assert effective_counts(replace(columns, gain_std=0.5), np.repeat([0, 1], 400)) is None
 
 
 def test_an_estimate_is_a_plain_tuple() -> None:
@@ -359,10 +364,26 @@ def test_a_good_set_up_is_usable() -> None:
     found = setup_hint(two_sublattices(), 0.031)
     assert (found.verdict, found.columns) == ("usable", 800)
     assert found.pixels_per_cell == pytest.approx(12.0)
+    assert found.effective_counts is not None
     assert found.effective_counts.value == pytest.approx(50.0)
     assert found.sublattice_offset_std_pm == pytest.approx(31 * 0.08 * np.sqrt(2 / 400))
     assert "12.0 px per cell" in found.sentence
     assert "mistilt" not in found.sentence
+
+
+def test_noise_that_does_not_tell_electrons_is_said() -> None:
+    indexed = two_sublattices()
+    blurred = replace(indexed, columns=replace(indexed.columns, gain_std=1.0))
+    found = setup_hint(blurred, 0.031)
+    assert found.verdict == "usable"
+    assert found.effective_counts is None
+    assert "electrons at their peaks not known" in found.sentence
+
+
+@pytest.mark.parametrize(("unindexed", "is_said"), [(100, False), (700, True)])
+def test_columns_of_another_grain_are_said(unindexed: int, *, is_said: bool) -> None:
+    found = setup_hint(replace(two_sublattices(), unindexed=unindexed), 0.031)
+    assert (f"; {unindexed} of {800 + unindexed} columns are not of" in found.sentence) == is_said
 
 
 def test_a_mistilt_moves_the_sublattices_apart() -> None:

@@ -58,6 +58,8 @@ class AtomColumns:
         Detector units for each electron, estimated from the image.
     counts : ndarray, shape (n,)
         Electrons at the peak above the local background: amplitude / gain.
+    gain_std : float, default: 0
+        Its standard deviation.
     tail : float, default: 0
         Height of the tails relative to the Gaussian cores; `amplitude` is the sum of both.
     dropped : int, default: 0
@@ -81,6 +83,7 @@ class AtomColumns:
     finder: str
     gain: float
     counts: npt.NDArray[np.float64]
+    gain_std: float = 0.0
     tail: float = 0.0
     dropped: int = 0
 

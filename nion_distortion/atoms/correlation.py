@@ -99,7 +99,7 @@ def correlated_noise(
     level = cv2.GaussianBlur(image, (0, 0), sigmaX=reach[0], sigmaY=reach[1])
     fine = noise_of_residual(residual, np.asarray(level, np.float32), sign=sign)
     seen = _seen_share(y) * _seen_share(x)
-    return Noise(fine.gain / seen, fine.offset / seen), Correlation(y, x)
+    return Noise(*(one / seen for one in fine)), Correlation(y, x)
 
 
 def _seen_share(correlation: Floats) -> float:
@@ -134,7 +134,7 @@ def _variance(weights: Floats) -> float:
 
 def _along(residual: Image, cores: Image, level: tuple[Noise, float], axis: int) -> Floats:
     """Return the correlation along an axis, up to the first that could be chance."""
-    (gain, offset), background = level
+    (gain, offset, _), background = level
     variance = (gain, gain * background + offset, LEAST_VARIANCE)
     step = max(1, round(residual.size / LINES))
     sums = np.zeros((LAGS + 1, 5))

@@ -258,6 +258,7 @@ def _columns(scaled: Normalised, found: _Found, told: tuple[str, int]) -> AtomCo
         polarity="bright" if view.sign > 0 else "dark",
         finder=told[0],
         gain=gain,
+        gain_std=view.noise.gain_std * scaled.unit,
         counts=amplitude / gain,
         tail=tail,
         dropped=told[1] - len(order),

@@ -39,10 +39,13 @@ class Noise(NamedTuple):
         Detector units for each electron.
     offset : float
         Variance at zero intensity, detector units squared; a dark level makes it negative.
+    gain_std : float, default: 0
+        Standard deviation of the gain.
     """
 
     gain: float
     offset: float
+    gain_std: float = 0.0
 
 
 def estimate_noise(image: npt.ArrayLike) -> Noise:
@@ -105,22 +108,32 @@ def noise_of_residual(
     UnusableFrameError
         If the image holds no noise at all.
     """
-    power, level, reached = _power_and_level(residual, image, samples)
+    step = int(np.ceil(np.sqrt(image.size / samples)))
+    power, level, reached = _power_and_level(residual, image, step)
     low, high = np.quantile(level[::3, ::3], [0.005, 0.995])
     if not high > low:
         raise UnusableFrameError("the image is the same everywhere: it shows nothing")
     means, variances, weights = _binned(power, level, reached, (float(low), float(high)))
     if not np.any(variances > 0):
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no noise")
-    gain, offset = _line(sign * means, variances, weights)
-    return Noise(sign * gain, offset)
+    found = _line(sign * means, variances, weights / _counted_as_one(step))
+    return found._replace(gain=sign * found.gain)
+
+
+def _counted_as_one(step: int) -> float:
+    """How many squares of filtered noise, of every step-th pixel, say as much as one would alone.
+
+    Those of pixels nearby are correlated, and of means over stripes the median is taken.
+    """
+    own = np.convolve(DIFFERENCE, DIFFERENCE)[len(DIFFERENCE) - 1 :]
+    along = 1.0 + 2.0 * float(np.square(own[step::step]).sum())
+    return 0.5 * np.pi * along**2
 
 
 def _power_and_level(
-    residual: Image, image: Image, samples: int
+    residual: Image, image: Image, step: int
 ) -> tuple[Image, Image, npt.NDArray[np.bool_]]:
-    """Filter a sample of the pixels, and mark those that a hot one reaches."""
-    step = int(np.ceil(np.sqrt(image.size / samples)))
+    """Filter every step-th pixel, and mark those that a hot one reaches."""
     shape = tuple(len(range(2, length - 2, step)) for length in image.shape)
     fine, level = np.empty(shape, np.float32), np.empty(shape, np.float32)
     _filter_sample(residual, DIFFERENCE.astype(np.float32), step, fine)
@@ -204,7 +217,10 @@ def _line(
     variance: npt.NDArray[np.float64],
     count: npt.NDArray[np.float64],
 ) -> Noise:
-    """Fit a line through the variances, weighted by the errors that the line itself implies."""
+    """Fit a line through the variances, weighted by the errors that the line itself implies.
+
+    ``count`` is how many independent squares each is the mean of.
+    """
     typical = np.average(variance, weights=count)
     expected = np.full_like(variance, typical)
     gain, offset = 0.0, float(typical)
@@ -218,10 +234,8 @@ def _line(
         expected = np.maximum(gain * level + offset, 0.02 * typical)
     # Without photon noise there is no gain: use the least that could be told from zero.
     least = 1e-3 * float(typical / max(np.ptp(level), 1e-30))
+    gain_std = float(np.sqrt(2.0 / spread)) if spread else np.inf
     if gain < least:
-        return Noise(
-            least,
-            float(np.average(variance, weights=count / typical))
-            - least * float(np.average(level, weights=count)),
-        )
-    return Noise(gain, offset)
+        gain, centre = least, float(np.average(level, weights=count))
+        offset = float(np.average(variance, weights=count)) - least * centre
+    return Noise(gain, offset, gain_std)

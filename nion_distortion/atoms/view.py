@@ -112,8 +112,8 @@ class View(NamedTuple):
         View
             Its negative.
         """
-        image, clipped, sign, (gain, offset), sigma_px, band, narrow, correlation = self
-        noise = Noise(-gain, offset)
+        image, clipped, sign, noise, sigma_px, band, narrow, correlation = self
+        noise = noise._replace(gain=-noise.gain)
         return View(-image, -clipped, -sign, noise, sigma_px, -band, -narrow, correlation)
 
     def window(self, radius: float, width_prior: float) -> Window:
@@ -131,7 +131,7 @@ class View(NamedTuple):
         Window
             No pixel's variance is less than what nearly all pixels have.
         """
-        gain, offset = self.noise
+        gain, offset, _ = self.noise
         variances = gain * np.quantile(self.clipped[::7, ::7], [0.01, 0.99]) + offset
         floor = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), FINEST**2)
         radius_px = max(radius * self.sigma_px, SMALLEST_RADIUS_PX)

@@ -24,6 +24,9 @@ CENTRED = 0.12
 """Distance from the cell's centre, in cells, within which a sublattice is taken to be centred in
 the crystal itself."""
 
+MOST_STRANGERS = 0.2
+"""Share of the columns outside the lattice from which it is worth a word."""
+
 CLEAR, CLEAR_PM = 4.0, 5.0
 """Standard deviations, and picometres, both of which an offset has to exceed to be mentioned."""
 
@@ -41,9 +44,9 @@ class SetupHint:
     pixels_per_cell : float
         Shorter edge of the cell, px.
     columns : int
-        Indexed columns in view.
-    effective_counts : Estimate
-        Electrons at the peak of the brightest columns.
+        Columns in the lattice.
+    effective_counts : Estimate, optional
+        Electrons at the peak of the brightest columns; None where the noise does not tell.
     sublattice_offset_pm : tuple of float, optional
         Mean place of the second sublattice relative to the cell's centre, (y, x); None where
         the crystal has no column there.
@@ -55,7 +58,7 @@ class SetupHint:
     sentence: str
     pixels_per_cell: float
     columns: int
-    effective_counts: Estimate
+    effective_counts: Estimate | None
     sublattice_offset_pm: tuple[float, float] | None = None
     sublattice_offset_std_pm: float | None = None
 
@@ -87,10 +90,12 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
     verdict: Verdict = "usable"
     if sigma < NARROWEST_SIGMA_PX:
         verdict = "too coarse"
-    elif counts.value < FEWEST_COUNTS:
+    elif counts is not None and counts.value < FEWEST_COUNTS:
         verdict = "too few counts"
-    sentence = f"{verdict}: about {cell:.1f} px per cell, {len(indexed.columns)} columns in view, "
-    sentence += f"{with_std(counts.value, counts.std, 'electrons')} at the peak of the brightest"
+    sentence = (
+        f"{verdict}: about {cell:.1f} px per cell, {len(indexed.columns)} columns in the lattice, "
+    )
+    sentence += _counts_in_words(counts) + _strangers_in_words(indexed)
     offset = _centre_offset(indexed)
     if offset is None:
         return SetupHint(
@@ -114,6 +119,22 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
         effective_counts=counts,
         sublattice_offset_pm=(float(offset_pm[0]), float(offset_pm[1])),
         sublattice_offset_std_pm=std_pm,
+    )
+
+
+def _counts_in_words(counts: Estimate | None) -> str:
+    if counts is None:
+        return "electrons at their peaks not known: the noise does not grow with the brightness"
+    return f"{with_std(counts.value, counts.std, 'electrons')} at the peak of the brightest"
+
+
+def _strangers_in_words(indexed: IndexedColumns) -> str:
+    whole = len(indexed.columns) + indexed.unindexed
+    if indexed.unindexed <= MOST_STRANGERS * whole:
+        return ""
+    return (
+        f"; {indexed.unindexed} of {whole} columns are not of this lattice (another grain?): "
+        "around them the distortion is extrapolated, and its error may be larger than expected"
     )
 
 

@@ -26,6 +26,9 @@ __all__ = [
 
 PM_PER_NM = 1e3
 
+CLEAR_GAIN = 3.0
+"""Standard deviations by which a detector's gain must differ from zero to be known."""
+
 SAMPLED_PX = 128
 """Averages over an image take at least this many pixels along each axis."""
 
@@ -154,7 +157,7 @@ def removed_pm(model: DistortionModel, field: DistortionField) -> dict[str, floa
     return {term: to_pm * rms for term, rms in found.items()}
 
 
-def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) -> Estimate:
+def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) -> Estimate | None:
     """Say how many electrons stand above the background at the peak of the brightest columns.
 
     Parameters
@@ -166,13 +169,19 @@ def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) 
 
     Returns
     -------
-    Estimate
-        Median over the brightest sublattice, electrons per pixel.
+    Estimate, optional
+        Median over the brightest sublattice, electrons per pixel; None where the noise does not
+        grow with the brightness, so that it does not tell what one electron adds.
     """
+    share = columns.gain_std / columns.gain
+    if share * CLEAR_GAIN > 1.0:
+        return None
     counts = np.abs(columns.counts[sublattice == 0])
     scatter = 1.4826 * np.median(np.abs(counts - np.median(counts)))
+    value = float(np.median(counts))
     std = 1.2533 * scatter / np.sqrt(len(counts))  # of a median of a normal sample
-    return Estimate(float(np.median(counts)), float(std), float(np.percentile(counts, 95)))
+    std = float(np.hypot(std, share * value))
+    return Estimate(value, std, float(np.percentile(counts, 95)))
 
 
 def scale_numbers(model: DistortionModel) -> dict[str, float] | None:
