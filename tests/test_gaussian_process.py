@@ -18,6 +18,7 @@ from strategies import few, positive_matrix, seeds
 
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.calibration import _disagreement
 from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.evidence import (
     negative_log_evidence,
@@ -355,6 +356,28 @@ def random_information(rng: np.random.Generator, size: int, *, mixed: bool) -> I
         vector=rng.normal(size=(2, size)),
         cross=whole[:size, size:] if mixed else None,
     )
+
+
+@few
+@given(seeds(), st.booleans())
+def test_slope_is_the_dense_product(seed: int, mixed: bool) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(seed)
+    known, weights = random_information(rng, 6, mixed=mixed), rng.normal(size=(2, 6))
+    plain = known.vector.ravel() - joined(known) @ weights.ravel()
+    np.testing.assert_allclose(known.slope(weights).ravel(), plain, atol=1e-12)
+
+
+@few
+@given(seeds(), st.booleans())
+def test_a_frame_that_says_what_the_others_say_does_not_disagree(
+    seed: int,
+    mixed: bool,  # noqa: FBT001
+) -> None:
+    rng = np.random.default_rng(seed)
+    others = solve(random_information(rng, 6, mixed=mixed), rng.uniform(0.1, 2, (2, 6)))
+    frame = random_information(rng, 6, mixed=mixed)
+    vector = (joined(frame) @ others.mean.ravel()).reshape(2, 6)
+    assert _disagreement(replace(frame, vector=vector), others) < 1e-12
 
 
 @few

@@ -331,11 +331,7 @@ def _pull(mean: Array, precision: Array, known: Information | None) -> Array:
     if known is None:
         return pull
     kept = known.vector.shape[1]
-    first = mean[:, :kept]
-    pull[:, :kept] += known.vector - np.matmul(known.blocks, first[..., None])[..., 0]
-    if known.cross is not None:
-        pull[0, :kept] -= known.cross @ first[1]
-        pull[1, :kept] -= first[0] @ known.cross
+    pull[:, :kept] += known.slope(mean[:, :kept])
     return pull
 
 

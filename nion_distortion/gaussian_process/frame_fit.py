@@ -72,7 +72,8 @@ class FrameFit:
 
         That is the number of observations less the weights that they determined themselves: the
         trace of the weights' covariance C times this frame's information, or what is left of
-        ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said.
+        ``trace(C C^-1)`` without the parts of the prior and of what earlier frames said. Of the
+        latter the coupling of the axes is left out: 0.1 % under the strongest fly-back of both.
         """
         covariance = self.posterior.covariance
         diagonal = np.stack([np.diag(block) for block in covariance])
