@@ -29,7 +29,7 @@ from scipy.optimize import least_squares
 from scipy.spatial import cKDTree
 
 from nion_distortion.atoms import AtomColumns, estimate_noise, find_columns, local_maxima
-from nion_distortion.atoms.accept import beside
+from nion_distortion.atoms.accept import beside, saturated
 from nion_distortion.atoms.correlation import WHITE
 from nion_distortion.atoms.drawing import (
     AMPLITUDE,
@@ -236,6 +236,20 @@ def brute_force(image: Array, start: Array, window: Window) -> tuple[Array, Arra
         now = solved.x
     slopes = np.asarray(solved.jac)
     return now, np.linalg.inv(slopes.T @ slopes)
+
+
+def test_a_fit_that_ends_at_no_number_is_given_up_where_it_began() -> None:
+    window = Window(5.1, Widths(float(np.log(1.6))), 0.15**-2, 1.0, 0.0, 0.1)
+    image = np.ones((40, 60), np.float32)
+    image[19:22, 21:24] = 3e38  # sums over it are infinite
+    place = np.array([[20.0, 20.0]])
+    fits = starting(place, np.array([10.0]), np.array([1.0]), 1.6)
+    improve(image, None, fits, window)
+    assert fits.pixels[0] == 0
+    assert not fits.active[0]
+    np.testing.assert_array_equal(fits.parameters[:, :2], place)
+    assert not render(fits.parameters, image.shape).any()
+    assert saturated(image, fits.parameters[:, :2]).shape == (1,)
 
 
 def test_fit_agrees_with_brute_force_least_squares() -> None:

@@ -151,6 +151,22 @@ def test_coils_are_measured_with_the_drift_of_both_neighbours_taken_out() -> Non
     assert model.coils.frames == 4
 
 
+def test_a_frame_that_is_missing_leaves_scale_and_skew_as_they_are() -> None:
+    errors = ScanErrors(
+        coil_scale=(-0.03, 0.015), coil_skew_rad=0.02, drift_nm_s=(1.2 / 60, -0.9 / 60)
+    )
+    slow = replace(SMALL, dwell_time_us=20.0)  # 0.3 px a frame
+    machine = microscope(errors)
+    shots = [sampled(machine, slow, index=index) for index in (0, 1, 3)]
+    frames = [CalibrationFrame(samples, lattice) for samples, lattice, _ in shots]
+    model = calibrated(one_by_one(frames, KnownCrystal.named("SrTiO3 [001]")), frames)
+
+    assert model.coils is not None
+    np.testing.assert_allclose(model.coils.values, [-0.03, 0.015, 0.02], atol=3e-4)
+    assert model.coils.scatter < 2.0
+    assert model.coils.scale_std.max() < 3e-4
+
+
 def test_shapes_make_the_frame_more_probable_and_keep_the_decay_near_the_truth() -> None:
     frames, _, model, _ = restless()
     off = model.basis.with_decay(0.09)

@@ -18,6 +18,7 @@ from strategies import few, positive_matrix, seeds
 
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.gaussian_process.calibration import _disagreement
 from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.evidence import (
     negative_log_evidence,
@@ -43,6 +44,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
 )
 from nion_distortion.gaussian_process.learning import (
     Evidence,
+    _Score,
     _score_axis,
     _spread_of_decays,
     weigh_calm,
@@ -51,6 +53,7 @@ from nion_distortion.gaussian_process.linearisation import (
     ALIKE,
     STRONG_SLOPE,
     WEAK_COUPLING,
+    Linearised,
     _weights,
 )
 from nion_distortion.gaussian_process.moments import information
@@ -359,6 +362,28 @@ def random_information(rng: np.random.Generator, size: int, *, mixed: bool) -> I
 
 @few
 @given(seeds(), st.booleans())
+def test_slope_is_the_dense_product(seed: int, mixed: bool) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(seed)
+    known, weights = random_information(rng, 6, mixed=mixed), rng.normal(size=(2, 6))
+    plain = known.vector.ravel() - joined(known) @ weights.ravel()
+    np.testing.assert_allclose(known.slope(weights).ravel(), plain, atol=1e-12)
+
+
+@few
+@given(seeds(), st.booleans())
+def test_a_frame_that_says_what_the_others_say_does_not_disagree(
+    seed: int,
+    mixed: bool,  # noqa: FBT001
+) -> None:
+    rng = np.random.default_rng(seed)
+    others = solve(random_information(rng, 6, mixed=mixed), rng.uniform(0.1, 2, (2, 6)))
+    frame = random_information(rng, 6, mixed=mixed)
+    vector = (joined(frame) @ others.mean.ravel()).reshape(2, 6)
+    assert _disagreement(replace(frame, vector=vector), others) < 1e-12
+
+
+@few
+@given(seeds(), st.booleans())
 def test_solving_is_the_dense_inverse(seed: int, mixed: bool) -> None:  # noqa: FBT001
     rng = np.random.default_rng(seed)
     known, precision = random_information(rng, 6, mixed=mixed), rng.uniform(0.1, 2, (2, 6))
@@ -538,6 +563,23 @@ def test_joint_evidence_of_a_frame_and_of_nothing_is_that_of_the_frame() -> None
     assert together.value == pytest.approx(alone.value)
     np.testing.assert_allclose(together.slope, alone.slope)
     np.testing.assert_allclose(together.curvature, alone.curvature)
+
+
+def test_evidence_of_an_axis_does_not_see_the_motion_along_the_other() -> None:
+    rng = np.random.default_rng(3)
+    targets = rng.normal(size=(60, 2))
+    samples = Linearised(
+        predicted_px=rng.uniform(0, 70, (60, 2)),
+        crystal=rng.normal(size=(3, 60)),
+        targets=targets,
+        weights=sample_weights(rng, 60, mixed=True),
+        lattice_precision=0.01,
+    )
+    pulled = replace(samples, targets=targets + np.array([0.0, 5.0]))
+    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    evidence = [Evidence.of(one, BASIS, one.information(BASIS), None) for one in (samples, pulled)]
+    still, moved = (_Score([one], BASIS, 0).value(logs) for one in evidence)
+    assert moved == pytest.approx(still, rel=1e-12)
 
 
 def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from strategies import few, seeds
 
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process import Drift, first_model, learning, refit_amplitudes
-from nion_distortion.gaussian_process.drift import follow_drift
+from nion_distortion.gaussian_process.drift import between, follow_drift
 from nion_distortion.gaussian_process.fields import FieldEstimate, _Nodes
 from nion_distortion.gaussian_process.fitting import (
     fit_frame,
@@ -329,6 +330,37 @@ def test_a_longer_pause_expects_a_longer_step() -> None:
     assert not drift.ambiguous
     without_times = follow_drift(drift, lattice_at(np.array([7.5, 0.0])), CENTRE, None)
     np.testing.assert_allclose(without_times.offset_px, [7.5, 0.0], atol=1e-9)
+
+
+def test_a_frame_beside_a_missing_one_drifts_as_fast_as_the_others() -> None:
+    drifts: list[Drift] = []
+    for time_s in (0.0, 1.0, 3.0, 4.0):
+        moved = lattice_at(time_s * np.array([0.3, -0.2]))
+        drifts.append(follow_drift(drifts[-1] if drifts else None, moved, CENTRE, time_s))
+    for before, after in pairwise([*drifts, None]):
+        assert before is not None
+        drift = between(before, after)
+        assert drift.interval_s == 1.0
+        np.testing.assert_allclose(drift.step_px, [0.3, -0.2], atol=1e-9)
+
+
+@pytest.mark.parametrize("times_s", [(0.0, 1.0, 3.0, 4.0), (0.0, 2.0, 3.0, 4.0)])
+def test_a_drift_that_changes_steadily_is_told_at_the_frame(times_s: tuple[float, ...]) -> None:
+    rate, change = np.array([0.3, 0.2]), np.array([0.05, -0.1])
+    first, second, third, _ = (lattice_at(rate * t + 0.5 * change * t**2) for t in times_s)
+    drift = follow_drift(None, first, CENTRE, times_s[0])
+    drift = follow_drift(drift, second, CENTRE, times_s[1])
+    drift = between(drift, follow_drift(drift, third, CENTRE, times_s[2]))
+    assert drift.interval_s == 1.0
+    np.testing.assert_allclose(drift.step_px, rate + change * times_s[1], atol=1e-9)
+
+
+def test_steps_without_times_count_alike() -> None:
+    drift = follow_drift(None, lattice_at(np.zeros(2)), CENTRE, None)
+    drift = follow_drift(drift, lattice_at(np.array([1.0, 0.0])), CENTRE, None)
+    drift = between(drift, follow_drift(drift, lattice_at(np.array([3.0, 0.0])), CENTRE, None))
+    assert drift.interval_s is None
+    np.testing.assert_allclose(drift.step_px, [1.5, 0.0], atol=1e-9)
 
 
 def test_a_lattice_that_grows_about_the_centre_does_not_drift() -> None:

@@ -316,6 +316,30 @@ def test_two_independent_ways_find_the_same_basis(name: str) -> None:
     assert same_lattice(near, far)
 
 
+PLAIN_CELLS = {
+    "square": np.array([[10.0, 0.0], [0.0, 10.0]]),
+    "rectangular": np.array([[10.0, 0.0], [0.0, 13.0]]),
+    "hexagonal": np.array([[10.0, 0.0], [5.0, np.sqrt(75.0)]]),
+}
+
+
+@pytest.mark.parametrize("turn_deg", [0.0, 0.3, 0.7, 1.1, 3.0, 7.0, 15.0, 22.0, 30.0, 38.0, 45.0])
+@pytest.mark.parametrize("name", PLAIN_CELLS)
+def test_fourier_finds_the_basis_at_any_angle_to_the_axes(name: str, turn_deg: float) -> None:
+    turn = np.radians(turn_deg)
+    true = PLAIN_CELLS[name] @ np.array(
+        [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+    )
+    places = np.mgrid[-60:61, -60:61].reshape(2, -1).T @ true + 256.3
+    places = places[((places > 3) & (places < 509)).all(1)]
+    places += np.random.default_rng(0).normal(0, 0.03, places.shape)
+    found = basis_from_fourier(places, np.array([256.0, 256.0]))
+    assert found is not None
+    assert same_lattice(found, true)
+    nearest = np.rint(found @ np.linalg.inv(true)) @ true
+    assert np.linalg.norm(found - nearest, axis=1).max() < 0.002 * 10.0
+
+
 @few
 @given(st.integers(0, 10_000))
 def test_canonical_cell_does_not_depend_on_the_given_one(seed: int) -> None:

@@ -269,18 +269,23 @@ def _improve_rows(
         normal[BACKGROUND, BACKGROUND] += window.background_precision
         right[BACKGROUND] += window.background_precision * (window.background - now[BACKGROUND])
         if pixels < FEWEST_PIXELS or not factorised(normal):
-            _give_up(fits, n)
+            _give_up(fits, n, window)
             continue
         inverse(normal, covariance)
         length = _moved(now, covariance, right, lasts[n], step)
         active[n] = length > max(TOLERANCE_PX, TOLERANCE * np.sqrt(covariance[Y, Y]))
         if _is_away(now, middle, window):
-            _give_up(fits, n)
+            _give_up(fits, n, window)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _give_up(fits: Fits, n: int) -> None:
-    fits.parameters[n, AMPLITUDE], fits.pixels[n], fits.active[n] = 0.0, 0, False
+def _give_up(fits: Fits, n: int, window: Window) -> None:
+    """Leave a column of no height; a usual one in the middle if the step led to no numbers."""
+    now, middle = fits.parameters[n], fits.middle[n]
+    if not np.all(np.isfinite(now)):
+        now[Y], now[X] = middle[0], middle[1]
+        now[LOG_SIGMA], now[BACKGROUND] = window.widths.log_sigma, window.background
+    now[AMPLITUDE], fits.pixels[n], fits.active[n] = 0.0, 0, False
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

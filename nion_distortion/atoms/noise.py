@@ -236,6 +236,6 @@ def _line(
     least = 1e-3 * float(typical / max(np.ptp(level), 1e-30))
     gain_std = float(np.sqrt(2.0 / spread)) if spread else np.inf
     if gain < least:
-        gain, centre = least, float(np.average(level, weights=count))
-        offset = float(np.average(variance, weights=count)) - least * centre
+        gain, mean = least, np.average(variance, weights=count)
+        offset = float(mean - least * np.average(level, weights=count))
     return Noise(gain, offset, gain_std)

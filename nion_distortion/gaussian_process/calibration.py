@@ -314,7 +314,7 @@ def _disagreements(state: _State) -> Array:
     known, used = state.known, state.used
 
     def _some(start: int, stop: int) -> list[float]:
-        return [_disagreement(state, less(known, state.parts[n]), n) for n in used[start:stop]]
+        return [_disagreement_of(state, less(known, state.parts[n]), n) for n in used[start:stop]]
 
     return np.concatenate(for_chunks(_some, len(used)))
 
@@ -323,21 +323,23 @@ def _name(number: int, count: int) -> str:
     return "the first frame" if number == 0 else f"frame {number + 1} of {count}"
 
 
-def _disagreement(state: _State, others: Information, number: int) -> float:
+def _disagreement_of(state: _State, others: Information, number: int) -> float:
+    before = stationary_posterior(state.basis, state.hyperparameters, others)
+    return _disagreement(state.parts[number], before)
+
+
+def _disagreement(part: Information, before: Posterior) -> float:
     """Squared difference of a frame from what others say, for each degree of freedom.
 
     With the frame's information M and v, and mean w and covariance S of the others' posterior,
-    ``r = v - M w`` has the covariance ``M + M S M``.
+    ``r = v - M w`` has the covariance ``M + M S M``; of that each axis is weighed by itself.
     """
-    before = stationary_posterior(state.basis, state.hyperparameters, others)
-    part = state.parts[number]
     total, freedom = 0.0, 0.0
-    for axis in range(2):
-        gram, spread = part.blocks[axis], before.covariance[axis]
-        off = part.vector[axis] - gram @ before.mean[axis]
-        scale = 1.0 / np.sqrt(np.diag(spread))  # weights in units of what is not known of them
-        gram, off = gram / np.outer(scale, scale), off / scale
-        spread = spread * np.outer(scale, scale)
+    slopes = part.slope(before.mean)
+    for block, covariance, slope in zip(part.blocks, before.covariance, slopes, strict=True):
+        scale = 1.0 / np.sqrt(np.diag(covariance))  # weights in units of what is not known of them
+        gram, off = block / np.outer(scale, scale), slope / scale
+        spread = covariance * np.outer(scale, scale)
         values, vectors = np.linalg.eigh(gram)
         seen = values > SEEN
         values, vectors = values[seen], vectors[:, seen]

@@ -148,7 +148,7 @@ def follow_drift(
 
 
 def between(before: Drift, after: Drift | None) -> Drift:
-    """Give a frame the mean of the steps that led to it and away from it.
+    """Give a frame the mean rate of the steps that led to it and away from it.
 
     Parameters
     ----------
@@ -162,6 +162,11 @@ def between(before: Drift, after: Drift | None) -> Drift:
     Drift
         What is known better of the sample's motion during the frame; ``before`` where there is no
         next frame or its step is ambiguous.
+
+    Notes
+    -----
+    Where the intervals are known the rate is that of the parabola through the three places, so the
+    shorter one counts more; the step is told for the shorter one. Otherwise they count as equal.
     """
     if after is None or after.surprise_px is None or after.ambiguous:
         return before
@@ -172,8 +177,19 @@ def between(before: Drift, after: Drift | None) -> Drift:
             surprise_px=after.surprise_px,
             interval_s=after.interval_s,
         )
-    mean = 0.5 * (before.step_px + after.step_px)
-    return replace(before, step_px=mean, surprise_px=0.5 * after.surprise_px)
+    if not before.interval_s or not after.interval_s:
+        mean = 0.5 * (before.step_px + after.step_px)
+        return replace(before, step_px=mean, surprise_px=0.5 * after.surprise_px)
+    intervals = np.array([before.interval_s, after.interval_s])
+    rates = np.stack([before.step_px, after.step_px]) / intervals[:, None]
+    rate = np.average(rates, axis=0, weights=np.abs(intervals[::-1]))
+    shorter = float(np.abs(intervals).min())
+    return replace(
+        before,
+        step_px=rate * shorter,
+        surprise_px=0.5 * after.surprise_px * (shorter / after.interval_s),
+        interval_s=shorter,
+    )
 
 
 def _motion(before: Array, after: Array, centre_px: Array) -> Array:

@@ -297,7 +297,7 @@ class _Nodes(NamedTuple):
 
     def spread_of_shape(self, shape: ShapeErrors) -> _ShapeSpread:
         """Propagate the covariance of scale and skew, without what the reference leaves unknown."""
-        y, x = (self.seen_px - self.displacement_px - 0.5 * np.array(self.shape_px)).T
+        y, x = (self.seen_px - self.displacement_px - 0.5 * (np.array(self.shape_px) - 1.0)).T
         zero = np.zeros(len(y))
         vectors = np.stack([[y, zero], [zero, x], [zero, y]])  # (3, 2, nodes)
         places = np.stack([y, x], axis=1)

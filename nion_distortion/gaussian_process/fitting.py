@@ -26,7 +26,7 @@ from nion_distortion.gaussian_process.linearisation import (
     renewed,
 )
 from nion_distortion.gaussian_process.mains import find_mains, mains_line
-from nion_distortion.gaussian_process.posterior import Posterior, combined, marginal, solve
+from nion_distortion.gaussian_process.posterior import Posterior, combined, solve
 from nion_distortion.gaussian_process.weights import Information
 
 __all__ = [
@@ -204,11 +204,8 @@ def frame_evidence(
     linearised = linearised_frame(samples, hyperparameters, moving_px)
     given = linearised.information(basis)
     posterior = solve(given, _precision(linearised, basis, hyperparameters))
-    lattice = np.full((2, 3), linearised.lattice_precision)
-    return Evidence(
-        information=marginal(given, basis.size, lattice),
-        waves=linearised.fast_waves(basis, posterior.mean),
-    )
+    waves = linearised.fast_waves(basis, posterior.mean)
+    return Evidence.of(linearised, basis, given, waves)
 
 
 def _precision(linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters) -> Array:
@@ -338,11 +335,7 @@ def _pull(mean: Array, precision: Array, known: Information | None) -> Array:
     if known is None:
         return pull
     kept = known.vector.shape[1]
-    first = mean[:, :kept]
-    pull[:, :kept] += known.vector - np.matmul(known.blocks, first[..., None])[..., 0]
-    if known.cross is not None:
-        pull[0, :kept] -= known.cross @ first[1]
-        pull[1, :kept] -= first[0] @ known.cross
+    pull[:, :kept] += known.slope(mean[:, :kept])
     return pull
 
 

@@ -75,7 +75,8 @@ class FrameFit:
 
         That is the number of observations less the number of weights that they determined: the
         trace of the weights' covariance C times this frame's information, or ``trace(C C^-1)``
-        less the parts of the prior and of earlier frames.
+        less the parts of the prior and of earlier frames. Of the latter the coupling of the axes
+        is left out: 0.1 % under the strongest fly-back of both.
         """
         covariance = self.posterior.covariance
         diagonal = np.stack([np.diag(block) for block in covariance])

@@ -75,12 +75,49 @@ class Evidence:
     ----------
     information : Information
         About the weights of D and W_k, without any prior.
+    apart : Information, optional
+        The same of each axis by itself; None where fly-back does not mix the axes.
     waves : FastWaves, optional
         Waves that are too fast for W_k, in the residual of an earlier fit.
+
+    Notes
+    -----
+    Hyperparameters are found axis by axis. The vector of ``information`` has in it what columns at
+    a steep fly-back say of one axis by what they show along the other, which without the block
+    between the axes looks like a motion of several pixels.
     """
 
     information: Information
+    apart: Information | None = None
     waves: FastWaves | None = None
+
+    @classmethod
+    def of(
+        cls, linearised: Linearised, basis: Basis, given: Information, waves: FastWaves | None
+    ) -> "Evidence":
+        """Integrate the lattice out of what a frame says.
+
+        Parameters
+        ----------
+        linearised : Linearised
+            Samples of the frame.
+        basis : Basis
+            The functions of D and W_k.
+        given : Information
+            What the samples say about all weights.
+        waves : FastWaves or None
+            Fast waves in the residual of a fit.
+
+        Returns
+        -------
+        Evidence
+            About the weights of D and W_k.
+        """
+        lattice = np.full((2, 3), linearised.lattice_precision)
+        apart = None
+        if given.cross is not None:
+            apart = marginal(linearised.apart(basis, given), basis.size, lattice)
+        return cls(information=marginal(given, basis.size, lattice), apart=apart, waves=waves)
 
 
 def learn(
@@ -138,8 +175,7 @@ def learn(
         if decay != basis.decay:
             basis = basis.with_decay(decay)
             given = linearised.information(basis)
-    known = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
-    evidence = Evidence(information=known, waves=waves)
+    evidence = Evidence.of(linearised, basis, given, waves)
     found = learn_amplitudes([evidence], basis, hyperparameters, pixel_size_nm)
     if waves is not None:  # the first pass starts from what is typical, not from a fit
         found = replace(found, logs=np.minimum(found.logs, hyperparameters.logs + growth))
@@ -269,7 +305,7 @@ class _Score(NamedTuple):
 
     @property
     def _frames(self) -> Frames:
-        found = [one.information for one in self.given]
+        found = [one.apart or one.information for one in self.given]
         return [(one.blocks[self.axis], one.vector[self.axis]) for one in found]
 
     def _fast(self, logs: Array) -> list[Scored]:

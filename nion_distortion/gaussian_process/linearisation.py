@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._validation import owned
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.fast_waves import FastWaves, find_fast_waves
@@ -116,6 +117,25 @@ class Linearised:
         """
         given = information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
         return scaled(given, self.seen(basis))
+
+    def apart(self, basis: Basis, given: Information) -> Information:
+        """Let each axis speak for itself, as if a column's errors along both were independent.
+
+        Parameters
+        ----------
+        basis : Basis
+            The functions of D and W_k.
+        given : Information
+            What the samples say about all weights, the errors' correlation with them.
+
+        Returns
+        -------
+        Information
+            Without a block between the axes, and without what that block needs in the vector.
+        """
+        own = np.einsum("naa,na->an", self.weights, self.targets)
+        vector = own @ self.design(basis).T * self.seen(basis)
+        return Information(blocks=given.blocks, vector=owned(vector))
 
     def residual_px(self, basis: Basis, mean: Array) -> Array:
         """Compare the targets with what the weights predict.

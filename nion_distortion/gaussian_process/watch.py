@@ -205,10 +205,7 @@ class Watch(_Run):
         return replace(self._with(new), contradiction=0.0)
 
     def _whitened(self, frame: Information, expected: Posterior) -> Array:
-        mean = expected.mean
-        rest = frame.vector - np.matmul(frame.blocks, mean[..., None])[..., 0]
-        if frame.cross is not None:
-            rest -= np.stack([frame.cross @ mean[1], frame.cross.T @ mean[0]])
+        rest = frame.slope(expected.mean)
 
         def white(axis: int, _: int) -> Array:
             along = self.directions[axis]

@@ -51,6 +51,24 @@ class Information:
             cross=owned(np.sum(crosses, axis=0)) if crosses else None,
         )
 
+    def slope(self, weights: Array) -> Array:
+        """Compare what the samples say with given weights: 0 at the most probable ones.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (2, m)
+            Of both axes, px.
+
+        Returns
+        -------
+        ndarray, shape (2, m)
+            ``v - M w``.
+        """
+        rest: Array = self.vector - np.matmul(self.blocks, weights[..., None])[..., 0]
+        if self.cross is not None:
+            rest -= np.stack([self.cross @ weights[1], weights[0] @ self.cross])
+        return rest
+
 
 def less(known: Information, part: Information) -> Information:
     """Subtract a part, such as one frame's, from what is known.

@@ -213,8 +213,16 @@ def _span(vectors: Array) -> Array | None:
     return reduced(np.linalg.lstsq(whole[near], vectors[near], rcond=None)[0])
 
 
-FOURIER_SIZE, FOURIER_PIXEL = 128, 0.2
+FOURIER_SIZE, FOURIER_PIXEL = 256, 0.1
 """Side of the grid for the structure factor, and its pixel in column spacings."""
+
+PASSBAND = 64
+"""Spatial frequencies, in reciprocal pixels, up to which peaks are looked for: half of Nyquist's.
+Points have no band limit, so spots beyond Nyquist's frequency fold back. Those that fold back to
+here come from beyond 1.5 times it, where sharing among four pixels leaves 1 % of their power."""
+
+MARGIN = 2
+"""Columns on the other side of the axis that a maximum at the axis is compared with."""
 
 FOURIER_PEAKS, WEAKEST = 24, 0.1
 """Most peaks that the reciprocal basis has to explain, and the weakest against the strongest."""
@@ -250,7 +258,7 @@ def basis_from_fourier(positions_px: Array, centre_px: Array) -> Array | None:
 
 
 def _structure_factor(places: Array, radius: float) -> npt.NDArray[np.float32]:
-    """Power on half of the reciprocal grid; Hann window, points spread bilinearly on the grid."""
+    """Power on half of the passband; Hann window, points spread bilinearly on the grid."""
     window = np.cos(0.5 * np.pi * np.minimum(np.hypot(*places.T) / (radius + 1e-9), 1)) ** 2
     corner = np.floor(places).astype(int)
     part = places - corner
@@ -262,27 +270,30 @@ def _structure_factor(places: Array, radius: float) -> npt.NDArray[np.float32]:
             cell[:, 0] * FOURIER_SIZE + cell[:, 1], share, FOURIER_SIZE * FOURIER_SIZE
         )
     spectrum = scipy.fft.rfft2(image.reshape(FOURIER_SIZE, FOURIER_SIZE).astype(np.float32))
-    return np.fft.fftshift(np.abs(spectrum) ** 2, axes=0)
+    rows = np.arange(-PASSBAND - 1, PASSBAND + 2)
+    right = np.abs(spectrum[rows, : PASSBAND + 2]) ** 2
+    # the power at -k is that at k; peaks near the axis need what is left of it
+    return np.concatenate([right[::-1, MARGIN:0:-1], right], axis=1)
 
 
 def _reciprocal_peaks(power: npt.NDArray[np.float32]) -> Array:
     """Strongest maxima, one of each pair k and -k, to a fraction of a pixel; shape (k, 2)."""
-    half = FOURIER_SIZE // 2
-    rows, columns = np.ogrid[-half:half, : half + 1]
-    # leave out the window's own central peak, and the redundant half of the axis k_x = 0
+    half = len(power) // 2
+    rows, columns = np.ogrid[-half : half + 1, -MARGIN : PASSBAND + 2]
+    # without the window's own peak
     searched = np.where(rows**2 + columns**2 < 36, np.float32(0), power)
-    searched[:half, 0] = 0
     highest = searched >= cv2.dilate(searched, np.ones((5, 5), np.uint8))
     highest &= searched > WEAKEST * searched.max()
-    highest[:2], highest[-2:], highest[:, -2:] = False, False, False
+    highest &= (columns > 0) | ((columns == 0) & (rows > 0))
+    highest[0], highest[-1], highest[:, -1] = False, False, False
     places = np.argwhere(highest)
     order = np.argsort(-searched[highest], kind="stable")[:FOURIER_PEAKS]
     row, column = places[order].T
     above, here, below = power[row - 1, column], power[row, column], power[row + 1, column]
-    left, right = power[row, np.abs(column - 1)], power[row, column + 1]
-    # a Gaussian through three points; at column 0 the power is that of the row on the other side
+    left, right = power[row, column - 1], power[row, column + 1]
+    # a Gaussian through three points
     return np.column_stack(
-        [row - half + _summit(above, here, below), column + _summit(left, here, right)]
+        [row - half + _summit(above, here, below), column - MARGIN + _summit(left, here, right)]
     )
 
 
