@@ -107,6 +107,11 @@ class DistortionSamples:
         """Observed minus ideal position, shape (n, 2)."""
         return self.observed_px - self.sites_px
 
+    @property
+    def variance_px2(self) -> npt.NDArray[np.float64]:
+        """Mean variance of a coordinate, shape (n,): fits of round columns are isotropic."""
+        return np.asarray(0.5 * (self.covariance_px2[:, 0, 0] + self.covariance_px2[:, 1, 1]))
+
     def is_same_image(self, other: "DistortionSamples") -> bool:
         """Tell whether both are samples of one image: columns in the very same places.
 

@@ -60,6 +60,10 @@ class FakeColumns:
     chi2: Array
     counts: Array
 
+    @property
+    def variance_px2(self) -> Array:
+        return np.asarray(0.5 * (self.covariance_px2[:, 0, 0] + self.covariance_px2[:, 1, 1]))
+
     def subset(self, keep: Array) -> "FakeColumns":
         return FakeColumns(
             positions_px=self.positions_px[keep],

@@ -10,6 +10,7 @@ from model_cases import SMALL, Array, flyback, microscope, sampled
 
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
+from nion_distortion.gaussian_process.hyperparameters import NAMES
 from nion_distortion.gaussian_process.shape_search import exact_surprise, learn_shapes
 from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal
 from simulator.microscope import Microscope, Truth
@@ -116,6 +117,17 @@ def test_a_frame_in_the_middle_that_is_another_scan_is_left_out() -> None:
 
     assert [one.index for one in model.flagged] == [3]
     assert model.flagged[0].reason.startswith("frame 4 of 7 differs from the 6 others")
+
+
+def test_flyback_along_both_axes_is_as_strong_as_it_is() -> None:
+    pull_nm = RESTLESS.line_flyback_nm[1]
+    frames, truth = taken(microscope(replace(RESTLESS, line_flyback_nm=(pull_nm, pull_nm))))
+    model = calibrated(one_by_one(frames), frames)
+
+    strength_px = np.exp(model.hyperparameters.logs[:, NAMES.index("line")])
+    assert (strength_px > 2.0).all()
+    assert (strength_px < 8.0).all()  # 4 px at the start of a line
+    assert judged(model, truth).share > 0.997
 
 
 def test_of_two_frames_none_is_blamed() -> None:

@@ -44,7 +44,6 @@ from nion_distortion.gaussian_process.hyperparameters import (
 )
 from nion_distortion.gaussian_process.learning import (
     Evidence,
-    _Score,
     _score_axis,
     _spread_of_decays,
     weigh_calm,
@@ -53,7 +52,6 @@ from nion_distortion.gaussian_process.linearisation import (
     ALIKE,
     STRONG_SLOPE,
     WEAK_COUPLING,
-    Linearised,
     _weights,
 )
 from nion_distortion.gaussian_process.moments import information
@@ -371,6 +369,21 @@ def test_slope_is_the_dense_product(seed: int, mixed: bool) -> None:  # noqa: FB
 
 @few
 @given(seeds(), st.booleans())
+def test_an_axis_beside_the_other_is_its_part_of_the_dense_form(
+    seed: int,
+    mixed: bool,  # noqa: FBT001
+) -> None:
+    rng = np.random.default_rng(seed)
+    known, (y, x) = random_information(rng, 6, mixed=mixed), rng.normal(size=(2, 6))
+    slope = known.vector.ravel() - joined(known) @ np.r_[y, x]
+    found = known.beside(np.stack([y, x]))
+    assert found.cross is None
+    np.testing.assert_allclose(found.vector[0] - found.blocks[0] @ y, slope[:6], atol=1e-12)
+    np.testing.assert_allclose(found.vector[1] - found.blocks[1] @ x, slope[6:], atol=1e-12)
+
+
+@few
+@given(seeds(), st.booleans())
 def test_a_frame_that_says_what_the_others_say_does_not_disagree(
     seed: int,
     mixed: bool,  # noqa: FBT001
@@ -565,23 +578,6 @@ def test_joint_evidence_of_a_frame_and_of_nothing_is_that_of_the_frame() -> None
     np.testing.assert_allclose(together.curvature, alone.curvature)
 
 
-def test_evidence_of_an_axis_does_not_see_the_motion_along_the_other() -> None:
-    rng = np.random.default_rng(3)
-    targets = rng.normal(size=(60, 2))
-    samples = Linearised(
-        predicted_px=rng.uniform(0, 70, (60, 2)),
-        crystal=rng.normal(size=(3, 60)),
-        targets=targets,
-        weights=sample_weights(rng, 60, mixed=True),
-        lattice_precision=0.01,
-    )
-    pulled = replace(samples, targets=targets + np.array([0.0, 5.0]))
-    logs = prior_logs(SCAN.pixel_size_nm)[0]
-    evidence = [Evidence.of(one, BASIS, one.information(BASIS), None) for one in (samples, pulled)]
-    still, moved = (_Score([one], BASIS, 0).value(logs) for one in evidence)
-    assert moved == pytest.approx(still, rel=1e-12)
-
-
 def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:
     rng = np.random.default_rng(8)
     others, trials = rng.normal(size=(5, 40)), rng.normal(size=(3 * len(DECAYS), 40))
@@ -763,7 +759,7 @@ def weighed(jitter_px: float, found_px: float) -> float:
     """Jitter that is expected along x after columns showed it as ``found_px``, in px."""
     size = TALL.size
     nothing = Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size)))
-    evidence = Evidence(information=nothing, waves=drawn_waves(jitter_px))
+    evidence = Evidence(information=nothing, apart=nothing, waves=drawn_waves(jitter_px))
     logs = np.tile(jitter_logs(found_px), (2, 1))
     found = weigh_calm([evidence], TALL, Hyperparameters(logs=logs), SCAN.pixel_size_nm)
     return float(np.exp(found.logs[1, NAMES.index("jitter")]))

@@ -102,6 +102,11 @@ class AtomColumns:
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
 
+    @property
+    def variance_px2(self) -> npt.NDArray[np.float64]:
+        """Mean variance of a coordinate, shape (n,): fits of round columns are isotropic."""
+        return np.asarray(0.5 * (self.covariance_px2[:, 0, 0] + self.covariance_px2[:, 1, 1]))
+
     def subset(self, keep: npt.NDArray[Any]) -> "AtomColumns":
         """Return some of the columns.
 

@@ -220,10 +220,9 @@ SAID = ("broadening",)
 
 def _pack_samples(samples: DistortionSamples, packed: Arrays, name: str) -> dict[str, Any]:
     """Pack one frame's samples, about 19 bytes for each column."""
-    variance = 0.5 * np.trace(samples.covariance_px2, axis1=1, axis2=2)
     packed |= {
         f"{name}.observed_px": samples.observed_px.astype(np.float32),
-        f"{name}.variance_px2": variance.astype(np.float32),
+        f"{name}.variance_px2": samples.variance_px2.astype(np.float32),
     }
     packed |= {f"{name}.{key}": array for key, array in _pack_crystal(samples).items()}
     packed |= {f"{name}.{key}": array for key, array in _pack_sites(samples).items()}

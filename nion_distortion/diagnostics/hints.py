@@ -146,7 +146,7 @@ def _centre_offset(indexed: IndexedColumns) -> tuple[Array, float] | None:
         return None
     variance = 0.0
     for one in (0, nearest):
-        mine = indexed.columns.covariance_px2[indexed.sublattice == one]
-        precision = (2.0 / np.trace(mine, axis1=1, axis2=2)).sum()
+        mine = indexed.columns.variance_px2[indexed.sublattice == one]
+        precision = (1.0 / mine).sum()
         variance += 1.0 / max(float(precision), 1e-12)
     return away[nearest] @ indexed.lattice.basis_px, float(np.sqrt(variance))

@@ -281,7 +281,7 @@ def cell_of(reference: KnownCrystal, pixel_size_nm: float) -> Cell:
 
 
 def cell_at_centre(
-    crystal_sites: Array, observed_px: Array, covariance_px2: Array, shape_px: tuple[int, int]
+    crystal_sites: Array, observed_px: Array, variance_px2: Array, shape_px: tuple[int, int]
 ) -> Cell:
     """Take the cell from the central neighbourhood of a frame.
 
@@ -291,8 +291,8 @@ def cell_at_centre(
         Sites of the columns, in cells.
     observed_px : ndarray, shape (n, 2)
         Where they were seen.
-    covariance_px2 : ndarray, shape (n, 2, 2)
-        Covariance of that.
+    variance_px2 : ndarray, shape (n,)
+        Variance of a coordinate of that.
     shape_px : tuple of int
         Lines and pixels.
 
@@ -314,7 +314,7 @@ def cell_at_centre(
             f"only {count} columns are near the centre, where the cell of the reference is taken"
         )
     design = np.c_[np.ones(count), crystal_sites[near]]
-    weights = 2.0 / np.trace(covariance_px2[near], axis1=1, axis2=2)
+    weights = 1.0 / variance_px2[near]
     inverse = np.linalg.inv((design * weights[:, None]).T @ design)
     fit = inverse @ (design * weights[:, None]).T @ observed_px[near]
     rest = observed_px[near] - design @ fit

@@ -18,7 +18,6 @@ from nion_distortion.gaussian_process.learning import Evidence, is_at_bound, lea
 from nion_distortion.gaussian_process.linearisation import (
     Linearised,
     Prediction,
-    isotropic_variance,
     linearise,
     linearised_frame,
     precision_of,
@@ -26,7 +25,7 @@ from nion_distortion.gaussian_process.linearisation import (
     renewed,
 )
 from nion_distortion.gaussian_process.mains import find_mains, mains_line
-from nion_distortion.gaussian_process.posterior import Posterior, combined, solve
+from nion_distortion.gaussian_process.posterior import Posterior, combined, marginal, solve
 from nion_distortion.gaussian_process.weights import Information
 
 __all__ = [
@@ -167,7 +166,7 @@ def _learnt(
         fit = _solved(linearised, given, state, (basis, hyperparameters), None)
         following = renewed(samples, state, fit, linearised, guard=number < GUARDED_PASSES)
         moved = np.abs(following.predicted_px - state.predicted_px).max()
-        floor = _floor(linearised, fit, isotropic_variance(samples), hyperparameters)
+        floor = _floor(linearised, fit, samples.variance_px2, hyperparameters)
         state, hyperparameters = following, replace(hyperparameters, floor_px=floor)
         waves = linearised.fast_waves(basis, fit.posterior.mean)
         if number < FITTED_PASSES:
@@ -204,8 +203,12 @@ def frame_evidence(
     linearised = linearised_frame(samples, hyperparameters, moving_px)
     given = linearised.information(basis)
     posterior = solve(given, _precision(linearised, basis, hyperparameters))
-    waves = linearised.fast_waves(basis, posterior.mean)
-    return Evidence.of(linearised, basis, given, waves)
+    known = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+    return Evidence(
+        information=known,
+        apart=known.beside(posterior.mean[:, : basis.size]),
+        waves=linearised.fast_waves(basis, posterior.mean),
+    )
 
 
 def _precision(linearised: Linearised, basis: Basis, hyperparameters: Hyperparameters) -> Array:

@@ -75,8 +75,8 @@ class Evidence:
     ----------
     information : Information
         About the weights of D and W_k, without any prior.
-    apart : Information, optional
-        The same of each axis by itself; None where fly-back does not mix the axes.
+    apart : Information
+        The same of each axis, with the most probable weights of the other.
     waves : FastWaves, optional
         Waves that are too fast for W_k, in the residual of an earlier fit.
 
@@ -88,36 +88,8 @@ class Evidence:
     """
 
     information: Information
-    apart: Information | None = None
+    apart: Information
     waves: FastWaves | None = None
-
-    @classmethod
-    def of(
-        cls, linearised: Linearised, basis: Basis, given: Information, waves: FastWaves | None
-    ) -> "Evidence":
-        """Integrate the lattice out of what a frame says.
-
-        Parameters
-        ----------
-        linearised : Linearised
-            Samples of the frame.
-        basis : Basis
-            The functions of D and W_k.
-        given : Information
-            What the samples say about all weights.
-        waves : FastWaves or None
-            Fast waves in the residual of a fit.
-
-        Returns
-        -------
-        Evidence
-            About the weights of D and W_k.
-        """
-        lattice = np.full((2, 3), linearised.lattice_precision)
-        apart = None
-        if given.cross is not None:
-            apart = marginal(linearised.apart(basis, given), basis.size, lattice)
-        return cls(information=marginal(given, basis.size, lattice), apart=apart, waves=waves)
 
 
 def learn(
@@ -175,7 +147,9 @@ def learn(
         if decay != basis.decay:
             basis = basis.with_decay(decay)
             given = linearised.information(basis)
-    evidence = Evidence.of(linearised, basis, given, waves)
+    known = marginal(given, basis.size, np.full((2, 3), linearised.lattice_precision))
+    # Not with the other axis given: about the first, poor predictions that runs away.
+    evidence = Evidence(information=known, apart=known, waves=waves)
     found = learn_amplitudes([evidence], basis, hyperparameters, pixel_size_nm)
     if waves is not None:  # the first pass starts from what is typical, not from a fit
         found = replace(found, logs=np.minimum(found.logs, hyperparameters.logs + growth))
@@ -305,7 +279,7 @@ class _Score(NamedTuple):
 
     @property
     def _frames(self) -> Frames:
-        found = [one.apart or one.information for one in self.given]
+        found = [one.apart for one in self.given]
         return [(one.blocks[self.axis], one.vector[self.axis]) for one in found]
 
     def _fast(self, logs: Array) -> list[Scored]:

@@ -6,7 +6,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import owned
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.fast_waves import FastWaves, find_fast_waves
@@ -20,7 +19,6 @@ __all__ = [
     "Linearised",
     "Prediction",
     "crystal_scale",
-    "isotropic_variance",
     "linearise",
     "linearised_frame",
     "precision_of",
@@ -117,25 +115,6 @@ class Linearised:
         """
         given = information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
         return scaled(given, self.seen(basis))
-
-    def apart(self, basis: Basis, given: Information) -> Information:
-        """Let each axis speak for itself, as if a column's errors along both were independent.
-
-        Parameters
-        ----------
-        basis : Basis
-            The functions of D and W_k.
-        given : Information
-            What the samples say about all weights, the errors' correlation with them.
-
-        Returns
-        -------
-        Information
-            Without a block between the axes, and without what that block needs in the vector.
-        """
-        own = np.einsum("naa,na->an", self.weights, self.targets)
-        vector = own @ self.design(basis).T * self.seen(basis)
-        return Information(blocks=given.blocks, vector=owned(vector))
 
     def residual_px(self, basis: Basis, mean: Array) -> Array:
         """Compare the targets with what the weights predict.
@@ -285,7 +264,7 @@ def precision_of(samples: DistortionSamples, hyperparameters: Hyperparameters) -
     float
         Along one axis, px^-2.
     """
-    return float((1.0 / (isotropic_variance(samples) + hyperparameters.floor_px**2)).sum())
+    return float((1.0 / (samples.variance_px2 + hyperparameters.floor_px**2)).sum())
 
 
 def predict(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | None) -> Prediction:
@@ -328,7 +307,7 @@ def predict(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | Non
         lattice_px=lattice,
         predicted_px=predicted,
         jacobian=jacobian,
-        robust=_robust_weights(((seen - predicted) ** 2).sum(axis=1) / isotropic_variance(samples))
+        robust=_robust_weights(((seen - predicted) ** 2).sum(axis=1) / samples.variance_px2)
         * _reached(samples, moving_px),
     )
 
@@ -344,22 +323,6 @@ def _robust_lattice(crystal: Array, places: Array) -> Array:
 def _least_squares(crystal: Array, places: Array) -> Array:
     solution = np.linalg.solve(crystal.T @ crystal, crystal.T @ places)
     return np.asarray(solution.T, dtype=np.float64)
-
-
-def isotropic_variance(samples: DistortionSamples) -> Array:
-    """Average the variance of each column over both axes; fits of round columns are isotropic.
-
-    Parameters
-    ----------
-    samples : DistortionSamples
-        Indexed columns of a frame.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        In px^2.
-    """
-    return 0.5 * (samples.covariance_px2[:, 0, 0] + samples.covariance_px2[:, 1, 1])
 
 
 def linearise(
@@ -383,7 +346,7 @@ def linearise(
     """
     off = samples.observed_px - state.predicted_px
     seen = samples.observed_px - np.einsum("nab,nb->na", state.jacobian, off)
-    variance = isotropic_variance(samples) + hyperparameters.floor_px**2
+    variance = samples.variance_px2 + hyperparameters.floor_px**2
     return Linearised(
         predicted_px=state.predicted_px,
         crystal=(state.crystal * state.scale).T,
@@ -458,7 +421,7 @@ def renewed(
     lost = np.abs(predicted - seen).max(axis=1) > GUARD_PX
     predicted[lost], jacobian[lost] = state.predicted_px[lost], state.jacobian[lost]
     residual = linearised.residual_px(fit.basis, fit.posterior.mean)
-    variance = isotropic_variance(samples) + fit.hyperparameters.floor_px**2
+    variance = samples.variance_px2 + fit.hyperparameters.floor_px**2
     off = np.einsum("na,nab,nb->n", residual, _weights(variance, state.jacobian), residual)
     return replace(
         state,

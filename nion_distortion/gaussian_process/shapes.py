@@ -68,7 +68,7 @@ def reference_cell(reference: AnyReference, samples: DistortionSamples) -> Cell 
     return cell_at_centre(
         samples.crystal_sites,
         samples.observed_px,
-        samples.covariance_px2,
+        samples.variance_px2,
         samples.settings.shape_px,
     )
 

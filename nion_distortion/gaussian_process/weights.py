@@ -64,10 +64,26 @@ class Information:
         ndarray, shape (2, m)
             ``v - M w``.
         """
-        rest: Array = self.vector - np.matmul(self.blocks, weights[..., None])[..., 0]
-        if self.cross is not None:
-            rest -= np.stack([self.cross @ weights[1], weights[0] @ self.cross])
-        return rest
+        alone = np.matmul(self.blocks, weights[..., None])[..., 0]
+        return np.asarray(self.beside(weights).vector - alone)
+
+    def beside(self, weights: Array) -> "Information":
+        """Say what is left for each axis where the weights of the other are given.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (2, m)
+            Of both axes, px.
+
+        Returns
+        -------
+        Information
+            Without a block between the axes.
+        """
+        if self.cross is None:
+            return self
+        coupled = np.stack([self.cross @ weights[1], weights[0] @ self.cross])
+        return Information(blocks=self.blocks, vector=owned(self.vector - coupled))
 
 
 def less(known: Information, part: Information) -> Information:

@@ -170,7 +170,9 @@ def _by_rounding(
         rows=rows,
         table=site_table(sites[rows]),
         sites=sites[rows],
-        error=error_in_spreads(np.sqrt(off[:, 0] ** 2 + off[:, 1] ** 2), _variance(columns)[rows]),
+        error=error_in_spreads(
+            np.sqrt(off[:, 0] ** 2 + off[:, 1] ** 2), columns.variance_px2[rows]
+        ),
         correction_px=off,
         basis_px=previous.basis_px,
         motif=previous.motif,
@@ -244,7 +246,7 @@ def _best_pool(
     """
     sure = columns.confidence >= LEAST_CONFIDENCE
     pools = [np.ones(len(sure), bool)] + [sure] * bool(sure.mean() < MOSTLY_SURE)
-    variance = _variance(columns)
+    variance = columns.variance_px2
     found, reason = [], "no lattice was found"
     for pool in pools:
         try:
@@ -463,13 +465,7 @@ def _order_like(motif: Array, level: Array, wanted: Array) -> Integers:
     return best
 
 
-def _variance(columns: "AtomColumns") -> Array:
-    """Of each column's place, for each axis; the covariances are nearly isotropic."""
-    covariance = columns.covariance_px2
-    return np.asarray(0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1]))
-
-
 def _weights(columns: "AtomColumns") -> Array:
     """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
-    variance = _variance(columns)
+    variance = columns.variance_px2
     return np.asarray(1 / (variance + middle(variance)))
