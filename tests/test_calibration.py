@@ -130,6 +130,19 @@ def test_flyback_along_both_axes_is_as_strong_as_it_is() -> None:
     assert judged(model, truth).share > 0.997
 
 
+def test_of_two_halves_that_disagree_the_first_stays_and_the_others_are_named() -> None:
+    """As where the sample is changed in the middle: no frame stands out, and all were averaged."""
+    frames, truth = taken(microscope(RESTLESS), frames=3)
+    others, _ = taken(microscope(replace(RESTLESS, seed=9)), frames=3)
+    mixed = [*frames, *others]
+    model = calibrated(one_by_one(mixed), mixed)
+
+    assert [one.index for one in model.flagged] == [3, 4, 5]
+    assert model.flagged[0].reason.startswith("frame 4 of 6 differs from 3 others that agree by ")
+    assert model.frames == 3
+    assert judged(model, truth).share > 0.99
+
+
 def test_of_two_frames_none_is_blamed() -> None:
     settling = replace(RESTLESS, startup_nm=0.1, startup_frames=0.2)
     frames, _ = taken(microscope(settling), frames=2)

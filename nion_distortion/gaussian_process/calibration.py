@@ -65,6 +65,9 @@ CONTRADICTS = 20.0
 SEEN = 0.1
 """Information, for weights in units of what is not known of them, above which a frame says much."""
 
+SEEDS = 3
+"""Frames around which groups are looked for: the first, one in the middle, and the last."""
+
 FEWEST_TO_TEST = 3
 """Of two frames that disagree nobody knows which one is wrong."""
 
@@ -181,14 +184,20 @@ def _taught_alone(
 def _without_strangers(
     state: _State, frames: Sequence[CalibrationFrame], chi2: Array
 ) -> tuple[_State, tuple[Flagged, ...]]:
-    """Leave out the frame that disagrees most with all others, until none does."""
+    """Leave out the frame that disagrees most with all others, until none does.
+
+    Where all of them disagree still, the largest group that agrees with each other stays.
+    """
     flagged: list[Flagged] = []
-    while (worst := _worst(state, frames, chi2)) is not None:
-        flagged.append(worst)
-        used = tuple(n for n in state.used if n != worst.index)
-        state = _with_parts(state, used, state.parts)
+    while True:
+        worst = _worst(state, frames, chi2)
+        strangers = _outside_the_largest_group(state, frames, chi2) if worst is None else (worst,)
+        if not strangers:
+            return state, tuple(flagged)
+        flagged += strangers
+        left_out = {one.index for one in strangers}
+        state = _with_parts(state, tuple(n for n in state.used if n not in left_out), state.parts)
         chi2 = _disagreements(state)
-    return state, tuple(flagged)
 
 
 def _settled(
@@ -307,6 +316,42 @@ def _worst(state: _State, frames: Sequence[CalibrationFrame], chi2: Array) -> Fl
         reason=f"{_name(number, len(frames))} differs from the {len(state.used) - 1} others by "
         f"{chi2[place]:.1f} times the variance that noise allows, so it was left out",
     )
+
+
+def _outside_the_largest_group(
+    state: _State, frames: Sequence[CalibrationFrame], chi2: Array
+) -> tuple[Flagged, ...]:
+    """Find the frames that are unlike most, where none stands out: half of them may be strangers.
+
+    Groups are made of the frames that agree with one of them about as well as the best does.
+    """
+    if len(state.used) < FEWEST_TO_TEST or np.median(chi2) < DISAGREES:
+        return ()
+    seeds = [state.used[n] for n in _spread(len(state.used), SEEDS)]
+    from_each = [_disagreements_with(state, seed) for seed in seeds]
+    limits = [max(DISAGREES, UNLIKE * np.sort(away)[1]) for away in from_each]
+    sizes = [int((away < most).sum()) for away, most in zip(from_each, limits, strict=True)]
+    best = int(np.argmax(sizes))
+    if not 1 < sizes[best] < len(state.used):
+        return ()
+    return tuple(
+        Flagged(
+            frame_id=frames[number].samples.frame_id,
+            index=number,
+            chi2=float(away),
+            reason=f"{_name(number, len(frames))} differs from {sizes[best]} others that agree by "
+            f"{away:.1f} times the variance that noise allows, so it was left out",
+        )
+        for number, away in zip(state.used, from_each[best], strict=True)
+        if away >= limits[best]
+    )
+
+
+def _disagreements_with(state: _State, seed: int) -> Array:
+    """Compare each used frame with what one of them says alone; that one with itself: zero."""
+    before = stationary_posterior(state.basis, state.hyperparameters, state.parts[seed])
+    away = [0.0 if n == seed else _disagreement(state.parts[n], before) for n in state.used]
+    return np.array(away)
 
 
 def _disagreements(state: _State) -> Array:
