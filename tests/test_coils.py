@@ -66,7 +66,7 @@ def test_shape_errors_are_those_that_the_cell_was_given(
 def test_without_a_scale_only_its_difference_and_the_skew_are_measured(
     slow: float, fast: float, skew: float
 ) -> None:
-    cell = Cell(np.diag([12.0, 17.0]), np.zeros((4, 4)), has_scale=False)
+    cell = Cell(basis=np.diag([12.0, 17.0]), covariance=np.zeros((4, 4)), has_scale=False)
     shown = np.linalg.inv(scan_matrix(np.array([slow, fast, skew]))) @ cell.basis
 
     measured = measure_shape(shown, np.zeros((4, 4)), cell).values

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,15 +61,31 @@ STEP = 1e-6
 """Of numerical derivatives of numbers near 1."""
 
 
-class Cell(NamedTuple):
-    """The projected cell as it should be."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cell:
+    """The projected cell as it should be.
+
+    Parameters
+    ----------
+    basis : ndarray, shape (2, 2)
+        Columns are the vectors (y, x) in any orientation: px, or any unit where the scale is
+        unknown.
+    covariance : ndarray, shape (4, 4)
+        Of ``basis.ravel()``.
+    has_scale : bool
+        Whether the scale is known.
+    """
 
     basis: Array
-    """Columns are the vectors (y, x) in any orientation, shape (2, 2): nm, or any unit where the
-    scale is unknown."""
     covariance: Array
-    """Of ``basis.ravel()``, shape (4, 4)."""
     has_scale: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "basis", as_array("basis", self.basis, (2, 2)))
+        object.__setattr__(self, "covariance", as_array("covariance", self.covariance, (4, 4)))
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -277,7 +293,11 @@ def cell_of(reference: KnownCrystal, pixel_size_nm: float) -> Cell:
     stds = [reference.a_std_nm, reference.b_std_nm, np.radians(reference.gamma_std_deg)]
     slopes = _slopes(lambda p: _vectors(p).ravel(), numbers)
     covariance = slopes @ np.diag(np.square(stds)) @ slopes.T
-    return Cell(_vectors(numbers) / pixel_size_nm, covariance / pixel_size_nm**2, has_scale=True)
+    return Cell(
+        basis=_vectors(numbers) / pixel_size_nm,
+        covariance=covariance / pixel_size_nm**2,
+        has_scale=True,
+    )
 
 
 def cell_at_centre(
@@ -321,7 +341,7 @@ def cell_at_centre(
     chi2 = float((weights[:, None] * rest**2).sum()) / (2.0 * (count - 3))
     covariance = np.zeros((4, 4))
     covariance[:2, :2] = covariance[2:, 2:] = max(chi2, 1.0) * inverse[1:, 1:]
-    return Cell(fit[1:].T, covariance, has_scale=False)
+    return Cell(basis=fit[1:].T, covariance=covariance, has_scale=False)
 
 
 def measure_shape(
