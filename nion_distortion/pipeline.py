@@ -92,7 +92,7 @@ class FrameReport:
     removed_pm : Mapping of str to float, optional
         What each term of the model took out, rms; a term that is switched off is absent.
     advice : FlybackAdvice, optional
-        What a longer fly-back would gain and cost.
+        What a longer fly-back would gain and cost, or why it was not fitted.
     hints : SetupHint, optional
         Whether the microscope is set up well enough.
     """
@@ -351,5 +351,5 @@ def _corrected(
         state_reason=condition.reason,
         worth_it=is_worth_it(field, off_by),
         removed_pm=removed_pm(model, field),
-        advice=flyback_advice(model),
+        advice=flyback_advice(model, altered=frame.altered),
     )
