@@ -57,7 +57,8 @@ class CorrectedFrame:
     time_s : float, optional
         POSIX time of the end of the frame.
     provenance : Mapping, default: {}
-        The frame's own, and under ``"correction"`` how it was corrected.
+        The frame's own, and under ``"correction"`` how it was corrected; its ``"scale"`` has the
+        pixel size, nominal and as scanned, where a known crystal measured it.
 
     Raises
     ------
@@ -229,9 +230,11 @@ def _value(settings: ScanSettings, name: str) -> object:
 
 
 def _record(field: DistortionField, resample: Resample) -> dict[str, object]:
+    scale = field.scale
     return {
         "kind": field.kind,
         "reference": field.reference,
+        "scale": None if scale is None else scale.numbers(field.settings.pixel_size_nm),
         "frame_id": field.frame_id,
         "resample": resample,
         "convention": SIGN_CONVENTION,

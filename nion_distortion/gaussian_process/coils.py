@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion.distortion import ScaleErrors
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process.gauge import FREEDOMS, Freedom
 from nion_distortion.options import (
@@ -196,6 +197,26 @@ class CoilErrors:
     def skew_std_rad(self) -> float:
         """Standard deviation of the skew."""
         return float(np.sqrt(self.covariance[2, 2]))
+
+    def as_scale(self) -> ScaleErrors | None:
+        """Return what they say of the scale, as a field keeps it.
+
+        Returns
+        -------
+        ScaleErrors or None
+            None where the cell's size was not known.
+        """
+        if self.freedom != "rigid":
+            return None
+        (slow, fast), (slow_std, fast_std) = self.scale.tolist(), self.scale_std.tolist()
+        return ScaleErrors(
+            slow=slow,
+            fast=fast,
+            slow_std=slow_std,
+            fast_std=fast_std,
+            skew_rad=self.skew_rad,
+            skew_std_rad=self.skew_std_rad,
+        )
 
     def as_shape(self) -> ShapeErrors:
         """Return what all frames say in the form of one frame.
