@@ -123,7 +123,7 @@ def _microscope(specimen: Any, settings: "ScanSettings") -> "Microscope":
 
 def _warm_up(microscope: "Microscope", settings: "ScanSettings") -> None:
     """Compile before the scan begins: at a first start that takes longer than all frames."""
-    sys.stdout.write("Getting ready; the first start compiles for half a minute ...\n")
+    sys.stdout.write("Getting ready; the first start compiles for a minute and a half ...\n")
     sys.stdout.flush()
     scale = max(settings.shape_px) / min(WARM_UP_PX, *settings.shape_px)
     small = dataclasses.replace(
