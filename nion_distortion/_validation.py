@@ -1,7 +1,8 @@
 """Argument checks: one home for the sentences that a caller's mistake is answered with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ __all__ = [
     "frozen",
     "owned",
     "reduce_frozen",
+    "sealed",
+    "thawed",
 ]
 
 
@@ -54,6 +57,47 @@ def owned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """
     array.flags.writeable = False
     return array
+
+
+def sealed(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Copy a mapping so that nobody can alter it.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        Any mapping.
+
+    Returns
+    -------
+    Mapping
+        The same, read-only; so are mappings and arrays in it. Other values are as they were.
+    """
+    return MappingProxyType({key: _sealed_value(value) for key, value in mapping.items()})
+
+
+def _sealed_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return sealed(value)
+    return frozen(value) if isinstance(value, np.ndarray) else value
+
+
+def thawed(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a mapping that is `sealed` into dictionaries, which pickle and JSON know.
+
+    Parameters
+    ----------
+    mapping : Mapping
+        Any mapping.
+
+    Returns
+    -------
+    dict
+        The same; mappings in it are dictionaries too.
+    """
+    return {
+        key: thawed(value) if isinstance(value, Mapping) else value
+        for key, value in mapping.items()
+    }
 
 
 def as_array(
@@ -194,7 +238,7 @@ def _rebuild(kind: type, values: dict[str, Any]) -> object:
 
 
 def reduce_frozen(value: Any) -> tuple[Callable[..., object], tuple[type, dict[str, Any]]]:
-    """Pickle a frozen dataclass through its constructor, so that its arrays are read-only again.
+    """Pickle a frozen dataclass through its constructor, which makes its content read-only again.
 
     Parameters
     ----------
@@ -207,4 +251,5 @@ def reduce_frozen(value: Any) -> tuple[Callable[..., object], tuple[type, dict[s
         What ``pickle`` calls, and with what.
     """
     values = {item.name: getattr(value, item.name) for item in fields(value) if item.init}
-    return _rebuild, (type(value), values)
+    plain = {name: thawed(one) if isinstance(one, Mapping) else one for name, one in values.items()}
+    return _rebuild, (type(value), plain)

@@ -40,7 +40,7 @@ class RunningSums(NamedTuple):
     corner_px: Pixels
     """Place of the first pixel, as that of a frame."""
     values: npt.NDArray[np.float64]
-    """Sum of the values and of their squares, shape (2, ny, nx)."""
+    """Sum of the values and of their squares, shape (2, ny, nx); read-only once it is complete."""
     counts: npt.NDArray[np.int32]
     """How many frames saw each pixel, shape (ny, nx)."""
     replaced: int
@@ -97,6 +97,11 @@ class DriftAlignedAverage:
             AlignedFrame(frozen(one.image), frozen(one.valid), one.corner_px) for one in self.kept
         ]
         object.__setattr__(self, "kept", tuple(frames))
+        if self.sums is not None:
+            sums = self.sums._replace(
+                values=frozen(self.sums.values), counts=frozen(self.sums.counts)
+            )
+            object.__setattr__(self, "sums", sums)
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -203,6 +208,8 @@ class DriftAlignedAverage:
             sums = _summed(kept, newest)
         else:
             sums = _exchanged(sums, newest, gone)
+        for array in (sums.values, sums.counts):
+            owned(array)
         return replace(self, kept=kept, sums=sums)
 
     def _seen(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:

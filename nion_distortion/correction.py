@@ -1,15 +1,14 @@
 """Field -> corrected frame: one backward resample, and the mask of the pixels with data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import as_array, as_positive, frozen
+from nion_distortion._validation import as_array, as_positive, frozen, reduce_frozen, sealed
 from nion_distortion._version import installed_version
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
@@ -58,7 +57,8 @@ class CorrectedFrame:
     time_s : float, optional
         POSIX time of the end of the frame.
     provenance : Mapping, default: {}
-        The frame's own, and under ``"correction"`` how it was corrected.
+        The frame's own, and under ``"correction"`` how it was corrected; its ``"scale"`` has the
+        pixel size, nominal and as scanned, where a known crystal measured it.
 
     Raises
     ------
@@ -89,16 +89,10 @@ class CorrectedFrame:
             array = as_array(name, getattr(self, name), (2, *shape), np.float32)
             object.__setattr__(self, name, array)
         as_positive("pixel_size_nm", self.pixel_size_nm)
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        object.__setattr__(self, "provenance", sealed(self.provenance))
 
     def __reduce__(self) -> Any:
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["provenance"] = dict(self.provenance)
-        return _rebuild_corrected, (values,)
-
-
-def _rebuild_corrected(values: dict[str, Any]) -> CorrectedFrame:
-    return CorrectedFrame(**values)
+        return reduce_frozen(self)
 
 
 def correct_frame(
@@ -236,9 +230,11 @@ def _value(settings: ScanSettings, name: str) -> object:
 
 
 def _record(field: DistortionField, resample: Resample) -> dict[str, object]:
+    scale = field.scale
     return {
         "kind": field.kind,
         "reference": field.reference,
+        "scale": None if scale is None else scale.numbers(field.settings.pixel_size_nm),
         "frame_id": field.frame_id,
         "resample": resample,
         "convention": SIGN_CONVENTION,

@@ -13,7 +13,7 @@ from nion_distortion._validation import as_array, check_length, frozen, owned, r
 from nion_distortion.frame import ScanSettings
 from nion_distortion.lattice import IndexedColumns
 
-__all__ = ["DistortionField", "DistortionSamples", "FieldKind", "sample_distortion"]
+__all__ = ["DistortionField", "DistortionSamples", "FieldKind", "ScaleErrors", "sample_distortion"]
 
 FieldKind = Literal["stationary", "frame"]
 
@@ -199,6 +199,62 @@ def _of_kinds(indexed: IndexedColumns) -> npt.NDArray[np.float64]:
     return broadening
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleErrors:
+    """Scale errors and skew of a scan, measured against a known crystal.
+
+    Parameters
+    ----------
+    slow, fast : float
+        Relative error of the scale of either axis: pixels are this share too small.
+    slow_std, fast_std : float
+        Their standard deviations.
+    skew_rad, skew_std_rad : float
+        Tilt of the slow axis towards the fast one, and its standard deviation.
+    """
+
+    slow: float
+    fast: float
+    slow_std: float
+    fast_std: float
+    skew_rad: float
+    skew_std_rad: float
+
+    def numbers(self, nominal_nm: float) -> dict[str, float]:
+        """Collect them, with the pixel's side before and after the correction.
+
+        Parameters
+        ----------
+        nominal_nm : float
+            Nominal side of a pixel.
+
+        Returns
+        -------
+        dict of str to float
+            With their standard deviations.
+
+        Notes
+        -----
+        The errors are those of the whole scan's mean: coils, and what fly-back and bends stretch on
+        average. The corrected picture has the nominal pixel size on both axes; a pixel of the scan
+        itself is larger than that where its scale error is negative, by ``1 - error``.
+        """
+        return {
+            "nominal_pixel_size_nm": nominal_nm,
+            "corrected_pixel_size_nm": nominal_nm,
+            "scanned_pixel_slow_nm": nominal_nm * (1.0 - self.slow),
+            "scanned_pixel_slow_std_nm": nominal_nm * self.slow_std,
+            "scanned_pixel_fast_nm": nominal_nm * (1.0 - self.fast),
+            "scanned_pixel_fast_std_nm": nominal_nm * self.fast_std,
+            "scale_error_slow_percent": 100.0 * self.slow,
+            "scale_error_slow_std_percent": 100.0 * self.slow_std,
+            "scale_error_fast_percent": 100.0 * self.fast,
+            "scale_error_fast_std_percent": 100.0 * self.fast_std,
+            "skew_deg": float(np.degrees(self.skew_rad)),
+            "skew_std_deg": float(np.degrees(self.skew_std_rad)),
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DistortionField:
     """Where each pixel of the corrected image is found in the scan.
@@ -224,6 +280,9 @@ class DistortionField:
         What counted as undistorted.
     frame_id : str, default: ""
         The frame that a ``"frame"`` field belongs to.
+    scale : ScaleErrors, optional
+        What a known crystal measured of the scan's scale, which the field takes out; None where
+        no crystal was known.
 
     Raises
     ------
@@ -239,6 +298,7 @@ class DistortionField:
     settings: ScanSettings
     reference: str
     frame_id: str = ""
+    scale: ScaleErrors | None = None
     whole_std_px: npt.NDArray[np.float32] = field(init=False, repr=False)
     """Both in quadrature: standard deviation of the place that a corrected image's pixel shows."""
 

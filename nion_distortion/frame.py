@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import as_finite, as_positive, frozen
+from nion_distortion._validation import as_finite, as_positive, frozen, reduce_frozen, sealed
 
 __all__ = ["ALTERED", "Frame", "ScanSettings", "UnusableFrameError"]
 
@@ -236,19 +235,13 @@ class Frame:
         with np.errstate(over="ignore"):  # numbers that are too large become infinite
             image = np.ascontiguousarray(raw, dtype=np.float32)
         object.__setattr__(self, "image", frozen(image))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        object.__setattr__(self, "provenance", sealed(self.provenance))
 
     def __reduce__(self) -> Any:
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["provenance"] = dict(self.provenance)
-        return _rebuild_frame, (values,)
+        return reduce_frozen(self)
 
     @property
     def altered(self) -> str | None:
         """Why the image is not the scan as it was made (cropped, averaged, ...); None if it is."""
         why = self.provenance.get(ALTERED)
         return None if why is None else str(why)
-
-
-def _rebuild_frame(values: dict[str, Any]) -> Frame:
-    return Frame(**values)

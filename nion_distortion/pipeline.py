@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion._validation import as_array, reduce_frozen, sealed
 from nion_distortion.atoms import AtomColumns, find_columns
 from nion_distortion.correction import CorrectedFrame, correct_frame
 from nion_distortion.diagnostics import (
@@ -89,10 +89,10 @@ class FrameReport:
         One sentence, with the number that decides it.
     worth_it : bool, optional
         False where the correction's own error exceeds what it takes out.
-    removed_pm : dict of str to float, optional
+    removed_pm : Mapping of str to float, optional
         What each term of the model took out, rms; a term that is switched off is absent.
     advice : FlybackAdvice, optional
-        What a longer fly-back would gain and cost.
+        What a longer fly-back would gain and cost, or why it was not fitted.
     hints : SetupHint, optional
         Whether the microscope is set up well enough.
     """
@@ -119,6 +119,8 @@ class FrameReport:
     def __post_init__(self) -> None:
         if self.drift_nm is not None:
             object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (2,)))
+        if self.removed_pm is not None:
+            object.__setattr__(self, "removed_pm", sealed(self.removed_pm))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -366,5 +368,5 @@ def _corrected(
         state_reason=condition.reason,
         worth_it=is_worth_it(field, off_by),
         removed_pm=removed_pm(model, field),
-        advice=flyback_advice(model),
+        advice=flyback_advice(model, altered=frame.altered),
     )

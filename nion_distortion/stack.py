@@ -116,7 +116,7 @@ def calibrate(
             continue
         gathered[count] = CalibrationFrame(measured.samples, measured.indexed.lattice)
         error_pm = predicted_error_pm(measured.model) if is_asked else np.inf
-        told.of_frame(error_pm, measured)
+        told.of_frame(error_pm, measured, frame.altered)
         is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
         if is_enough or len(gathered) == MOST_FRAMES:
             break
@@ -211,12 +211,13 @@ class _Told:
     def of_unusable(self, reason: str) -> None:
         self._tell(replace(self.now, unusable=(*self.now.unusable, reason)))
 
-    def of_frame(self, error_pm: float, measured: Measured) -> None:
+    def of_frame(self, error_pm: float, measured: Measured, altered: str | None) -> None:
         now = replace(self.now, frames=self.now.frames + 1, error_pm=error_pm)
         if self._progress is not None:
             size_nm = measured.model.settings.pixel_size_nm
             hint = setup_hint(measured.indexed, size_nm)
-            now = replace(now, hint=hint, advice=flyback_advice(measured.model))
+            advice = flyback_advice(measured.model, altered=altered)
+            now = replace(now, hint=hint, advice=advice)
         self._tell(now)
 
     def of_pass(self, passes: int) -> None:

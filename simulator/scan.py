@@ -155,9 +155,14 @@ class ScanPath:
 
     def _draw_hum(self) -> tuple[float, float]:
         direction_rad, phase_rad = self._rng(4, every_frame=True).uniform(0, 2 * np.pi, 2)
-        if self.errors.hum_sync == "none":
+        if not self._waits_for_mains:
             phase_rad = self._rng(5).uniform(0, 2 * np.pi)
         return float(direction_rad), float(phase_rad)
+
+    @property
+    def _waits_for_mains(self) -> bool:
+        """Whether lines or frames do, as the settings say, so that the hum belongs to D."""
+        return bool(self.settings.line_sync or self.settings.frame_sync)
 
     def time_us(self, s: npt.ArrayLike) -> Array:
         """Return the scan time of places in the scan.
@@ -272,7 +277,7 @@ class ScanPath:
         dx = dx + np.interp(x, np.arange(nx), self._steps_nm)
         coils = self._coils_nm(y, x)
         dy, dx = dy + coils[0], dx + coils[1]
-        if self.errors.hum_nm and self.errors.hum_sync != "none":
+        if self.errors.hum_nm and self._waits_for_mains:
             hum = self._hum_nm(y, x)
             dy, dx = dy + hum[0], dx + hum[1]
         age = 1 + self.errors.ageing_per_hour * self.start_s / 3600
@@ -300,20 +305,20 @@ class ScanPath:
 
     def _hum_nm(self, y: Array, x: Array) -> tuple[Array, Array]:
         direction, phase = self._hum
-        start = x * dwell_us(self.settings)
-        time_us = start if self.errors.hum_sync == "line" else self._time_us(y, x)
-        if self.errors.hum_sync != "line":
+        if self.settings.line_sync:
+            time_us = x * dwell_us(self.settings)  # each line begins at the same phase
+        else:
             # nothing is scanned between two lines: whole periods from one to the next are none
             period_us = 1e6 / self.errors.hum_hz
             line_us = self.settings.line_period_px * dwell_us(self.settings)
-            time_us = time_us - y * np.rint(line_us / period_us) * period_us
+            time_us = self._time_us(y, x) - y * np.rint(line_us / period_us) * period_us
         hum = self.errors.hum_nm * np.cos(2e-6 * np.pi * self.errors.hum_hz * time_us + phase)
         return np.sin(direction) * hum, np.cos(direction) * hum
 
     def _wander_nm(self, y: Array, x: Array) -> tuple[Array, Array]:
         errors, (ny, nx) = self.errors, self.settings.shape_px
         both: Sequence[Array] = self._shaken_nm(y, x)
-        if errors.hum_nm and errors.hum_sync == "none":
+        if errors.hum_nm and not self._waits_for_mains:
             both = [a + b for a, b in zip(both, self._hum_nm(y, x), strict=True)]
         if errors.startup_nm:
             left = np.exp(-self.index / errors.startup_frames)

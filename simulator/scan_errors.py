@@ -1,7 +1,6 @@
 """What can be wrong with a scan, and the sets of errors that the accuracy tables are made with."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import numpy as np
 
@@ -49,11 +48,10 @@ class ScanErrors:
     walk_correlation_lines : float
         Lines after which the wandering shift has lost 1 - 1/e of its memory.
     hum_nm : float
-        Amplitude of the mains hum, in a direction drawn once.
+        Amplitude of the mains hum, in a direction drawn once. Stationary where the settings say
+        that lines or frames wait for the mains; otherwise its phase differs between frames.
     hum_hz : float
         Its frequency.
-    hum_sync : {"none", "line", "frame"}
-        What waits for the mains. With a line or a frame that waits, the hum is stationary.
     drift_nm_s : tuple of float
         Steady motion of the sample in the image.
     drift_decay_nm : tuple of float
@@ -90,7 +88,6 @@ class ScanErrors:
     walk_correlation_lines: float = 25.0
     hum_nm: float = 0.0
     hum_hz: float = 50.0
-    hum_sync: Literal["none", "line", "frame"] = "none"
     drift_nm_s: Pair = ZERO
     drift_decay_nm: Pair = ZERO
     drift_decay_time_s: float = 60.0
@@ -101,11 +98,9 @@ class ScanErrors:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.hum_sync not in ("none", "line", "frame"):
-            raise ValueError(f"hum_sync must be none, line or frame, not {self.hum_sync!r}")
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name != "hum_sync" and not np.all(np.isfinite(value)):
+            if not np.all(np.isfinite(value)):
                 raise ValueError(f"{item.name} must be finite, not {value}")
         for name in (
             "line_flyback_tau_us",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import start
 from benchmarks.localisation import cramer_rao_px
 from benchmarks.results import (
     README,
@@ -61,6 +62,21 @@ def test_names_are_unique_and_belong_to_a_case() -> None:
 
     assert len(set(names)) == len(names)
     assert cases == set(command.CASES)
+
+
+def test_the_first_demo_begins_with_nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[list[Path] | None] = []
+
+    def ran(**environment: str) -> tuple[float, float, str]:
+        folder = environment.get("NUMBA_CACHE_DIR")
+        found.append(None if folder is None else list(Path(folder).iterdir()))
+        return 150.0, 160.0, "said"
+
+    monkeypatch.setattr(start, "_demo", ran)
+    assert list(start.demo(quick=True)) == ["demo time"]
+    measured = start.demo(quick=False)
+    assert found == [None, None, []]
+    assert measured["demo first"] == Measured(value=150.0, beside="160 s of processor time")
 
 
 def test_rows_and_heads_of_a_table_are_unique() -> None:

@@ -67,6 +67,7 @@ def test_correct_reports_what_process_frame_finds(
     numbers, model = numbers_in(out), None
     assert numbers["pixel_size_nm"] == pytest.approx(6.0 / 192)
     assert len(numbers["frames"]) == 3
+    assert numbers["frames"][0]["drift_nm"] is None  # nothing that it could have drifted from
     for frame, shown in zip(read_frames(stack), numbers["frames"], strict=True):
         report = process_frame(frame, model=model)
         model = report.model
@@ -74,6 +75,8 @@ def test_correct_reports_what_process_frame_finds(
         assert report.corrected_pm is not None
         assert report.corrected is not None
         assert shown["off_by_pm"]["value"] == pytest.approx(report.off_by_pm.value, rel=1e-6)
+        if shown["drift_nm"] is not None:
+            assert shown["drift_nm"] == pytest.approx(report.drift_nm)
         assert shown["corrected_pm"]["p95"] == pytest.approx(report.corrected_pm.p95, rel=1e-6)
         (stored,) = hspy.file_reader(str(out / f"sto_corrected_{frame.index:04d}.hspy"))
         np.testing.assert_allclose(stored["data"], report.corrected.image, rtol=1e-5)
@@ -369,6 +372,11 @@ def test_the_demo_learns_on_one_sample_and_corrects_another(
         assert one["true_corrected_pm"] < 0.25 * one["true_off_by_pm"]
         # by one definition: what is left is what jitter adds, and what the other sample's frame did
         assert one["off_by_pm"]["value"] == pytest.approx(one["true_off_by_pm"], rel=0.03)
+    held_back, *others = numbers["frames"]
+    assert held_back["drift_nm"] is None
+    assert np.ptp([one["true_drift_nm"] for one in others], axis=0).min() > 2e-3
+    for one in others:  # the mean of each frame's walk, 1.8 pm, is no drift but looks the same
+        np.testing.assert_allclose(one["drift_nm"], one["true_drift_nm"], atol=8e-3)
     assert numbers["pto_sto"]["columns"] is None  # the other sample is never measured
     for name in ("sto_live_0004", "pto_sto"):
         (stored,) = hspy.file_reader(str(tmp_path / f"{name}_corrected.hspy"))
@@ -379,6 +387,9 @@ def test_the_demo_learns_on_one_sample_and_corrects_another(
     assert re.search(r"pm as scanned \(measured [\d.]+ \+- [\d.]+ pm\)", said.out)
     assert re.search(r"SrTiO3, live: 100%.* 5/5", said.err)  # the progress bar
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for axis in "yx":
+        assert f"<th>drift {axis} (nm)</th><th>" in page
+        assert f"<th>true drift {axis} (nm)</th>" in page
     for caption in (
         "As scanned and corrected",
         "Displacement taken out",

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_cases import SMALL, Array, flyback, microscope, sampled
 
+from nion_distortion.correction import correct_frame
+from nion_distortion.diagnostics import scale_numbers
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process import CoilErrors, DistortionModel, first_model
 from nion_distortion.gaussian_process.coils import (
@@ -66,7 +68,7 @@ def test_shape_errors_are_those_that_the_cell_was_given(
 def test_without_a_scale_only_its_difference_and_the_skew_are_measured(
     slow: float, fast: float, skew: float
 ) -> None:
-    cell = Cell(np.diag([12.0, 17.0]), np.zeros((4, 4)), has_scale=False)
+    cell = Cell(basis=np.diag([12.0, 17.0]), covariance=np.zeros((4, 4)), has_scale=False)
     shown = np.linalg.inv(scan_matrix(np.array([slow, fast, skew]))) @ cell.basis
 
     measured = measure_shape(shown, np.zeros((4, 4)), cell).values
@@ -167,6 +169,34 @@ def test_a_known_crystal_takes_scale_and_skew_out() -> None:
     assert score.share > 0.998
     assert score.z is not None
     assert score.z < 1.3
+
+
+def test_a_corrected_image_carries_the_pixel_size_that_a_known_crystal_measured() -> None:
+    model, _ = model_against(STO, microscope(COILS), frames=2)
+    image = np.zeros((*SLOW.shape_px, 2))  # a spectrum image, say
+    for field, whose in (
+        (model.stationary_field(), ""),
+        (model.frame_estimate().field, model.samples[-1].frame_id),
+    ):
+        corrected = correct_frame(image, field, settings=SLOW, frame_id=whose)
+        told = corrected.provenance["correction"]["scale"]
+        assert told == scale_numbers(model)
+        assert told["nominal_pixel_size_nm"] == SLOW.pixel_size_nm
+        assert told["corrected_pixel_size_nm"] == corrected.pixel_size_nm
+        for axis, error in (("slow", -0.03), ("fast", 0.015)):
+            seen, std = (told[f"scanned_pixel_{axis}_{what}"] for what in ("nm", "std_nm"))
+            assert abs(seen - SLOW.pixel_size_nm * (1.0 - error)) < 4.0 * std
+            assert 0.0 < std < 1e-3 * SLOW.pixel_size_nm
+            assert told[f"scale_error_{axis}_percent"] == pytest.approx(100.0 * error, abs=0.12)
+        assert told["skew_deg"] == pytest.approx(np.degrees(0.02), abs=0.1)
+        assert told["skew_std_deg"] > 0.0
+
+
+def test_without_a_known_crystal_nothing_is_said_of_the_pixel_size() -> None:
+    for reference in (Free(), Similarity()):
+        model, _ = model_against(reference, microscope(flyback()), frames=1)
+        assert model.stationary_field().scale is None
+        assert scale_numbers(model) is None
 
 
 def test_free_and_known_crystal_agree_on_what_is_not_affine() -> None:

@@ -171,9 +171,9 @@ def test_a_hum_of_the_frame_is_no_part_of_d() -> None:
 
 
 def test_with_frames_that_wait_for_the_mains_the_hum_is_stationary() -> None:
-    settings, errors = replace(SLOW, frame_sync=True), replace(HUM, hum_sync="frame")
-    model, truth = learnt(errors, settings, frames=4)
-    without, _ = learnt(errors, settings, frames=4, terms=TERMS - {"mains", "frame_locked"})
+    settings = replace(SLOW, frame_sync=True)
+    model, truth = learnt(HUM, settings, frames=4)
+    without, _ = learnt(HUM, settings, frames=4, terms=TERMS - {"mains", "frame_locked"})
     assert model.basis.slices["mains"].stop <= model.basis.stationary_size
     assert off_pm(model, truth, stationary=True) < 1.0
     assert off_pm(without, truth, stationary=True) > 4.0
@@ -185,17 +185,17 @@ def test_with_frames_that_wait_for_the_mains_the_hum_is_stationary() -> None:
 def test_what_is_locked_to_the_frame_is_learnt_from_frames_without_knowing_its_shape() -> None:
     """Rough in scan time, the same in every frame: the walk cannot keep it, D's other terms
     cannot follow it."""
-    settings, errors = replace(SLOW, frame_sync=True), replace(HUM, hum_sync="frame")
+    settings = replace(SLOW, frame_sync=True)
     off = [
-        off_pm(*learnt(errors, settings, frames=4, terms=terms), stationary=True)
+        off_pm(*learnt(HUM, settings, frames=4, terms=terms), stationary=True)
         for terms in (TERMS - {"mains"}, TERMS - {"mains", "frame_locked"})
     ]
     assert off[0] < 0.7 * off[1]
 
 
 def test_with_lines_that_wait_for_the_mains_the_hum_belongs_to_the_fast_axis() -> None:
-    settings, errors = replace(SLOW, line_sync=True), replace(HUM, hum_sync="line")
-    model, truth = learnt(errors, settings, frames=4)
+    settings = replace(SLOW, line_sync=True)
+    model, truth = learnt(HUM, settings, frames=4)
     assert model.basis.mains_hz is None
     assert off_pm(model, truth, stationary=True) < 1.2
 

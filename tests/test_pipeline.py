@@ -373,6 +373,13 @@ def test_an_altered_image_is_not_corrected_by_a_models_flyback() -> None:
     alone = process_frame(cropped)
     assert alone.model is not None
     assert not alone.model.basis.terms & {"line_flyback", "frame_flyback"}
+    later = process_frame(cropped, model=alone.model, options=Options(sample="unknown"))
+    for told in (alone, later):
+        assert told.advice is not None
+        assert told.advice.sentence == (
+            "no advice on the fly-back: it is not fitted, because the image is not the scan as it "
+            "was made (cropped)"
+        )
 
 
 # trust

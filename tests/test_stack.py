@@ -91,6 +91,22 @@ def test_it_can_be_cancelled() -> None:
         nd.calibrate(stream(4), progress=lambda now: now.frames < 2)
 
 
+def test_why_the_flyback_of_an_altered_image_is_not_fitted_is_told() -> None:
+    told: list[nd.CalibrationProgress] = []
+    cropped = replace(shot(0), provenance={"altered": "cropped"})
+
+    def stop(now: nd.CalibrationProgress) -> bool:
+        told.append(now)
+        return False
+
+    with pytest.raises(CancelledError):
+        nd.calibrate([cropped], progress=stop)
+    assert told[0].advice is not None
+    assert "not fitted, because the image is not the scan as it was made (cropped)" in (
+        told[0].advice.sentence
+    )
+
+
 def test_frames_that_cannot_be_used_are_told_and_left_out() -> None:
     told: list[nd.CalibrationProgress] = []
     noise = np.random.default_rng(1).poisson(20.0, SETTINGS.shape_px).astype(np.float32)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import reduce_frozen, sealed
 from nion_distortion._version import installed_version
 from nion_distortion.diagnostics.numbers import PM_PER_NM, field_error_pm
 from nion_distortion.frame import ScanSettings
@@ -79,13 +78,10 @@ class CalibrationSummary:
 
     def __post_init__(self) -> None:
         for name in ("hyperparameters", "provenance"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+            object.__setattr__(self, name, sealed(getattr(self, name)))
 
     def __reduce__(self) -> Any:
-        rebuild, (kind, values) = reduce_frozen(self)
-        for name in ("hyperparameters", "provenance"):
-            values[name] = dict(values[name])
-        return rebuild, (kind, values)
+        return reduce_frozen(self)
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.time_s).astimezone().isoformat(" ", "minutes")

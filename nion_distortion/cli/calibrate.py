@@ -17,7 +17,7 @@ from nion_distortion.cli.results import finish, make_folder
 from nion_distortion.cli.summary import PREDICTED, Run, scale_lines
 from nion_distortion.diagnostics import flyback_advice, scale_numbers
 from nion_distortion.files import read_frames
-from nion_distortion.frame import Frame, UnusableFrameError
+from nion_distortion.frame import ALTERED, Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
 from nion_distortion.pipeline import process_frame
@@ -157,7 +157,7 @@ def _numbers(
         "frames_used": one.frames,
         "predicted_error_pm": one.predicted_error_pm,
         "field_error_pm": one.field_error_pm,
-        "advice": asdict(flyback_advice(kept.model)),
+        "advice": asdict(flyback_advice(kept.model, altered=one.provenance.get(ALTERED))),
         "scale": scale_numbers(kept.model),
         "settings": asdict(one.settings),
         "flagged": [asdict(frame) for frame in model.flagged],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nion_distortion._plain import as_plain
 from nion_distortion.calibrations import CalibrationStore, CalibrationSummary
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _aligned(values: Mapping[str, object]) -> list[str]:
 def _told(value: object) -> str:
     if value is None:
         return "not known"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(as_plain(value))
 
 
 def _note(store: CalibrationStore, chosen: argparse.Namespace) -> None:

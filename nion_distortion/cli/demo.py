@@ -123,7 +123,7 @@ def _microscope(specimen: Any, settings: "ScanSettings") -> "Microscope":
 
 def _warm_up(microscope: "Microscope", settings: "ScanSettings") -> None:
     """Compile before the scan begins: at a first start that takes longer than all frames."""
-    sys.stdout.write("Getting ready; the first start compiles for half a minute ...\n")
+    sys.stdout.write("Getting ready; the first start compiles for a minute and a half ...\n")
     sys.stdout.flush()
     scale = max(settings.shape_px) / min(WARM_UP_PX, *settings.shape_px)
     small = dataclasses.replace(
@@ -164,9 +164,11 @@ def _reports(host: "Host", session: Session) -> Iterator[Receive]:
 def _learn(host: "Host", folder: Path) -> "tuple[Run, DistortionModel]":
     live, session = Run(), Session()
     with _reports(host, session) as receive:
+        began: Truth | None = None
         for number in tqdm(range(FRAMES), unit="frame", desc="SrTiO3, live"):
             report = receive()
-            if _add(live, report, host.truth[report.scan[0].frame_id], number):
+            began = _began(began, report, host)
+            if _add(live, report, host.truth[report.scan[0].frame_id], number, began):
                 _write(folder, f"sto_live_{number:04d}", live)
         model = session.model
     if live.last is None:
@@ -190,7 +192,32 @@ def _apply(host: "Host", model: "DistortionModel", folder: Path) -> Run:
     return other
 
 
-def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> bool:
+def _began(before: "Truth | None", live: LiveReport, host: "Host") -> "Truth | None":
+    """Return the truth about the frame from which the drift is counted, once there is one."""
+    report = live.report
+    if report is None or report.model is None or not live.accepted:
+        return None  # held back: there is nothing yet from which the sample could have moved
+    if report.drift_ambiguous:
+        return host.truth[live.scan[0].frame_id]
+    return before or host.truth[report.model.samples[0].frame_id]
+
+
+def _true_drift_nm(truth: "Truth", began: "Truth") -> list[float]:
+    """Say how far the sample has moved at the scan's centre."""
+    settings = truth.settings
+    centre = [[0.5 * (length - 1) for length in settings.shape_px]]
+    moved_px = truth.drift_px(centre) - began.drift_px(centre)
+    way_nm: list[float] = (settings.pixel_size_nm * moved_px[0]).tolist()
+    return way_nm
+
+
+def _add(
+    run_so_far: Run,
+    live: LiveReport,
+    truth: "Truth",
+    number: int,
+    began: "Truth | None" = None,
+) -> bool:
     """Note what a corrected frame's report says, and what it should have said."""
     frame, report = live.scan[0], live.report
     if report is None or report.field is None or report.corrected is None:
@@ -199,8 +226,7 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> bool
     judged = (field.displacement_px, field.valid, truth.place_px)
     how = {"pixel_size_nm": frame.settings.pixel_size_nm, "step_px": JUDGED_PX}
     score = scoring.score_map(*judged, **how)
-    # A frame that is held back has nothing yet from which the sample could have moved.
-    undefined = {} if live.accepted else {"drift_y_nm": None, "drift_x_nm": None}
+    drift = {"drift_nm": None} if began is None else {"true_drift_nm": _true_drift_nm(truth, began)}
     run_so_far.add(
         dataclasses.replace(frame, index=number),
         report,
@@ -208,7 +234,7 @@ def _add(run_so_far: Run, live: LiveReport, truth: "Truth", number: int) -> bool
         true_off_by_pm=scoring.true_off_by_pm(*judged, **how),
         true_corrected_pm=math.hypot(*score.rms_pm),
         true_share_removed_percent=100.0 * score.share,
-        **undefined,
+        **drift,
     )
     return True
 

@@ -80,7 +80,6 @@ def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
     """
     is_first = report.model is None or report.model.frames < 2  # nothing has it drifted from
     known_nm = None if is_first else report.drift_nm
-    drift_nm = (None, None) if known_nm is None else tuple(map(float, known_nm))
     return {
         "frame": frame.index,
         "time_s": frame.time_s,
@@ -90,8 +89,7 @@ def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
         "off_by_pm": estimate_numbers(report.off_by_pm),
         "corrected_pm": estimate_numbers(report.corrected_pm),
         "effective_counts": estimate_numbers(report.effective_counts),
-        "drift_y_nm": drift_nm[0],
-        "drift_x_nm": drift_nm[1],
+        "drift_nm": None if known_nm is None else known_nm.tolist(),
         "drift_ambiguous": report.drift_ambiguous,
         "state": report.state,
         "state_reason": report.state_reason,
@@ -328,7 +326,7 @@ class Run:
     last: "tuple[Frame, FrameReport] | None" = None
     files: list[str] = field(default_factory=list)
 
-    def add(self, frame: "Frame", report: FrameReport, **more: float | None) -> None:
+    def add(self, frame: "Frame", report: FrameReport, **more: float | list[float] | None) -> None:
         """Take one more frame.
 
         Parameters
@@ -337,7 +335,7 @@ class Run:
             The frame.
         report : FrameReport
             What was found in it.
-        **more : float or None
+        **more : float, list of float or None
             Further numbers of this frame, by name; they replace the report's own.
         """
         self.numbers.append(frame_numbers(frame, report) | more)
@@ -373,8 +371,8 @@ class Run:
         return drawn
 
     def _drift_figure(self) -> "Figure":
-        known = [one for one in self.numbers if one["drift_y_nm"] is not None]
-        way = [(one["drift_y_nm"], one["drift_x_nm"]) for one in known]
+        known = [one for one in self.numbers if one["drift_nm"] is not None]
+        way = [one["drift_nm"] for one in known]
         times = [one["time_s"] for one in known]
         since_s = None if None in times else [time - times[0] for time in times]
         return figures.drift_figure(way, since_s)

@@ -46,13 +46,15 @@ class FlybackAdvice:
     frame_time_cost_std_percent: float | None = None
 
 
-def flyback_advice(model: DistortionModel) -> FlybackAdvice:
+def flyback_advice(model: DistortionModel, *, altered: str | None = None) -> FlybackAdvice:
     """Advise on a longer fly-back time.
 
     Parameters
     ----------
     model : DistortionModel
         What is known of the scan.
+    altered : str, optional
+        Why the image that taught it is not the scan as it was made: `Frame.altered`.
 
     Returns
     -------
@@ -66,7 +68,10 @@ def flyback_advice(model: DistortionModel) -> FlybackAdvice:
     """
     seen = line_flyback(model.basis, model.stationary, model.hyperparameters.decay_log_std)
     if seen is None:
-        return FlybackAdvice(sentence="no advice on the fly-back: its term is switched off")
+        why = "its term is switched off"
+        if altered is not None:
+            why = f"it is not fitted, because the image is not the scan as it was made ({altered})"
+        return FlybackAdvice(sentence=f"no advice on the fly-back: {why}")
     to_pm = PM_PER_NM * model.settings.pixel_size_nm
     start, std = seen.start_px * to_pm, seen.start_std_px * to_pm
     if start < CLEAR * std or start < 0.1 * GOOD_ENOUGH_PM:

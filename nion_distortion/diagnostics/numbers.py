@@ -9,7 +9,6 @@ from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import CorrectedFrame
 from nion_distortion.distortion import DistortionField
 from nion_distortion.gaussian_process import FREEDOMS, DistortionModel, fitted, rms_of_terms
-from nion_distortion.options import KnownCrystal
 
 __all__ = [
     "PM_PER_NM",
@@ -197,29 +196,9 @@ def scale_numbers(model: DistortionModel) -> dict[str, float] | None:
     dict of str to float, optional
         With their standard deviations, and the pixel's side before and after the correction;
         None where no crystal was known.
-
-    Notes
-    -----
-    The errors are those of the whole scan's mean: coils, and what fly-back and bends stretch on
-    average. The corrected picture has the nominal pixel size on both axes; a pixel of the scan
-    itself is larger than that where its scale error is negative, by ``1 - error``.
     """
-    if model.coils is None or not isinstance(model.reference, KnownCrystal):
-        return None
-    nominal_nm, coils = model.settings.pixel_size_nm, model.coils
-    (slow, fast), (slow_std, fast_std) = coils.scale, coils.scale_std
-    return {
-        "nominal_pixel_size_nm": nominal_nm,
-        "corrected_pixel_size_nm": nominal_nm,
-        "scanned_pixel_slow_nm": nominal_nm * (1.0 - float(slow)),
-        "scanned_pixel_fast_nm": nominal_nm * (1.0 - float(fast)),
-        "scale_error_slow_percent": 100.0 * float(slow),
-        "scale_error_slow_std_percent": 100.0 * float(slow_std),
-        "scale_error_fast_percent": 100.0 * float(fast),
-        "scale_error_fast_std_percent": 100.0 * float(fast_std),
-        "skew_deg": float(np.degrees(coils.skew_rad)),
-        "skew_std_deg": float(np.degrees(coils.skew_std_rad)),
-    }
+    scale = None if model.coils is None else model.coils.as_scale()
+    return None if scale is None else scale.numbers(model.settings.pixel_size_nm)
 
 
 def with_std(value: float, std: float | None, unit: str) -> str:

@@ -157,8 +157,15 @@ def _is_estimate(value: Any) -> bool:
     return isinstance(value, Mapping) and ESTIMATE >= set(value) >= {"value", "std"}
 
 
+def _is_vector(value: Any) -> bool:
+    return isinstance(value, list) and [type(part) for part in value] == [float, float]
+
+
 def _values(values: Mapping[str, Any], above: str = "", unit: str = "") -> Iterator[_Value]:
-    """Walk through the single values; a part inherits the unit of the whole."""
+    """Walk through the single values; a part inherits the unit of the whole.
+
+    A pair of numbers is a vector (y, x).
+    """
     stds = {_std_of(key) for key in values} & set(values)
     for key, value in values.items():
         words, own = _without_unit(key)
@@ -170,6 +177,9 @@ def _values(values: Mapping[str, Any], above: str = "", unit: str = "") -> Itera
                 yield _value(words, key, value["p95"], None, shown_unit)
         elif isinstance(value, Mapping):
             yield from _values(value, f"{name}: ", shown_unit)
+        elif _is_vector(value):
+            for axis, part in zip("yx", value, strict=True):
+                yield _value(f"{name} {axis}", key, part, values.get(_std_of(key)), shown_unit)
         elif not isinstance(value, list) and key not in stds:
             yield _value(name, key, value, values.get(_std_of(key)), shown_unit)
 

@@ -1,6 +1,8 @@
 """The finite basis: each term of the distortion as a few functions of the place in the scan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -100,7 +102,7 @@ class Basis:
     smooth_count: int = SMOOTH_MODES
     smooth_modes: tuple[Modes, Modes] = field(init=False, repr=False, compare=False)
     """Mode numbers (y, x) of the smooth term."""
-    slices: dict[str, slice] = field(init=False, repr=False, compare=False)
+    slices: Mapping[str, slice] = field(init=False, repr=False, compare=False)
     """Rows of each group of functions: first those of D, then ``"walk"``, then ``"mains"`` unless
     its phase is the same in every frame (then it is part of D)."""
 
@@ -240,7 +242,7 @@ class Basis:
             name: slice(end - size, end)
             for (name, size), end in zip(sizes.items(), ends, strict=True)
         }
-        object.__setattr__(self, "slices", where)
+        object.__setattr__(self, "slices", MappingProxyType(where))
 
     @property
     def is_refined(self) -> bool:
@@ -631,4 +633,4 @@ def _modes_in_disc(count: int) -> tuple[Modes, Modes]:
     squares = np.arange(count) ** 2
     radius2 = np.add.outer(squares, squares)
     iy, ix = np.nonzero((radius2 > 0) & (radius2 < count**2))
-    return iy, ix
+    return owned(iy), owned(ix)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
+from nion_distortion.distortion import ScaleErrors
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.gaussian_process.gauge import FREEDOMS, Freedom
 from nion_distortion.options import (
@@ -61,15 +62,31 @@ STEP = 1e-6
 """Step of numerical derivatives, for numbers near 1."""
 
 
-class Cell(NamedTuple):
-    """The projected cell as it should be."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cell:
+    """The projected cell as it should be.
+
+    Parameters
+    ----------
+    basis : ndarray, shape (2, 2)
+        Columns are the vectors (y, x) in any orientation: px, or any unit where the scale is
+        unknown.
+    covariance : ndarray, shape (4, 4)
+        Of ``basis.ravel()``.
+    has_scale : bool
+        Whether the scale is known.
+    """
 
     basis: Array
-    """Columns are the vectors (y, x) in any orientation, shape (2, 2): nm, or any unit where the
-    scale is unknown."""
     covariance: Array
-    """Of ``basis.ravel()``, shape (4, 4)."""
     has_scale: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "basis", as_array("basis", self.basis, (2, 2)))
+        object.__setattr__(self, "covariance", as_array("covariance", self.covariance, (4, 4)))
+
+    def __reduce__(self) -> Any:
+        return reduce_frozen(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,6 +198,26 @@ class CoilErrors:
         """Standard deviation of the skew."""
         return float(np.sqrt(self.covariance[2, 2]))
 
+    def as_scale(self) -> ScaleErrors | None:
+        """Return what they say of the scale, as a field keeps it.
+
+        Returns
+        -------
+        ScaleErrors or None
+            None where the cell's size was not known.
+        """
+        if self.freedom != "rigid":
+            return None
+        (slow, fast), (slow_std, fast_std) = self.scale.tolist(), self.scale_std.tolist()
+        return ScaleErrors(
+            slow=slow,
+            fast=fast,
+            slow_std=slow_std,
+            fast_std=fast_std,
+            skew_rad=self.skew_rad,
+            skew_std_rad=self.skew_std_rad,
+        )
+
     def as_shape(self) -> ShapeErrors:
         """Return what all frames say in the form of one frame.
 
@@ -277,7 +314,11 @@ def cell_of(reference: KnownCrystal, pixel_size_nm: float) -> Cell:
     stds = [reference.a_std_nm, reference.b_std_nm, np.radians(reference.gamma_std_deg)]
     slopes = _slopes(lambda p: _vectors(p).ravel(), numbers)
     covariance = slopes @ np.diag(np.square(stds)) @ slopes.T
-    return Cell(_vectors(numbers) / pixel_size_nm, covariance / pixel_size_nm**2, has_scale=True)
+    return Cell(
+        basis=_vectors(numbers) / pixel_size_nm,
+        covariance=covariance / pixel_size_nm**2,
+        has_scale=True,
+    )
 
 
 def cell_at_centre(
@@ -321,7 +362,7 @@ def cell_at_centre(
     chi2 = float((weights[:, None] * rest**2).sum()) / (2.0 * (count - 3))
     covariance = np.zeros((4, 4))
     covariance[:2, :2] = covariance[2:, 2:] = max(chi2, 1.0) * inverse[1:, 1:]
-    return Cell(fit[1:].T, covariance, has_scale=False)
+    return Cell(basis=fit[1:].T, covariance=covariance, has_scale=False)
 
 
 def measure_shape(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines
 from nion_distortion.gaussian_process.evidence import Scored
@@ -59,6 +59,13 @@ class FastWaves:
     left: Array
     every: Array
     taken_up: Array
+
+    def __post_init__(self) -> None:
+        for name in ("modes", "left", "every"):
+            object.__setattr__(self, name, as_array(name, getattr(self, name), (None,)))
+        for name in ("square_px2", "noise_px2"):
+            object.__setattr__(self, name, as_array(name, getattr(self, name), (2, None)))
+        object.__setattr__(self, "taken_up", as_array("taken_up", self.taken_up, (None, None)))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

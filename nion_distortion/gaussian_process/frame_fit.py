@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.atoms.lines import LineShifts
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
@@ -65,6 +65,16 @@ class FrameFit:
     before: Information | None = None
     lines: LineShifts | None = None
     frame_id: str = ""
+
+    def __post_init__(self) -> None:
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "lattice_px": (2, 3),
+            "predicted_px": (None, 2),
+            "robust": (None,),
+            "precision": (2, None),
+        }
+        for name, shape in shapes.items():
+            object.__setattr__(self, name, as_array(name, getattr(self, name), shape))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

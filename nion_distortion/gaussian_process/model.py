@@ -170,7 +170,7 @@ class DistortionModel:
         FieldEstimate
             The field and its rms' standard deviation.
         """
-        return estimate_field(
+        estimate = estimate_field(
             self.basis,
             self.stationary,
             self.hyperparameters,
@@ -183,6 +183,7 @@ class DistortionModel:
                 reference=self.reference,
             ),
         )
+        return self._with_scale(estimate)
 
     def frame_estimate(self) -> FieldEstimate:
         """Return the field of the newest frame, D + W_k, with the error of its own size.
@@ -203,7 +204,7 @@ class DistortionModel:
                 "one, or use its stationary field"
             )
         posterior = self.last.posterior
-        return estimate_field(
+        estimate = estimate_field(
             self.basis,
             posterior,
             self.hyperparameters,
@@ -218,6 +219,14 @@ class DistortionModel:
                 self.last.lines,
             ),
         )
+        return self._with_scale(estimate)
+
+    def _with_scale(self, estimate: FieldEstimate) -> FieldEstimate:
+        """Note in a field what a known crystal has measured of the scan's scale."""
+        scale = None if self.coils is None else self.coils.as_scale()
+        if scale is None:
+            return estimate
+        return estimate._replace(field=replace(estimate.field, scale=scale))
 
     def with_lines(
         self, image: npt.NDArray[np.float32], indexed: IndexedColumns

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import reduce_frozen, sealed
 from nion_distortion.frame import ScanSettings
 from nion_distortion.options import Term
 
@@ -92,11 +91,10 @@ class LogRow:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "removed_pm", MappingProxyType(dict(self.removed_pm)))
+        object.__setattr__(self, "removed_pm", sealed(self.removed_pm))
 
     def __reduce__(self) -> Any:
-        rebuild, (kind, values) = reduce_frozen(self)
-        return rebuild, (kind, values | {"removed_pm": dict(self.removed_pm)})
+        return reduce_frozen(self)
 
 
 def log_row(live: "LiveReport") -> LogRow:

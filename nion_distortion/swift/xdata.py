@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nion.data import Calibration, DataAndMetadata
 
 from nion_distortion._plain import as_plain
+from nion_distortion._validation import thawed
 from nion_distortion.frame import Frame, ScanSettings
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def corrected_xdata(
         In nm, with the scan's metadata. The host's ``hardware_source`` block is moved under our
         own key: left where it was, the host would take the item for the scan's own live view.
     """
-    metadata = dict(copy.deepcopy(corrected.provenance.get("metadata", {})))
+    metadata = copy.deepcopy(thawed(corrected.provenance.get("metadata", {})))
     metadata[METADATA] = (
         _record(corrected, report) | also | {"hardware_source": metadata.pop("hardware_source", {})}
     )
@@ -74,7 +75,7 @@ def scanned_xdata(frame: Frame) -> DataAndMetadata.DataAndMetadata:
     DataAndMetadata
         In nm, with the scan's metadata, the ``hardware_source`` block under our own key.
     """
-    metadata = dict(copy.deepcopy(frame.provenance.get("metadata", {})))
+    metadata = copy.deepcopy(thawed(frame.provenance.get("metadata", {})))
     metadata[METADATA] = {
         "format": FORMAT,
         "frame_id": frame.frame_id,

@@ -14,12 +14,13 @@ from nion.device_kit.ScanDevice import ScanFrameParameters
 from nion.instrumentation import scan_base, stem_controller
 from nion.utils import Geometry
 
+from nion_distortion.frame import ScanSettings
 from simulator.microscope import Exposure, Microscope, Truth
 from simulator.nion_device.parameters import (
     HIGH_TENSION_V,
     PROFILES,
     SCAN_ID,
-    line_time_us,
+    frame_period_s,
     profile_parameters,
     scan_settings,
 )
@@ -48,9 +49,14 @@ class _ScannedFrame:
     """A frame being scanned: its parameters are those of its first pixel."""
 
     def __init__(
-        self, number: int, parameters: ScanFrameParameters, channels: Mapping[int, Exposure]
+        self,
+        number: int,
+        parameters: ScanFrameParameters,
+        settings: ScanSettings,
+        channels: Mapping[int, Exposure],
     ) -> None:
-        self.number, self.parameters, self.channels = number, parameters, channels
+        self.number, self.parameters, self.settings = number, parameters, settings
+        self.channels = channels
         size = parameters.scan_size
         self.images: dict[int, npt.NDArray[np.float32]] = {
             channel: np.zeros((size.height, size.width), np.float32) for channel in channels
@@ -378,7 +384,9 @@ class ScanDevice(scan_base.ScanDevice):
     def _begun(self) -> _ScannedFrame:
         """Begin a frame with the parameters of now."""
         parameters = ScanFrameParameters(self._parameters.as_dict())
-        settings = scan_settings(parameters, high_tension_v=self.high_tension_v)
+        settings = scan_settings(
+            parameters, high_tension_v=self.high_tension_v, mains_hz=self._mains_hz
+        )
         # the host's centre is along its own axes, which the scan's rotation turns in the image
         centre = parameters.center_nm.rotate(parameters.rotation_rad)
         begin = partial(
@@ -394,10 +402,14 @@ class ScanDevice(scan_base.ScanDevice):
             if enabled
         }
         self._number += 1
-        frame = _ScannedFrame(self._number, parameters, exposures)
+        frame = _ScannedFrame(self._number, parameters, settings, exposures)
         if frame.begun_s - self._ended_s < LATE_S:  # the beam did not wait for the reader
             frame.begun_s = self._ended_s
         return frame
+
+    @property
+    def _mains_hz(self) -> float:
+        return self._microscope.errors.hum_hz
 
     def _frame_in_hand(self) -> _ScannedFrame:
         if self._frame is None:
@@ -409,7 +421,7 @@ class ScanDevice(scan_base.ScanDevice):
     def _wait_for_rows(self, frame: _ScannedFrame) -> int:
         """Return the row up to which the beam has come: one line further, or no more to come."""
         height = frame.parameters.scan_size.height
-        line_s = line_time_us(frame.parameters) * 1e-6 * self._time_scale
+        line_s = (frame.settings.line_time_us or 0.0) * 1e-6 * self._time_scale
         with self._changed:
             while True:
                 passed_s = time.perf_counter() - frame.begun_s
@@ -421,7 +433,7 @@ class ScanDevice(scan_base.ScanDevice):
                 self._changed.wait((frame.rows + 1) * line_s - passed_s)
 
     def _end(self, frame: _ScannedFrame, *, whole: bool) -> None:
-        frame_s = frame.parameters.scan_size.height * line_time_us(frame.parameters) * 1e-6
+        frame_s = frame_period_s(frame.settings, mains_hz=self._mains_hz)
         with self._changed:
             self._frame = None
             self._scanning = self._scanning and self._continuous
@@ -432,7 +444,7 @@ class ScanDevice(scan_base.ScanDevice):
 
     def _properties(self, frame: _ScannedFrame, channel: int) -> Properties:
         """Return what the device says of a frame: values of its own, none of the truth."""
-        parameters = frame.parameters
+        parameters, settings = frame.parameters, frame.settings
         return parameters.as_dict() | {
             "channel_id": channel,
             "pixel_size": parameters.pixel_size.as_tuple(),
@@ -440,8 +452,8 @@ class ScanDevice(scan_base.ScanDevice):
             "fov_nm": parameters.fov_nm,
             "rotation_rad": parameters.rotation_rad,
             "center_nm": parameters.center_nm.as_tuple(),
-            "flyback_time_us": parameters.flyback_time_us,
-            "line_time_us": line_time_us(parameters),
+            "flyback_time_us": settings.flyback_time_us,
+            "line_time_us": settings.line_time_us,
             "ac_line_sync": parameters.ac_line_sync,
             "ac_frame_sync": parameters.ac_frame_sync,
             "beam_lag_us": float(parameters.get_parameter("beam_lag_us", 0.0)),

@@ -1,5 +1,7 @@
 """What the host's parameters of a scan mean to the simulated beam."""
 
+import math
+
 from nion.device_kit.ScanDevice import ScanFrameParameters
 from nion.utils import Geometry
 
@@ -9,7 +11,7 @@ __all__ = [
     "HIGH_TENSION_V",
     "PROFILES",
     "SCAN_ID",
-    "line_time_us",
+    "frame_period_s",
     "profile_parameters",
     "scan_settings",
 ]
@@ -18,6 +20,7 @@ SCAN_ID = "nion_distortion_scan"
 
 FLYBACK_US = 30.0
 HIGH_TENSION_V = 200e3
+MAINS_HZ = 50.0
 
 PROFILES = (
     ("Fast", (256, 256), 1.0, 8.0),
@@ -57,24 +60,43 @@ def profile_parameters(
     )
 
 
-def line_time_us(parameters: ScanFrameParameters) -> float:
-    """Return the time from line start to line start.
+def frame_period_s(settings: ScanSettings, *, mains_hz: float = MAINS_HZ) -> float:
+    """Return the time from the start of a frame to the start of the next.
 
     Parameters
     ----------
-    parameters : ScanFrameParameters
+    settings : ScanSettings
         The scan.
+    mains_hz : float, default: 50
+        Frequency of the mains.
 
     Returns
     -------
     float
-        Microseconds, with the fly-back.
+        Seconds; a whole number of mains periods where each frame waits for the mains.
     """
-    return parameters.scan_size.width * parameters.pixel_time_us + parameters.flyback_time_us
+    frame_s = settings.frame_time_s or 0.0
+    return _until_mains(frame_s, mains_hz) if settings.frame_sync else frame_s
+
+
+def _until_mains(time_s: float, mains_hz: float) -> float:
+    """Lengthen a time to whole periods of the mains; what is one within rounding stays it."""
+    return math.ceil(time_s * mains_hz - 1e-9) / mains_hz
+
+
+def _flyback_us(parameters: ScanFrameParameters, pixels_us: float, mains_hz: float) -> float:
+    """Return the time from the end of a line to the start of the next, the wait included."""
+    flyback_us = parameters.flyback_time_us
+    if not parameters.ac_line_sync:
+        return flyback_us
+    return 1e6 * _until_mains(1e-6 * (pixels_us + flyback_us), mains_hz) - pixels_us
 
 
 def scan_settings(
-    parameters: ScanFrameParameters, *, high_tension_v: float = HIGH_TENSION_V
+    parameters: ScanFrameParameters,
+    *,
+    high_tension_v: float = HIGH_TENSION_V,
+    mains_hz: float = MAINS_HZ,
 ) -> ScanSettings:
     """Return what these parameters make the simulated beam do.
 
@@ -84,11 +106,19 @@ def scan_settings(
         The host's parameters.
     high_tension_v : float, default: 200000
         Acceleration voltage.
+    mains_hz : float, default: 50
+        Frequency of the mains.
 
     Returns
     -------
     ScanSettings
         The settings of the frame, a sub-scan's own field of view among them.
+
+    Notes
+    -----
+    With line synchronisation the beam flies back, and then waits at the line's start for the next
+    period of the mains: a line takes a whole number of periods. The wait counts as fly-back time,
+    which is all the time from the end of a line to the start of the next; the beam has settled.
     """
     shape, context = parameters.scan_size, parameters.pixel_size
     fov_nm, subscan_px = parameters.fov_nm, None
@@ -100,12 +130,14 @@ def scan_settings(
         subscan_px = (context.height, context.width, top, left)
         pixel_nm = size.width * context.width / shape.width * fov_nm / max(context)
         fov_nm = pixel_nm * max(shape)
+    pixels_us = shape.width * parameters.pixel_time_us
+    flyback_us = _flyback_us(parameters, pixels_us, mains_hz)
     return ScanSettings(
         shape_px=(shape.height, shape.width),
         field_of_view_nm=fov_nm,
         dwell_time_us=parameters.pixel_time_us,
-        flyback_time_us=parameters.flyback_time_us,
-        line_time_us=line_time_us(parameters),
+        flyback_time_us=flyback_us,
+        line_time_us=pixels_us + flyback_us,
         high_tension_v=high_tension_v,
         line_sync=parameters.ac_line_sync,
         frame_sync=parameters.ac_frame_sync,

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from nion.utils import Geometry, Registry
 
 from nion_distortion.frame import ScanSettings
-from simulator.microscope import Microscope
+from simulator.microscope import Microscope, Truth
 from simulator.nion_device import (
     Host,
     SimulatedMicroscope,
@@ -18,7 +19,7 @@ from simulator.nion_device import (
     scan_settings,
     start_host,
 )
-from simulator.scan import strong_flyback
+from simulator.scan import ScanErrors, strong_flyback
 from simulator.specimen import make_specimen
 
 PATIENCE_S = 20.0
@@ -106,17 +107,61 @@ def test_partial_frame_equals_the_whole_ones_first_lines() -> None:
 
 def test_device_reports_its_timing_and_none_of_the_truth(host: Host) -> None:
     listener = Listener(host, 1)
-    host.scan(small(flyback_time_us=120.0, ac_line_sync=True))
+    host.scan(small(flyback_time_us=120.0, ac_frame_sync=True))
     listener.wait()
     metadata = listener.of_state("complete")[0][1]
     reported = metadata["scan"]["scan_device_properties"]
     assert reported["flyback_time_us"] == 120.0
     assert reported["line_time_us"] == 96.0 + 120.0
-    assert reported["ac_line_sync"] is True
-    assert reported["ac_frame_sync"] is False
+    assert reported["ac_line_sync"] is False
+    assert reported["ac_frame_sync"] is True
     assert reported["beam_lag_us"] == 0.0
     assert metadata["instrument"]["high_tension"] == 200e3
     assert not {"truth", "errors", "specimen", "distortion"} & set(str(metadata).lower().split("'"))
+
+
+@pytest.mark.parametrize(
+    ("pixel_us", "mains_hz", "line_us"),
+    [(1.0, 50.0, 2e4), (1.0, 60.0, 1e6 / 60), (208.0, 50.0, 2e4), (208.1, 50.0, 4e4)],
+)
+def test_lines_that_wait_for_the_mains_take_whole_periods_of_it(
+    pixel_us: float, mains_hz: float, line_us: float
+) -> None:
+    parameters = small(pixel_time_us=pixel_us, flyback_time_us=32.0, ac_line_sync=True)
+    settings = scan_settings(parameters, mains_hz=mains_hz)
+    assert settings.line_time_us == pytest.approx(line_us)
+    assert settings.flyback_time_us == pytest.approx(line_us - 96 * pixel_us)
+
+
+def scanned(microscope: Microscope, **changes: Any) -> tuple[list[Truth], dict[str, Any]]:
+    """Return the truth about two frames, and what the device reported with the last."""
+    with start_host(microscope) as host:
+        listener = Listener(host, 2)
+        host.scan(small(**changes))
+        listener.wait()
+        two = [metadata["scan"] for _, metadata, _ in listener.of_state("complete")[:2]]
+        return [host.truth[one["scan_id"]] for one in two], two[-1]["scan_device_properties"]
+
+
+@pytest.mark.parametrize("sync", ["ac_line_sync", "ac_frame_sync", None])
+def test_the_hum_waits_for_what_the_device_reports_to_wait(sync: str | None) -> None:
+    humming = replace(sto(), errors=ScanErrors(hum_nm=0.03, hum_hz=60.0))
+    (one, two), reported = scanned(humming, pixel_time_us=20.0, **({sync: True} if sync else {}))
+    down = np.stack([np.arange(96.0), np.full(96, 40.0)], axis=1)
+    stationary = one.path.distortion_px(down)
+    lines = 60.0 * 1e-6 * reported["line_time_us"]
+    periods = 60.0 * (two.path.start_s - one.path.start_s)
+    np.testing.assert_array_equal(stationary, two.path.distortion_px(down))
+    if sync is None:
+        assert not stationary.any()
+        assert np.abs(one.path.wander_px(down) - two.path.wander_px(down)).max() > 0.1
+        return
+    assert not one.path.wander_px(down).any()
+    assert np.abs(stationary).max() > 0.1
+    is_of_lines = sync == "ac_line_sync"
+    assert (np.ptp(stationary, axis=0).max() < 1e-9) == is_of_lines
+    assert (lines == pytest.approx(1.0)) == is_of_lines
+    assert periods == pytest.approx(round(periods))
 
 
 def test_new_settings_take_effect_with_the_next_frame_only() -> None:
