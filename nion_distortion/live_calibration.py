@@ -31,9 +31,8 @@ Phase = Literal["waiting", "reading", "finishing", "done", "cancelled", "failed"
 WAITING_FRAMES = 4
 """Frames that may wait while one is looked at; the oldest gives way."""
 
-FEWEST_FRAMES, MOST_FRAMES = 3, 200
-"""Fewest usable frames before the predicted error may end the reading, and most that are read; see
-`stack.calibrate`."""
+MOST_FRAMES = 200
+"""Usable frames after which no more are read; see `stack.calibrate`."""
 
 FIRST_FRAMES = 2
 """Up to this many first frames whose settings differ from the next one's count as the last ones of
@@ -59,14 +58,15 @@ class CalibrationState:
     wanted : int, optional
         Usable frames that end the reading; None where only the predicted error does.
     error_pm : float, optional
-        Predicted error of the stationary distortion, rms length, pm; None before the first
-        usable frame. It has no uncertainty of its own.
+        Predicted error of the stationary distortion, rms length, pm: of what the frames taught one
+        by one, then of all fitted together; None before the first usable frame. It has no
+        uncertainty of its own.
     unusable : tuple of str, default: ()
         Why other frames were not usable.
     passes : int, default: 0
         Passes over all frames that are done.
     reason : str, optional
-        Why it failed or ended with fewer frames than wanted, one sentence.
+        Why it failed, or ended with fewer frames or a larger error than wanted, one sentence.
     first : Frame, optional
         The first frame that was read: its settings are the calibration's, and its provenance is
         what there is to keep beside the model.
@@ -117,7 +117,8 @@ class LiveCalibration:
     frames : int, optional
         Usable frames after which no more are read; default, and at most: 200.
     stop_pm : float, optional
-        Predicted error below which no more are read, from three frames on.
+        Predicted error below which no more are read, from three frames on; where the fit of all
+        together predicts a larger one, more are read.
     known_flyback : callable, optional
         Asked, where the options do not say, what is known of the line fly-back of a device:
         ``CalibrationStore.known_flyback``.
@@ -133,7 +134,8 @@ class LiveCalibration:
     -----
     Frames are learnt one by one while they come, so most of the work is done when the last one
     is there. Frames of other settings end it, unless only the first two differ: those are the
-    last of the scan before. While it runs, BLAS is held to one thread, as in a `Session`.
+    last of the scan before, or all frames so far have been fitted together, which is kept. While it
+    runs, BLAS is held to one thread, as in a `Session`.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class LiveCalibration:
         self._waiting: deque[Frame] = deque(maxlen=WAITING_FRAMES)
         self._takes_frames, self._is_cancelled, self._is_muted = True, False, False
         self._dropped = self._in_a_row = 0
+        self._is_fitted, self._missed = False, ""
         wanted = None if frames is None else min(frames, MOST_FRAMES)
         self._state = CalibrationState(phase="waiting", wanted=wanted)
         self._thread = Thread(target=self._run, name="nion_distortion.calibration", daemon=True)
@@ -262,6 +265,7 @@ class LiveCalibration:
                 return calibrate(
                     self._frames_of_one_scan(first),
                     options=self._options_for(first.settings),
+                    stop_pm=self._stop_pm,
                     progress=self._progressed,
                 )
             except _OtherScanError as other:
@@ -281,18 +285,15 @@ class LiveCalibration:
         while not self._is_enough() and self._in_a_row < MOST_IN_A_ROW:
             frame = self._next()
             if first.settings.differences(frame.settings):
+                if self._is_fitted:  # the frames before it have made a calibration
+                    break
                 raise _OtherScanError(first.settings, frame)
             yield frame
         self._stop_taking()
         self._tell(replace(self._state, phase="finishing"))
 
     def _is_enough(self) -> bool:
-        state = self._state
-        if state.frames >= (state.wanted or MOST_FRAMES):
-            return True
-        if self._stop_pm is None or state.error_pm is None or state.frames < FEWEST_FRAMES:
-            return False
-        return state.error_pm < self._stop_pm
+        return self._state.frames >= (self._state.wanted or MOST_FRAMES)
 
     def _next(self) -> Frame:
         with self._changed:
@@ -307,9 +308,12 @@ class LiveCalibration:
         self._in_a_row += len(now.unusable) - len(before.unusable)
         if now.frames > before.frames:
             self._in_a_row = 0
+        self._is_fitted = self._is_fitted or now.passes > 0
+        self._missed = now.shortfall or ""
         self._tell(
             replace(
                 before,
+                phase="finishing" if now.passes or not self._takes_frames else "reading",
                 frames=now.frames,
                 unusable=now.unusable,
                 error_pm=now.error_pm,
@@ -326,13 +330,13 @@ class LiveCalibration:
             self._waiting.clear()
 
     def _shortfall(self) -> str | None:
-        state = self._state
-        if self._in_a_row < MOST_IN_A_ROW:
-            return None
-        return (
-            f"the last {MOST_IN_A_ROW} frames could not be used, so it rests on {state.frames}; "
-            f"{state.unusable[-1]}"
-        )
+        said = [self._missed] if self._missed else []
+        if self._in_a_row >= MOST_IN_A_ROW:
+            said.append(
+                f"the last {MOST_IN_A_ROW} frames could not be used, so it rests on "
+                f"{self._state.frames}; {self._state.unusable[-1]}"
+            )
+        return "; ".join(said) or None
 
     def _tell(self, state: CalibrationState) -> None:
         self._state = state

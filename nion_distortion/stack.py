@@ -24,6 +24,10 @@ FEWEST_FRAMES = 3
 MOST_FRAMES = 200
 """Frames whose samples a calibration keeps; more are not read."""
 
+MORE_ROUNDS, MARGIN = 3, 0.98
+"""How often more are read and all fitted again, which takes seconds, where the fit predicts an
+error above ``stop_pm``; and the share of that which is then aimed at."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationProgress:
@@ -36,14 +40,17 @@ class CalibrationProgress:
     unusable : tuple of str
         Why other frames were not.
     error_pm : float, optional
-        Predicted error of the stationary distortion, rms length, pm; None before the first
-        usable frame. It has no uncertainty of its own.
+        Predicted error of the stationary distortion, rms length, pm: of what the frames taught one
+        by one, then of all fitted together; None before the first usable frame. It has no
+        uncertainty of its own.
     passes : int
         Passes over all frames that are done; 0 while frames are being read.
     hint : SetupHint, optional
         What the newest usable frame says about how the microscope is set up.
     advice : FlybackAdvice, optional
         What a longer fly-back would gain, by the usable frames so far.
+    stop_pm : float, optional
+        The predicted error that was asked for.
     """
 
     frames: int
@@ -52,6 +59,17 @@ class CalibrationProgress:
     passes: int = 0
     hint: SetupHint | None = None
     advice: FlybackAdvice | None = None
+    stop_pm: float | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        """What was asked for and what is reached, one sentence; None where nothing is missing."""
+        if self.stop_pm is None or self.error_pm is None or self.error_pm < self.stop_pm:
+            return None
+        return (
+            f"a predicted error below {self.stop_pm:g} pm was asked for, and "
+            f"{self.error_pm:.2f} pm is reached with {self.frames} frame{'s' * (self.frames != 1)}"
+        )
 
 
 def calibrate(
@@ -70,7 +88,9 @@ def calibrate(
     options : Options, optional
         What counts as undistorted, and how frames are processed; default ``Options()``.
     stop_pm : float, optional
-        Read no more frames once the predicted error of the stationary distortion is below this.
+        Read no more frames once the predicted error of the stationary distortion is below this,
+        that of the result included; where too few frames are left for that,
+        `CalibrationProgress.shortfall` says so.
     progress : callable, optional
         Told how far it is; ``False`` from it cancels the calibration.
 
@@ -92,7 +112,9 @@ def calibrate(
     Notes
     -----
     Frames are first learnt one by one, as in a live run; then all are linearised and fitted
-    together until nothing moves, with hyperparameters learnt from all of them.
+    together until nothing moves, with hyperparameters learnt from all of them. The fit may predict
+    a larger error than the frames did one by one: then as many more are read as the ratio of the
+    two asks for, and all are fitted again, at most three times.
 
     With another number of BLAS threads sums are rounded differently, and the search of
     hyperparameters ends at another point of a flat maximum: D then differs by up to 1e-3 px, a few
@@ -102,33 +124,73 @@ def calibrate(
     options = Options() if options is None else options
     if options.sample != "reference":
         raise ValueError('a calibration needs a reference crystal, so sample must be "reference"')
-    averages = isinstance(options.reference, StackAverage)
-    one_by_one = replace(options, reference=Free()) if averages else options
-    told, learning = _Told(progress), _OneByOne(one_by_one)
-    is_asked = stop_pm is not None or progress is not None
-    gathered: dict[int, CalibrationFrame] = {}
-    count = 0
-    for count, frame in enumerate(frames, start=1):
-        try:
-            measured = learning.measured(frame, gathered)
-        except UnusableFrameError as reason:
-            told.of_unusable(f"frame {count}: {reason}")
-            continue
-        gathered[count] = CalibrationFrame(measured.samples, measured.indexed.lattice)
-        error_pm = predicted_error_pm(measured.model) if is_asked else np.inf
-        told.of_frame(error_pm, measured, frame.altered)
-        is_enough = stop_pm is not None and len(gathered) >= FEWEST_FRAMES and error_pm < stop_pm
-        if is_enough or len(gathered) == MOST_FRAMES:
+    told = _Told(progress, stop_pm)
+    reading = _Reading(frames, options, told)
+    reading.goes_on()
+    model = reading.fitted()
+    for _ in range(MORE_ROUNDS):
+        if told.now.shortfall is None or not reading.goes_on():
             break
-    model = learning.model
-    if model is None:
-        raise _nothing_usable(count, told.now.unusable)
-    used = list(gathered.values())
-    if averages:
-        pairs = zip(against_average([one.samples for one in used]), used, strict=True)
-        used = [CalibrationFrame(one, frame.lattice) for one, frame in pairs]
-        model = replace(model, reference=options.reference)
-    return calibrated(model, used, told=told.of_pass)
+        model = reading.fitted()
+    return model
+
+
+class _Reading:
+    """The frames of a calibration: read, learnt one by one, and fitted together."""
+
+    def __init__(self, frames: Iterable[Frame], options: Options, told: "_Told") -> None:
+        self._frames, self._told, self._reference = enumerate(frames, 1), told, options.reference
+        self._averages = isinstance(options.reference, StackAverage)
+        one_by_one = replace(options, reference=Free()) if self._averages else options
+        self._learning = _OneByOne(one_by_one)
+        self._gathered: dict[int, CalibrationFrame] = {}
+        self._count = 0
+        self._error_pm, self._limit_pm = np.inf, told.now.stop_pm
+
+    def goes_on(self) -> bool:
+        """Read until the frames one by one predict a small error; tell whether any was usable."""
+        before = len(self._gathered)
+        if before:
+            self._told.of_more()
+        while not self._is_enough and (numbered := next(self._frames, None)):
+            self._take(*numbered)
+        return len(self._gathered) > before
+
+    def fitted(self) -> DistortionModel:
+        """Fit all that were read together; what that predicts says how many more are needed."""
+        model, used = self._learning.model, list(self._gathered.values())
+        if model is None:
+            raise _nothing_usable(self._count, self._told.now.unusable)
+        if self._averages:
+            pairs = zip(against_average([one.samples for one in used]), used, strict=True)
+            used = [CalibrationFrame(one, frame.lattice) for one, frame in pairs]
+            model = replace(model, reference=self._reference)
+        model = calibrated(model, used, told=self._told.of_pass)
+        if self._told.is_asked:
+            error_pm, stop_pm = predicted_error_pm(model), self._told.now.stop_pm
+            self._told.of_fit(error_pm)
+            if stop_pm is not None:
+                self._limit_pm = MARGIN * self._error_pm * stop_pm / error_pm
+        return model
+
+    @property
+    def _is_enough(self) -> bool:
+        count = len(self._gathered)
+        if count < FEWEST_FRAMES or self._limit_pm is None:
+            return count >= MOST_FRAMES
+        return self._error_pm < self._limit_pm or count >= MOST_FRAMES
+
+    def _take(self, number: int, frame: Frame) -> None:
+        self._count = number
+        try:
+            measured = self._learning.measured(frame, self._gathered)
+        except UnusableFrameError as reason:
+            self._told.of_unusable(f"frame {number}: {reason}")
+            return
+        self._gathered[number] = CalibrationFrame(measured.samples, measured.indexed.lattice)
+        if self._told.is_asked:
+            self._error_pm = predicted_error_pm(measured.model)
+        self._told.of_frame(self._error_pm, measured, frame.altered)
 
 
 class _OneByOne:
@@ -204,9 +266,14 @@ def _nothing_usable(count: int, reasons: tuple[str, ...]) -> Exception:
 class _Told:
     """Pass progress on, and end the calibration where it is not wanted any more."""
 
-    def __init__(self, progress: Callable[[CalibrationProgress], bool | None] | None) -> None:
+    def __init__(
+        self,
+        progress: Callable[[CalibrationProgress], bool | None] | None,
+        stop_pm: float | None,
+    ) -> None:
         self._progress = progress
-        self.now = CalibrationProgress(frames=0)
+        self.is_asked = progress is not None or stop_pm is not None
+        self.now = CalibrationProgress(frames=0, stop_pm=stop_pm)
 
     def of_unusable(self, reason: str) -> None:
         self._tell(replace(self.now, unusable=(*self.now.unusable, reason)))
@@ -222,6 +289,12 @@ class _Told:
 
     def of_pass(self, passes: int) -> None:
         self._tell(replace(self.now, passes=passes))
+
+    def of_fit(self, error_pm: float) -> None:
+        self._tell(replace(self.now, error_pm=error_pm))
+
+    def of_more(self) -> None:
+        self._tell(replace(self.now, passes=0))
 
     def _tell(self, now: CalibrationProgress) -> None:
         self.now = now

@@ -142,6 +142,7 @@ def calibrate_in_child(
     frames: Iterable[Frame],
     *,
     options: Options,
+    stop_pm: float | None = None,
     progress: "Callable[[CalibrationProgress], bool | None]",
 ) -> "DistortionModel":
     """Run `stack.calibrate` in another process; frames and progress are handled in this one.
@@ -152,6 +153,8 @@ def calibrate_in_child(
         As of `stack.calibrate`.
     options : Options
         How they are processed.
+    stop_pm : float, optional
+        Predicted error below which no more are read.
     progress : callable
         Told how far it is; ``False`` from it cancels the calibration.
 
@@ -173,21 +176,26 @@ def calibrate_in_child(
             child.wait()
         except (ChildEndedError, OSError) as error:
             _log.warning(WITHOUT_CHILD, error)
-            return _calibrate(left, options, progress)
+            return _calibrate(left, options, stop_pm, progress)
         answers: Answers = {"frame": lambda: next(left, None), "progress": progress}
-        model: DistortionModel = child.call(_calibrate_there, options, answers=answers)
+        model: DistortionModel = child.call(_calibrate_there, options, stop_pm, answers=answers)
     finally:
         child.close()
     return model
 
 
-def _calibrate_there(options: Options) -> "DistortionModel":
-    return _calibrate(iter(partial(ask, "frame"), None), options, partial(ask, "progress"))
+def _calibrate_there(options: Options, stop_pm: float | None) -> "DistortionModel":
+    frames, progress = iter(partial(ask, "frame"), None), partial(ask, "progress")
+    return _calibrate(frames, options, stop_pm, progress)
 
 
-def _calibrate(frames: Iterable[Frame], options: Options, progress: Any) -> "DistortionModel":
+def _calibrate(
+    frames: Iterable[Frame], options: Options, stop_pm: float | None, progress: Any
+) -> "DistortionModel":
     stack = importlib.import_module("nion_distortion.stack")
-    model: DistortionModel = stack.calibrate(frames, options=options, progress=progress)
+    model: DistortionModel = stack.calibrate(
+        frames, options=options, stop_pm=stop_pm, progress=progress
+    )
     return model
 
 

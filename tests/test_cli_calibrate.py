@@ -76,15 +76,19 @@ def numbers_in(folder: Path) -> Any:
 def test_a_stack_becomes_a_calibration_that_corrects_what_has_no_lattice(
     stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--crystal", "SrTiO3 [001]", "--sample", "STO", "--note", "test"]
+    words = ["--crystal", "SrTiO3 [001]", "--sample", "STO", "--note", "test", "--stop-pm", "0.01"]
     assert command(tmp_path, "calibrate", str(stack), *words) == 0
     said = capsys.readouterr().out
     (one,) = CalibrationStore(tmp_path / "store.sqlite").list()
     assert (one.sample, one.note, one.frames, one.reference) == ("STO", "test", 4, "known crystal")
     assert f"Calibration {one.calibration_id}: 4 frames used, 0 flagged, 1 unusable." in said
     assert "Unusable: frame 2: " in said
+    reached = f"{one.field_error_pm:.2f} pm is reached with 4 frames"
+    assert f"Not reached: a predicted error below 0.01 pm was asked for, and {reached}." in said
     assert f"expected to be {one.predicted_error_pm:.2f} pm off (rms, predicted" in said
-    scale = numbers_in(tmp_path / "out")["scale"]
+    numbers = numbers_in(tmp_path / "out")
+    assert (numbers["stop_pm"], reached in numbers["shortfall"]) == (0.01, True)
+    scale = numbers["scale"]
     known = CalibrationStore(tmp_path / "store.sqlite").get(one.calibration_id)
     coils = known.model.coils
     assert coils is not None

@@ -26,7 +26,6 @@ from threadpoolctl import threadpool_limits
 import nion_distortion as nd
 from nion_distortion import stack
 from nion_distortion.live_calibration import (
-    FEWEST_FRAMES,
     MOST_FRAMES,
     MOST_IN_A_ROW,
     WAITING_FRAMES,
@@ -59,6 +58,7 @@ class Learner:
         frames: Iterator[nd.Frame],
         *,
         options: nd.Options,
+        stop_pm: float | None,
         progress: Callable[[nd.CalibrationProgress], bool | None],
     ) -> Any:
         self.options.append(options)
@@ -74,6 +74,8 @@ class Learner:
             else:
                 usable, error = usable + 1, 60.0 / (usable + 1)
             self.tell(progress, usable, unusable, error)
+            if stop_pm is not None and error is not None and error < stop_pm:
+                break
         if not usable:
             raise nd.UnusableFrameError(f"none of the {len(unusable)} frames could be used")
         for passes in (1, 2):
@@ -175,10 +177,65 @@ def test_it_ends_once_the_predicted_error_is_small_enough() -> None:
     assert len(run.learner.read) == 5
 
 
-def test_of_two_frames_the_error_ends_nothing() -> None:
-    run = Run(stop_pm=100.0)
-    run.frames(*[1.0] * 3)
-    assert run.end().frames == FEWEST_FRAMES == stack.FEWEST_FRAMES
+def reads_on(
+    frames: Iterator[nd.Frame],
+    *,
+    stop_pm: float,
+    progress: Callable[[nd.CalibrationProgress], bool | None],
+    **_: Any,
+) -> Any:
+    """Fit after three frames, which are not enough, and after each further one."""
+    count = 0
+    for count, _frame in enumerate(frames, start=1):
+        now = nd.CalibrationProgress(frames=count, error_pm=60.0 / count, stop_pm=stop_pm)
+        progress(now)
+        if count < 3:
+            continue
+        progress(replace(now, passes=1))
+        progress(replace(now, passes=1, error_pm=90.0 / count))
+        if 90.0 / count < stop_pm:
+            break
+        progress(replace(now, error_pm=90.0 / count))
+    return fakes.Model(fakes.settings(), (float(count),))
+
+
+def read_to(run: Run, *errors_pm: float) -> None:
+    """Submit frames, each once the one before it has led to its error and more are read."""
+    for index, error_pm in enumerate(errors_pm):
+        run.live.submit((fakes.frame(index),))
+        while (state := run.next()).error_pm != error_pm or state.phase != "reading":
+            pass
+
+
+def test_where_the_fit_of_all_frames_is_not_good_enough_it_reads_on() -> None:
+    run = Run(stop_pm=21.0, calibrate=reads_on)
+    read_to(run, 60.0, 30.0, 30.0, 22.5)
+    run.live.submit((fakes.frame(4),))
+    end = run.end()
+    assert (end.phase, end.frames, end.error_pm, end.reason) == ("done", 5, 18.0, None)
+    phases = [state.phase for state in run.seen if state.frames >= 3]
+    assert phases[:5] == ["reading", "finishing", "finishing", "reading", "reading"]
+
+
+def test_error_that_the_wanted_frames_do_not_reach_is_said() -> None:
+    run = Run(stop_pm=14.0, frames=3, calibrate=reads_on)
+    read_to(run, 60.0, 30.0)
+    run.live.submit((fakes.frame(2),))
+    end = run.end()
+    assert (end.phase, end.frames) == ("done", 3)
+    assert end.reason == (
+        "a predicted error below 14 pm was asked for, and 30.00 pm is reached with 3 frames"
+    )
+
+
+def test_other_settings_after_a_fit_cost_no_calibration() -> None:
+    run = Run(stop_pm=14.0, calibrate=reads_on)
+    read_to(run, 60.0, 30.0, 30.0)
+    run.live.submit((fakes.frame(3, settings=fakes.settings(flyback_time_us=7.0)),))
+    end = run.end()
+    assert (end.phase, end.frames) == ("done", 3)
+    assert end.reason is not None
+    assert end.reason.endswith("30.00 pm is reached with 3 frames")
 
 
 def test_more_frames_than_a_calibration_keeps_are_not_read() -> None:
@@ -491,9 +548,11 @@ def test_real_frames_teach_what_the_same_frames_teach_from_a_file(calibrate: Any
     assert (end.phase, end.model.frames) == ("done", 3)
     assert not multiprocessing.active_children()
     np.testing.assert_array_equal(end.model.stationary.mean, expected.stationary.mean)
-    passes = [state.passes for state in run.seen if state.phase == "finishing"]
+    *passes, fitted = [state.passes for state in run.seen if state.phase == "finishing"]
     assert passes == list(range(len(passes)))
     assert len(passes) > 1
+    assert fitted == passes[-1]
+    assert end.error_pm == stack.predicted_error_pm(end.model)
 
 
 def test_real_frames_end_at_the_wanted_error() -> None:

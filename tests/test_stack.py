@@ -10,6 +10,7 @@ import pytest
 from model_cases import flyback
 
 import nion_distortion as nd
+from nion_distortion import stack
 from nion_distortion.stack import predicted_error_pm
 from simulator.detector import Detector
 from simulator.microscope import Microscope
@@ -84,6 +85,50 @@ def test_it_stops_reading_once_the_error_is_small_enough() -> None:
 
     assert read == [0, 1, 2]  # of two nobody knows which one is wrong
     assert predicted_error_pm(model) < 50.0
+
+
+class Fits:
+    """Stand in for the fit of all frames together, which predicts 1.2 times the frames' error."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of_frames: list[int] = []
+        monkeypatch.setattr(stack, "calibrated", self.fit)
+        monkeypatch.setattr(stack, "predicted_error_pm", self.error_pm)
+        self._fitted: object = None
+
+    def fit(self, model: nd.DistortionModel, frames: list[object], **_: object) -> object:
+        self.of_frames.append(len(frames))
+        self._fitted = replace(model)
+        return self._fitted
+
+    def error_pm(self, model: nd.DistortionModel) -> float:
+        return (12.0 if model is self._fitted else 10.0) / model.frames
+
+
+def test_it_reads_on_until_the_result_itself_is_good_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[nd.CalibrationProgress] = []
+    read: list[int] = []
+    fits = Fits(monkeypatch)
+
+    nd.calibrate(stream(9, read), stop_pm=3.0, progress=told.append)
+
+    assert fits.of_frames == [4, 5]  # 10 / 4 pm one by one, but 12 / 4 pm together
+    assert read == [0, 1, 2, 3, 4]
+    assert (told[-1].stop_pm, told[-1].error_pm, told[-1].shortfall) == (3.0, 2.4, None)
+
+
+def test_an_error_that_was_not_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[nd.CalibrationProgress] = []
+    fits = Fits(monkeypatch)
+
+    nd.calibrate(stream(4), stop_pm=2.9, progress=told.append)
+
+    assert fits.of_frames == [4]  # no more frames, nothing to fit again
+    assert told[-1].shortfall == (
+        "a predicted error below 2.9 pm was asked for, and 3.00 pm is reached with 4 frames"
+    )
 
 
 def test_it_can_be_cancelled() -> None:

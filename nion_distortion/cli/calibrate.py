@@ -157,6 +157,8 @@ def _numbers(
         "frames_used": one.frames,
         "predicted_error_pm": one.predicted_error_pm,
         "field_error_pm": one.field_error_pm,
+        "stop_pm": told.stop_pm,
+        "shortfall": told.shortfall,
         "advice": asdict(flyback_advice(kept.model, altered=one.provenance.get(ALTERED))),
         "scale": scale_numbers(kept.model),
         "settings": asdict(one.settings),
@@ -186,5 +188,7 @@ def _summary(numbers: dict[str, Any], kept: Calibration) -> list[str]:
             f"Another sample corrected by it is expected to be {one.predicted_error_pm:.2f} pm off "
             f"(rms, {PREDICTED}), {one.field_error_pm:.2f} pm of that by the calibration itself."
         )
+    if numbers["shortfall"] is not None:
+        lines.append(f"Not reached: {numbers['shortfall']}.")
     lines += scale_lines(kept.model)
     return [*lines, f"Fly-back: {numbers['advice']['sentence']}."]
