@@ -17,7 +17,6 @@ from nion_distortion.gaussian_process.ageing import (
     CHANGE_PER_HOUR,
     Ageing,
     claimed_std_px,
-    measured_change_per_hour,
     widened,
 )
 from nion_distortion.gaussian_process.coils import ShapeErrors
@@ -161,35 +160,6 @@ def test_an_aged_model_says_so_and_a_few_frames_renew_it() -> None:
         samples, lattice, _ = sampled(microscope(RESTLESS), index=index + number)
         old = old.updated(samples, lattice)
     assert condition_of(old).state == "valid"
-
-
-@few
-@given(seeds())
-def test_the_rate_of_change_is_measured_from_two_calibrations(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    variances = rng.uniform(0.5, 2.0, (2, 150))
-    error = 1e-4 * variances
-    truth = np.sqrt(variances) * rng.normal(size=variances.shape)
-    later = truth + 0.05 * np.sqrt(4.0 * variances) * rng.normal(size=truth.shape)
-    before, after = (
-        posterior_of(one + np.sqrt(error) * rng.normal(size=error.shape), error)
-        for one in (truth, later)
-    )
-    rate, std = measured_change_per_hour(before, after, variances, 4.0)
-    assert abs(rate - 0.05) < 4 * std
-    assert 0 < std < 0.004
-
-
-def test_calibrations_that_agree_have_not_changed() -> None:
-    rng = np.random.default_rng(1)
-    variances = np.ones((2, 200))
-    before, after = (
-        posterior_of(np.sqrt(1e-3) * rng.normal(size=(2, 200)), 1e-3 * variances) for _ in range(2)
-    )
-    rate, std = measured_change_per_hour(before, after, variances, 1.0)
-    assert rate < 3 * std
-    with pytest.raises(ValueError, match="hours"):
-        measured_change_per_hour(before, after, variances, 0.0)
 
 
 # staleness

@@ -256,6 +256,69 @@ def test_one_by_one_equals_together() -> None:
     assert np.abs(step.covariance - together.covariance).max() < 1e-8 * scale.max()
 
 
+# ageing
+
+
+def test_what_is_known_of_the_coils_ages_as_a_random_walk() -> None:
+    young, _ = model_against(STO, microscope(COILS), frames=2)
+    assert young.coils is not None
+    affine = np.array([1e-6, 2e-6, 3e-6])
+
+    old = young.coils.aged(0.01, affine)
+    steps = young.coils.aged(0.004, affine).aged(0.006, affine)
+
+    added = 0.01 * (np.square(young.coils.values).mean() + affine)
+    assert old.values == pytest.approx(young.coils.values, abs=1e-12)
+    assert old.scatter == pytest.approx(young.coils.scatter)
+    assert old.covariance - young.coils.covariance == pytest.approx(np.diag(added), rel=1e-6)
+    assert steps.covariance == pytest.approx(old.covariance, rel=1e-9)
+
+
+def test_a_scale_that_is_not_measured_stays_unknown_with_age() -> None:
+    young, _ = model_against(Similarity(), microscope(COILS), frames=1)
+    assert young.coils is not None
+    old = young.coils.aged(0.01, np.full(3, 1e-6))
+    mean = np.array([1.0, 1.0, 0.0])
+    assert old.values == pytest.approx(young.coils.values, abs=1e-12)
+    assert mean @ old.information @ mean == pytest.approx(0.0, abs=1e-6)
+    assert np.trace(old.information) < 0.7 * np.trace(young.coils.information)
+
+
+def test_a_scan_that_has_aged_is_as_wrong_as_its_old_calibration_claims() -> None:
+    """25 h, in which D and the coils grow by a fifth: 0.04 of them times the root of the hours."""
+    hours, squares, surprises = 25.0, [], []
+    ageing = replace(
+        flyback(), coil_scale=(-0.03, 0.015), coil_skew_rad=0.02, ageing_per_hour=0.2 / hours
+    )
+    for seed in range(4):
+        machine = microscope(replace(ageing, seed=seed), seed=seed)
+        model, _ = model_against(STO, machine, frames=4)
+        model = replace(model, ageing=replace(model.ageing, change_per_hour=0.2 / np.sqrt(hours)))
+        begun_s = model.ageing.time_s or 0.0
+        old, later = model.aged(begun_s + 3600 * hours), truth_at(machine, begun_s + 3600 * hours)
+        assert old.coils is not None
+        grown = 1 + 0.2 / hours * later.path.start_s / 3600
+        off = old.coils.values - grown * np.array([-0.03, 0.015, 0.02])
+        surprises.append(off / np.sqrt(np.diag(old.coils.covariance)))
+        field = old.stationary_field()
+        score = score_map(
+            field.displacement_px,
+            field.valid,
+            later.stationary_place_px,
+            pixel_size_nm=SLOW.pixel_size_nm,
+            std_px=field.std_px,
+            freedom="rigid",
+        )
+        assert score.z is not None
+        squares.append(score.z**2)
+    assert 0.8 < np.sqrt(np.mean(squares)) < 1.2
+    assert 0.8 < np.sqrt(np.mean(np.square(surprises))) < 1.2
+
+
+def truth_at(machine: Microscope, time_s: float) -> Truth:
+    return machine.exposure(SLOW, 99, time_s).truth
+
+
 def test_what_each_reference_leaves_unknown() -> None:
     assert [freedom_of(one) for one in (Free(), Similarity(), STO)] == [
         "affine",

@@ -11,7 +11,14 @@ from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.gaussian_process.weights import Information
 
-__all__ = ["CHANGE_PER_HOUR", "Ageing", "claimed_std_px", "measured_change_per_hour", "widened"]
+__all__ = [
+    "CHANGE_PER_HOUR",
+    "Ageing",
+    "affine_variances",
+    "claimed_std_px",
+    "spread_places",
+    "widened",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -112,7 +119,22 @@ class Ageing:
         ndarray, shape (2, m)
             Variances of the change, px^2.
         """
-        return np.asarray(self.change_per_hour**2 * hours * variances)
+        return np.asarray(self.share(hours) * variances)
+
+    def share(self, hours: float) -> float:
+        """Return the variance of the change as a share of the prior variance.
+
+        Parameters
+        ----------
+        hours : float
+            Time that passed.
+
+        Returns
+        -------
+        float
+            It grows in proportion to time.
+        """
+        return self.change_per_hour**2 * hours
 
     def aged(self, time_s: float | None, before_px: float, after_px: float) -> "Ageing":
         """Record that the uncertainty was widened.
@@ -219,9 +241,7 @@ def claimed_std_px(basis: Basis, stationary: Posterior) -> float:
     float
         Rms length, px.
     """
-    ny, nx = basis.shape_px
-    y, x = np.linspace(0.0, ny - 1.0, NODES), np.linspace(0.0, nx - 1.0, NODES)
-    places = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    places = spread_places(basis)
     design = basis.design(places)[: basis.stationary_size]
     affine, _ = np.linalg.qr(np.c_[np.ones(len(places)), places])
     design = design - (design @ affine) @ affine.T
@@ -229,47 +249,40 @@ def claimed_std_px(basis: Basis, stationary: Posterior) -> float:
     return float(np.sqrt(max(variance, 0.0) / len(places)))
 
 
-def measured_change_per_hour(
-    earlier: Posterior, later: Posterior, variances: Array, hours: float
-) -> tuple[float, float]:
-    """Measure how fast D changes from two calibrations of the same settings and basis.
+def spread_places(basis: Basis) -> Array:
+    """Spread places over the scan, its edges included.
 
     Parameters
     ----------
-    earlier, later : Posterior
-        Weights of D, learnt from different frames.
-    variances : ndarray, shape (2, m)
-        Their prior variances, px^2.
-    hours : float
-        Time between them.
+    basis : Basis
+        The functions.
 
     Returns
     -------
-    change_per_hour, std : float
-        As in `Ageing`, and its standard deviation; the change is zero where the two differ by no
-        more than their errors.
-
-    Raises
-    ------
-    ValueError
-        If no time has passed.
-
-    Notes
-    -----
-    Of each weight that both know better than its prior, the squared difference less the errors of
-    both estimates ``rate^2 hours P``. Shrinkage of weak weights is not corrected for: those that
-    keep more than a tenth of their prior variance are left out.
+    ndarray, shape (NODES^2, 2)
+        Places (y, x), px.
     """
-    if hours <= 0:
-        raise ValueError(f"hours must be positive, not {hours:g}")
-    errors = np.stack([np.stack([np.diag(c) for c in one.covariance]) for one in (earlier, later)])
-    clear = (errors.max(axis=0) < 0.1 * variances) & (variances > 0)
-    if not clear.any():
-        return 0.0, float("inf")
-    scale = variances[clear] * hours
-    excess = ((later.mean - earlier.mean)[clear] ** 2 - errors.sum(axis=0)[clear]) / scale
-    spread = errors.sum(axis=0)[clear] / scale
-    squared = max(float(excess.mean()), 0.0)
-    std2 = float(np.sqrt(2 * np.mean((squared + spread) ** 2) / clear.sum()))
-    rate = float(np.sqrt(squared))
-    return rate, std2 / (2 * rate) if rate > np.sqrt(std2) else float(np.sqrt(std2))
+    y, x = (np.linspace(0.0, n - 1.0, NODES) for n in basis.shape_px)
+    return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def affine_variances(basis: Basis, variances: Array) -> Array:
+    """Return how much scale and skew the prior of D expects.
+
+    Parameters
+    ----------
+    basis : Basis
+        The functions.
+    variances : ndarray, shape (2, m)
+        Prior variances of the weights of D, px^2.
+
+    Returns
+    -------
+    ndarray, shape (3,)
+        Variances of the scale along y, of that along x, and of the skew, as in `CoilErrors`.
+    """
+    places = spread_places(basis)
+    functions = basis.design(places)[: basis.stationary_size]
+    slopes = np.linalg.pinv(np.c_[np.ones(len(places)), places])[1:] @ functions.T
+    along_y, along_x = np.square(slopes) @ variances.T
+    return np.array([along_y[0], along_x[1], along_y[1] + along_x[0]])  # the fast axis is fixed

@@ -1,7 +1,7 @@
 """Scale and skew of the scan: what a crystal's measured cell says about the coils."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any
@@ -231,6 +231,40 @@ class CoilErrors:
             covariance=self.covariance - self.systematic,
             systematic=self.systematic,
             freedom=self.freedom,
+        )
+
+    def aged(self, share: float, affine: Array) -> "CoilErrors":
+        """Widen what is known for a random change since.
+
+        Parameters
+        ----------
+        share : float
+            Variance of the change, as a share of that of the errors themselves.
+        affine : ndarray, shape (3,)
+            Variances of the same numbers in the prior of D, whose affine part is theirs.
+
+        Returns
+        -------
+        CoilErrors
+            The same values with wider errors.
+
+        Notes
+        -----
+        The variance of the errors themselves is the mean square of the three numbers, and what D's
+        prior expects of them: the coils may happen to be well adjusted when they are measured.
+        Numbers that the reference does not show stay unknown.
+        """
+        inverse = np.linalg.pinv(self.information, hermitian=True)
+        seen = inverse @ self.information
+        noise = share * (np.mean(np.square(self.values)) + affine) / self.scatter
+        covariance = inverse + seen @ np.diag(noise) @ seen.T
+        information: Array = np.asarray(np.linalg.pinv(covariance, hermitian=True), np.float64)
+        vector = information @ self.values
+        return replace(
+            self,
+            information=information,
+            vector=vector,
+            squares=self.squares - float((self.vector - vector) @ self.values),
         )
 
     @classmethod

@@ -12,7 +12,12 @@ from nion_distortion._validation import frozen, reduce_frozen
 from nion_distortion.atoms.lines import BeamMotion, find_line_shifts
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
-from nion_distortion.gaussian_process.ageing import Ageing, claimed_std_px, widened
+from nion_distortion.gaussian_process.ageing import (
+    Ageing,
+    affine_variances,
+    claimed_std_px,
+    widened,
+)
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.coils import Cell, CoilErrors, ShapeErrors
 from nion_distortion.gaussian_process.drift import Drift, follow_drift
@@ -364,8 +369,16 @@ class DistortionModel:
             known=known,
             stationary=stationary,
             distortion_px=self.basis.on_pixels(stationary.mean),
+            coils=self._aged_coils(hours, variances),
             ageing=self.ageing.aged(time_s, *errors_px),
         )
+
+    def _aged_coils(self, hours: float, variances: Array) -> CoilErrors | None:
+        """Scale and skew change as fast as D does."""
+        if self.coils is None:
+            return None
+        affine = affine_variances(self.basis, variances)
+        return self.coils.aged(self.ageing.share(hours), affine)
 
     def watching(self, frame: Information) -> Watch:
         """Return the watch over the newest frames, or begin one.
