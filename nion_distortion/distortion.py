@@ -224,6 +224,8 @@ class DistortionField:
         What counted as undistorted.
     frame_id : str, default: ""
         The frame that a ``"frame"`` field belongs to.
+    folded : int, default: 0
+        Pixels that are not valid because the scan turns back on itself; it did not see the others.
 
     Raises
     ------
@@ -239,6 +241,7 @@ class DistortionField:
     settings: ScanSettings
     reference: str
     frame_id: str = ""
+    folded: int = 0
     whole_std_px: npt.NDArray[np.float32] = field(init=False, repr=False)
     """Both in quadrature: standard deviation of the place that a corrected image's pixel shows."""
 
@@ -311,6 +314,7 @@ class DistortionField:
             unremoved_std_px=_resize(self.unremoved_std_px, shape_px) * factor,
             valid=_resize(self.valid.astype(np.float32), shape_px) > 0.99,
             settings=replace(self.settings, shape_px=shape_px),
+            folded=round(scale**2 * self.folded),
         )
 
 
