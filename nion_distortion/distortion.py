@@ -283,6 +283,8 @@ class DistortionField:
     scale : ScaleErrors, optional
         What a known crystal measured of the scan's scale, which the field takes out; None where
         no crystal was known.
+    folded : int, default: 0
+        Pixels that are not valid because the scan turns back on itself; it did not see the others.
 
     Raises
     ------
@@ -299,6 +301,7 @@ class DistortionField:
     reference: str
     frame_id: str = ""
     scale: ScaleErrors | None = None
+    folded: int = 0
     whole_std_px: npt.NDArray[np.float32] = field(init=False, repr=False)
     """Both in quadrature: standard deviation of the place that a corrected image's pixel shows."""
 
@@ -371,6 +374,7 @@ class DistortionField:
             unremoved_std_px=_resize(self.unremoved_std_px, shape_px) * factor,
             valid=_resize(self.valid.astype(np.float32), shape_px) > 0.99,
             settings=replace(self.settings, shape_px=shape_px),
+            folded=round(scale**2 * self.folded),
         )
 
 

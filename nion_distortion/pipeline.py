@@ -71,6 +71,9 @@ class FrameReport:
         The model after this frame: pass it on as ``model=``.
     field : DistortionField, optional
         What was applied to this frame.
+    folded : int, optional
+        Pixels of the corrected picture that are not valid because the scan turns back on itself,
+        so that the beam passed their places more than once; None where nothing was applied.
     corrected : CorrectedFrame, optional
         The result.
     drift_nm : ndarray, shape (2,), optional
@@ -103,6 +106,7 @@ class FrameReport:
     samples: DistortionSamples | None = None
     model: DistortionModel | None = None
     field: DistortionField | None = None
+    folded: int | None = None
     corrected: CorrectedFrame | None = None
     drift_nm: npt.NDArray[np.float64] | None = None
     drift_ambiguous: bool = False
@@ -361,6 +365,7 @@ def _corrected(
     return FrameReport(
         model=model,
         field=field,
+        folded=field.folded,
         corrected=corrected,
         off_by_pm=off_by,
         corrected_pm=expected_error_pm(corrected),

@@ -96,7 +96,7 @@ def scan_places(
 
 def scan_places_of_pixels(
     moving_px: npt.NDArray[np.float32], gauge_px: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], int]:
     """Find where in the scan each pixel of the corrected image is seen: s(G u) - u.
 
     Parameters
@@ -112,6 +112,8 @@ def scan_places_of_pixels(
         ``s(G u) - u``, px.
     valid : ndarray of bool, shape (ny, nx)
         Whether s lies inside the scan and the scan does not turn back there.
+    folded : int
+        How many pixels are not valid although s lies inside: the scan turns back there.
 
     Notes
     -----
@@ -124,21 +126,27 @@ def scan_places_of_pixels(
     valid = np.empty((ny, nx), np.bool_)
     gauge = np.ascontiguousarray(gauge_px, dtype=np.float64)
 
-    def _part(start: int, stop: int) -> bool:
-        _solve_rows(moving_px, gauge, (start, stop), (displacement, valid))
-        return bool(_folds(moving_px, start, stop))
+    def _part(start: int, stop: int) -> tuple[int, bool]:
+        unsolved = _solve_rows(moving_px, gauge, (start, stop), (displacement, valid))
+        return int(unsolved), bool(_folds(moving_px, start, stop))
 
-    if any(for_chunks(_part, ny, smallest=16)):
-        _refuse_folds(moving_px, gauge, valid)
-    return displacement, valid
+    unsolved, folds = zip(*for_chunks(_part, ny, smallest=16), strict=True)
+    folded = sum(unsolved)
+    if any(folds):
+        folded += _refuse_folds(moving_px, gauge, valid)
+    return displacement, valid, folded
 
 
 def _refuse_folds(
     moving_px: npt.NDArray[np.float32],
     gauge: npt.NDArray[np.float64],
     valid: npt.NDArray[np.bool_],
-) -> None:
-    """Mark pixels whose place the beam passed more than once, forwards and backwards."""
+) -> int:
+    """Mark pixels whose place the beam passed more than once, forwards and backwards.
+
+    The result says how many of them had counted as valid.
+    """
+    before = np.count_nonzero(valid)
     advance = moving_px[1, :, 1:] - moving_px[1, :, :-1]
     y, x = np.nonzero(advance > 1 - LEAST_MAGNIFICATION)
     ends = np.stack([np.stack([y, x]), np.stack([y, x + 1])], axis=-1)  # (2, steps, 2)
@@ -149,6 +157,7 @@ def _refuse_folds(
     last = np.ceil(pixels[1].max(axis=1)).clip(0).astype(int)
     for row, start, stop in zip(rows, first, last, strict=True):  # rare, and of different lengths
         valid[row, start : stop + 1] = False
+    return int(before - np.count_nonzero(valid))
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -277,7 +286,11 @@ def _solve_pixel(moving, gauge, pixel, start):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _solve_rows(moving, gauge, rows, results):  # type: ignore[no-untyped-def]
-    """Each row from those above it: first all inner pixels at once, then the others singly."""
+    """Each row from those above it: first all inner pixels at once, then the others singly.
+
+    The result counts those inside the scan where no step holds: it turns back there.
+    """
+    unsolved = 0
     displacement, valid = results
     nx = moving.shape[2]
     guess, good = np.zeros((2, nx), np.float32), np.zeros(nx, np.bool_)
@@ -289,11 +302,12 @@ def _solve_rows(moving, gauge, rows, results):  # type: ignore[no-untyped-def]
         if _left(here[0]) > nx // FEW:
             _step_row(moving, gauge, (row, there), FAR_PX, here, scratch)
             _step_row(moving, gauge, (row, here), SETTLED_PX, here, scratch)
-        _finish_row(moving, gauge, (row, guess), here, good)
+        unsolved += _finish_row(moving, gauge, (row, guess), here, good)
         _mark_valid(here, moving.shape, row, good, valid[row])
         above = max(row - 1, rows[0])
         _extrapolate(here[0], displacement[0, above], guess[0])
         _extrapolate(here[1], displacement[1, above], guess[1])
+    return unsolved
 
 
 @numba.njit(cache=True, nogil=True)
@@ -442,9 +456,10 @@ def _finish_row(moving, gauge, guess, here, good):  # type: ignore[no-untyped-de
     """Solve what is left of a row pixel by pixel.
 
     ``good`` tells whether the pixel above was solved, then whether this one is; where not, the
-    search begins at the neighbour before.
+    search begins at the neighbour before. The result counts those inside the scan that are not.
     """
     row, guess = guess
+    unsolved = 0
     for column in range(len(good)):
         if here[0][column] == here[0][column]:
             good[column] = True
@@ -454,6 +469,10 @@ def _finish_row(moving, gauge, guess, here, good):  # type: ignore[no-untyped-de
             start = here[0][column - 1], here[1][column - 1]
         found, good[column] = _solve_pixel(moving, gauge, (row, column), start)
         here[0][column], here[1][column] = found
+        if not good[column]:
+            y, x = row + found[0], column + found[1]
+            unsolved += 0 <= y <= moving.shape[1] - 1 and 0 <= x <= moving.shape[2] - 1
+    return unsolved
 
 
 @numba.njit(cache=True, nogil=True)

@@ -125,6 +125,7 @@ class Report:
     state: str = "valid"
     state_reason: str = ""
     worth_it: bool | None = True
+    folded: int | None = 0
     hints: Any = None
     advice: Any = None
     columns: Any = None

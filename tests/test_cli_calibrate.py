@@ -18,6 +18,7 @@ from strategies import full_settings
 
 from nion_distortion.calibrations import CalibrationStore
 from nion_distortion.cli import calibrate, main
+from nion_distortion.cli.summary import fold_lines
 from nion_distortion.correction import SIGN_CONVENTION, correct_frame
 from nion_distortion.files import open_spectrum_image, read_frames, spectra, write_field
 from nion_distortion.frame import ScanSettings
@@ -121,6 +122,34 @@ def test_a_frame_that_is_not_finite_costs_neither_a_calibration_nor_a_correction
     said = capsys.readouterr().out
     assert "Frame 3 could not be measured: frame has pixels that are not finite" in said
     assert len(list((tmp_path / "out").glob("sto_corrected_*.hspy"))) == 4
+
+
+def test_where_the_scan_turns_back_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_model()
+    steep = replace(
+        model,
+        known=replace(model.known, vector=10.0 * model.known.vector),
+        stationary=replace(model.stationary, mean=10.0 * model.stationary.mean),
+        distortion_px=model.basis.on_pixels(10.0 * model.stationary.mean),
+    )
+    CalibrationStore(tmp_path / "store.sqlite").save(steep, time_s=0.0)
+    folded = steep.stationary_field().folded
+    assert 0 < folded < np.count_nonzero(~steep.stationary_field().valid)
+    file = save(tmp_path / "one.npy", np.ones(full_settings().shape_px), full_settings())
+    assert command(tmp_path, "correct", str(file), "--calibration", "auto") == 0
+    said = f"The scan turns back on itself: {folded} pixels of the corrected picture, whose places"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert numbers_in(tmp_path / "out")["frames"][0]["folded"] == folded
+
+
+def test_folds_of_several_frames_are_one_sentence() -> None:
+    frames: list[dict[str, Any]] = [{"folded": one} for one in (3, 0, None, 8)]
+    (said,) = fold_lines(frames)
+    assert said.startswith("The scan turns back on itself in 2 of 4 frames: up to 8 pixels")
+    assert fold_lines([{"folded": 0}]) == []
 
 
 def check_record(record: Any, calibration_id: str, tmp_path: Path) -> None:

@@ -416,7 +416,7 @@ def test_the_gauge_does_not_depend_on_affine_motion(seed: int) -> None:
     plane = rng.normal(size=(2, 3))
     moving = plane[:, 0, None, None] + plane[:, 1, None, None] * y + plane[:, 2, None, None] * x
     moving = np.ascontiguousarray(moving, dtype=np.float32)
-    displacement, valid = scan_places_of_pixels(moving, find_gauge(moving))
+    displacement, valid, _ = scan_places_of_pixels(moving, find_gauge(moving))
     assert valid.mean() > 0.9
     assert np.abs(displacement[:, valid]).max() < 2e-2
 

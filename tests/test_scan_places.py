@@ -168,7 +168,7 @@ def test_pixels_are_seen_where_scan_places_puts_them() -> None:
     moving = on_pixels(motion(pixels()))
     turn = np.array([[0.4, 1.002, 0.01], [-0.7, -0.008, 0.997]])
     for gauge in (IDENTITY, turn):
-        displacement, valid = scan_places_of_pixels(moving, gauge)
+        displacement, valid, _ = scan_places_of_pixels(moving, gauge)
         targets = np.c_[np.ones(NY * NX), pixels()] @ gauge.T
         start = pixels() + displacement.reshape(2, -1).T.astype(np.float64)
         exact, _ = scan_places(moving, targets, start)
@@ -185,7 +185,7 @@ def test_straight_runs_of_pixels_equal_pixels_solved_singly() -> None:
     jumps = 0.04 * (np.arange(64) > 40)[:, None]
     moving = np.stack([slow + jumps, 2.0 - slow]).astype(np.float32)
     turn = np.array([[0.4, 1.002, 0.01], [-0.7, -0.008, 0.997]])
-    displacement, valid = scan_places_of_pixels(moving, turn)
+    displacement, valid, _ = scan_places_of_pixels(moving, turn)
     grid = np.stack([y.ravel(), x.ravel()], axis=1)
     start = grid + displacement.reshape(2, -1).T.astype(np.float64)
     exact, _ = scan_places(moving, np.c_[np.ones(len(grid)), grid] @ turn.T, grid)
@@ -196,7 +196,7 @@ def test_straight_runs_of_pixels_equal_pixels_solved_singly() -> None:
 
 
 def test_pixels_between_which_nothing_moves_stay() -> None:
-    displacement, valid = scan_places_of_pixels(np.zeros((2, NY, NX), np.float32), IDENTITY)
+    displacement, valid, _ = scan_places_of_pixels(np.zeros((2, NY, NX), np.float32), IDENTITY)
     assert valid.all()
     np.testing.assert_allclose(displacement, 0, atol=1e-6)
 
@@ -204,7 +204,8 @@ def test_pixels_between_which_nothing_moves_stay() -> None:
 def test_a_shift_moves_every_pixel_and_leaves_the_scan_at_the_far_edge() -> None:
     moving = np.zeros((2, NY, NX), np.float32)
     moving[0], moving[1] = 2.5, -3.5
-    displacement, valid = scan_places_of_pixels(moving, IDENTITY)
+    displacement, valid, folded = scan_places_of_pixels(moving, IDENTITY)
+    assert folded == 0
     np.testing.assert_allclose(displacement[0], 2.5, atol=1e-5)
     np.testing.assert_allclose(displacement[1], -3.5, atol=1e-5)
     expected = np.zeros((NY, NX), bool)
@@ -220,10 +221,11 @@ def test_where_the_scan_turns_back_nothing_is_valid() -> None:
     turning = place[1:-1][np.diff(np.sign(np.diff(place))) != 0]
     low, high = turning.min(), turning.max()
     moving = on_pixels(np.stack([np.zeros_like(fold), fold], axis=1))
-    displacement, valid = scan_places_of_pixels(moving, IDENTITY)
+    displacement, valid, folded = scan_places_of_pixels(moving, IDENTITY)
     columns = np.arange(NX)
     assert not valid[:, (columns > low) & (columns < high)].any()
     assert valid[:, (columns < low - 2) | ((columns > high + 2) & (columns < NX - 9))].all()
+    assert folded == np.count_nonzero(~valid[:, : NX - 9])  # beyond, it did not reach the place
     shown = places_on_sample(moving, pixels() + displacement.reshape(2, -1).T)
     np.testing.assert_allclose(shown[valid.ravel()], pixels()[valid.ravel()], atol=1e-3)
 
@@ -234,7 +236,7 @@ def test_places_are_found_where_lines_nearly_overtake_each_other() -> None:
     lines = np.cumsum(np.where(rng.random(NY) < 0.5, 0.5, -0.5))  # as steep as shifts may be
     moving = np.zeros((2, NY, NX), np.float32)
     moving[0] = (lines - lines.mean())[:, None]
-    displacement, valid = scan_places_of_pixels(moving, IDENTITY)
+    displacement, valid, _ = scan_places_of_pixels(moving, IDENTITY)
     inner = slice(12, -12)
     assert valid[inner, inner].all()
     seen: Array = np.add(np.indices((NY, NX)), displacement, dtype=np.float64)

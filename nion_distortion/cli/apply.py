@@ -17,6 +17,7 @@ from nion_distortion.cli.results import check_folder, finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
     expected,
+    fold_lines,
     off_by,
     processed,
     run_numbers,
@@ -80,7 +81,7 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
     numbers = run_numbers(chosen.file, frames[0], done)
     numbers["calibration"] = applied.record(done.last[1])
-    paragraphs = _paragraphs(applied, frames[0])
+    paragraphs = _paragraphs(applied, frames[0]) + fold_lines(done.numbers)
     ending = finish(
         folder,
         numbers,

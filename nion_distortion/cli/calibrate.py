@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from nion_distortion.calibrations import Calibration, CalibrationStore
 from nion_distortion.cli.results import finish, make_folder
-from nion_distortion.cli.summary import PREDICTED, Run, scale_lines
+from nion_distortion.cli.summary import PREDICTED, Run, fold_lines, scale_lines
 from nion_distortion.diagnostics import flyback_advice, scale_numbers
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ALTERED, Frame, UnusableFrameError
@@ -63,14 +63,17 @@ def run(chosen: argparse.Namespace) -> None:
         provenance=dict(frames[0].provenance),
     )
     kept = store.get(name)
-    numbers = _numbers(chosen.file, kept, model, told)
+    shown = _shown(frames[0], kept.model)
+    numbers = _numbers(chosen.file, kept, model, told) | {"folded": shown.numbers[0]["folded"]}
+    paragraphs = fold_lines(shown.numbers)
     ending = finish(
         folder,
         numbers,
-        _figures(frames[0], kept.model),
+        shown.figures(),
         title=f"Calibration {name} on {chosen.file.name}",
+        paragraphs=paragraphs,
     )
-    said = _summary(numbers, kept)
+    said = [*_summary(numbers, kept), *paragraphs]
     sys.stdout.write("\n".join([*said, f"Kept in {store.path}", *ending, ""]))
 
 
@@ -167,11 +170,11 @@ def _numbers(
     }
 
 
-def _figures(frame: Frame, model: DistortionModel) -> dict[str, Any]:
+def _shown(frame: Frame, model: DistortionModel) -> Run:
     """Show on the first frame what another sample would get."""
     shown = Run()
     shown.add(frame, process_frame(frame, model=model, options=Options(sample="unknown")))
-    return shown.figures()
+    return shown
 
 
 def _summary(numbers: dict[str, Any], kept: Calibration) -> list[str]:

@@ -13,6 +13,7 @@ from nion_distortion.cli.results import check_folder, finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
     expected,
+    fold_lines,
     off_by,
     processed,
     run_numbers,
@@ -58,6 +59,7 @@ def run(chosen: argparse.Namespace) -> None:
     done = _corrected(frames, folder)
     if done.last is None:
         raise ValueError(f"{chosen.file.name}: {done.numbers[0]['unusable']}")
+    paragraphs += fold_lines(done.numbers)
     numbers = run_numbers(chosen.file, frames[0], done)
     if chosen.held_out:
         usable = next(n for n, one in enumerate(done.numbers) if one["unusable"] is None)

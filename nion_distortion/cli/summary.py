@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "estimate_numbers",
     "expected",
+    "fold_lines",
     "frame_numbers",
     "off_by",
     "processed",
@@ -94,6 +95,7 @@ def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
         "state": report.state,
         "state_reason": report.state_reason,
         "worth_it": report.worth_it,
+        "folded": report.folded,
         "removed_pm": None if report.removed_pm is None else dict(report.removed_pm),
         "advice": None if report.advice is None else asdict(report.advice),
         "hints": None if report.hints is None else asdict(report.hints),
@@ -245,6 +247,30 @@ def unusable_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
         f"Frame {one['frame']} could not be measured: {one['unusable']}."
         for one in frames
         if one["unusable"]
+    ]
+
+
+def fold_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in words where the scan turns back on itself.
+
+    Parameters
+    ----------
+    frames : sequence of Mapping
+        Of `frame_numbers`.
+
+    Returns
+    -------
+    list of str
+        One sentence; empty where it does so nowhere.
+    """
+    folded = [one["folded"] for one in frames if one["folded"]]
+    if not folded:
+        return []
+    where = "" if len(frames) == 1 else f" in {len(folded)} of {len(frames)} frames"
+    most = f"{'up to ' * (len(folded) > 1)}{max(folded)}"
+    return [
+        f"The scan turns back on itself{where}: {most} pixels of the corrected picture, whose "
+        "places the beam passed more than once, are not valid."
     ]
 
 

@@ -130,7 +130,9 @@ def estimate_field(
     """
     size = basis.size if subject.kind == "frame" else basis.stationary_size
     gauge = _gauge(moving_px, subject)
-    displacement, valid = scan_places_of_pixels(_with_lines(moving_px, subject.lines), gauge)
+    displacement, valid, folded = scan_places_of_pixels(
+        _with_lines(moving_px, subject.lines), gauge
+    )
     nodes = _Nodes.of(displacement, valid)
     design = _design(basis, nodes)
     finer = np.array([finer_variance(basis, logs) for logs in hyperparameters.logs])
@@ -151,6 +153,7 @@ def estimate_field(
         settings=settings,
         reference=subject.reference_name,
         frame_id=subject.frame_id,
+        folded=folded,
     )
     if isinstance(subject.reference, Reference):
         return _with_error_of(subject.reference, field, off_by)

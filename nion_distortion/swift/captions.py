@@ -3,7 +3,7 @@
 import gettext
 from typing import TYPE_CHECKING
 
-from nion_distortion.swift.phrases import estimate, sentence, state_name, translated
+from nion_distortion.swift.phrases import estimate, folds, sentence, state_name, translated
 from nion_distortion.swift.xdata import KNOWN_CRYSTAL, measured_scale, scale_numbers
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     report = live.report
     said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
-        said += [_corrected_by(live), _residual(report), _state(report)]
+        said += [_corrected_by(live), _residual(report), folds(report.folded), _state(report)]
         said.append(pixel_size(live, corrected))
     return " ".join(filter(None, said))
 

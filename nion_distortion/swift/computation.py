@@ -15,7 +15,7 @@ from nion.swift.model import DataItem, DocumentModel, Symbolic
 
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
-from nion_distortion.swift.phrases import as_written, sentence, small, translated
+from nion_distortion.swift.phrases import as_written, folds, sentence, small, translated
 from nion_distortion.worker import blas_limit
 
 if TYPE_CHECKING:
@@ -298,6 +298,7 @@ def caption_of(record: Mapping[str, Any]) -> str:
     ]
     if any(frame["worth_it"] is False for frame in frames):
         said.append(_("Correcting is not worth it: its own error is larger than its gain."))
+    said.append(folds(max(frame.get("folded") or 0 for frame in frames)))
     if record["scale"] is not None:
         said.append(
             _(
@@ -307,7 +308,7 @@ def caption_of(record: Mapping[str, Any]) -> str:
         )
     used = record.get("calibration")
     said += _own_lattice_words(record) if used is None else _calibration_words(used)
-    return " ".join(said)
+    return " ".join(filter(None, said))
 
 
 def _span(frames: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nion_distortion.diagnostics import Estimate
 
-__all__ = ["NOTHING", "as_written", "estimate", "sentence", "small", "state_name", "translated"]
+__all__ = [
+    "NOTHING",
+    "as_written",
+    "estimate",
+    "folds",
+    "sentence",
+    "small",
+    "state_name",
+    "translated",
+]
 
 _ = gettext.gettext
 
@@ -63,6 +72,27 @@ def estimate(number: "Estimate | None") -> str:
     if number.std is None:
         return f"{number.value:.1f} pm"
     return f"{number.value:.1f} \N{PLUS-MINUS SIGN} {small(number.std)} pm"
+
+
+def folds(folded: int | None) -> str:
+    """Say that the scan turns back on itself.
+
+    Parameters
+    ----------
+    folded : int or None
+        Pixels of the corrected picture that are not valid for that.
+
+    Returns
+    -------
+    str
+        One sentence; nothing where there are none.
+    """
+    if not folded:
+        return ""
+    return _(
+        "The scan turns back on itself: {count} pixels, whose places the beam passed more than "
+        "once, are not valid."
+    ).format(count=folded)
 
 
 def small(std: float) -> str:

@@ -4,7 +4,7 @@ import gettext
 from typing import TYPE_CHECKING
 
 from nion_distortion.swift.choices import Choices
-from nion_distortion.swift.phrases import NOTHING, estimate, sentence, state_name, translated
+from nion_distortion.swift.phrases import NOTHING, estimate, folds, sentence, state_name, translated
 
 if TYPE_CHECKING:
     from nion_distortion.calibrations import CalibrationSummary
@@ -266,8 +266,10 @@ def trouble(message: str, live: "LiveReport | None", choices: Choices) -> str:
     said = [sentence(message)]
     if live is not None:
         said.append(sentence(live.reason or ""))
-        if live.report is not None and live.report.model is None:
-            said.append(_to_know(choices))
+        if live.report is not None:
+            said.append(folds(live.report.folded))
+            if live.report.model is None:
+                said.append(_to_know(choices))
     return " ".join(filter(None, said))
 
 

@@ -214,6 +214,13 @@ def test_correction_that_does_more_harm_than_good_is_called_so(
 
 
 @pytest.mark.gui
+def test_caption_says_where_the_scan_turns_back(window: Any, item: CorrectedItem) -> None:
+    show(window, item, windows.report(seen={"folded": 84}))
+    assert item.data_item is not None
+    assert "turns back on itself: 84 pixels" in str(item.data_item.caption)
+
+
+@pytest.mark.gui
 def test_frame_without_a_result_keeps_the_picture_and_what_corrected_it(
     window: Any, item: CorrectedItem
 ) -> None:

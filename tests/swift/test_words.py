@@ -41,6 +41,12 @@ def test_correction_that_does_harm_is_called_not_worth_it() -> None:
     assert words.headline(live(worth_it=False))[2].startswith("Correcting is not worth it")
 
 
+def test_where_the_scan_turns_back_is_said_with_what_is_wrong() -> None:
+    assert "turns back" not in words.trouble("", live(folded=0), Choices())
+    said = words.trouble("", live(folded=84), Choices())
+    assert said.startswith("The scan turns back on itself: 84 pixels")
+
+
 def test_what_is_applied_is_said() -> None:
     assert "own lattice" in words.applied(live())
     assert words.applied(None) == "Nothing is applied."
