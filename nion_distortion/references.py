@@ -9,7 +9,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import map_coordinates
 
-from nion_distortion.distortion import DistortionSamples
+from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
 from nion_distortion.lattice import IndexedColumns, Lattice
 from nion_distortion.options import FourierFiltered, Reference
@@ -20,6 +20,7 @@ __all__ = [
     "against_filtered_image",
     "check_same_geometry",
     "filtered_image",
+    "whole_field",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -89,12 +90,43 @@ def against_field(
     The lattice of a frame is its own gauge: it lies within about half a pixel of the field's, so
     that what is left of the gauge is half a pixel times the gradient of the field's displacement.
     """
-    places = samples.sites_px.T
-    moved = [
-        map_coordinates(axis.astype(np.float64), places, order=3, mode="nearest")
-        for axis in reference.field.displacement_px
-    ]
-    return _at(samples, lattice, samples.sites_px + np.stack(moved, axis=1))
+    moved = _at_places(reference.field.displacement_px, samples.sites_px.T)
+    return _at(samples, lattice, samples.sites_px + moved.T)
+
+
+def whole_field(difference: DistortionField, reference: DistortionField) -> DistortionField:
+    """Return the field of a scan of which the difference from another one is known.
+
+    Parameters
+    ----------
+    difference : DistortionField
+        Learnt where the other one counts as undistorted.
+    reference : DistortionField
+        The other one.
+
+    Returns
+    -------
+    DistortionField
+        ``d(u) = r(u) + difference(u + r(u))``; its error is that of the difference.
+    """
+    places = np.add(np.indices(reference.valid.shape), reference.displacement_px, dtype=np.float64)
+    moved = _at_places(difference.displacement_px, places)
+    seen = map_coordinates(difference.valid.astype(np.uint8), places, order=0, mode="constant")
+    return replace(
+        difference,
+        displacement_px=(reference.displacement_px + moved).astype(np.float32),
+        valid=reference.valid & (seen > 0),
+    )
+
+
+def _at_places(displacement_px: npt.NDArray[np.float32], places: Array) -> Array:
+    """Interpolate a field's displacement at some places, (2, ...)."""
+    return np.stack(
+        [
+            map_coordinates(axis.astype(np.float64), places, order=3, mode="nearest")
+            for axis in displacement_px
+        ]
+    )
 
 
 def against_filtered_image(

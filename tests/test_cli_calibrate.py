@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from calibration_cases import tiny_model
+from model_cases import every_pixel, without_affine
 from rsciio import hspy
 from strategies import full_settings
 
@@ -24,8 +25,8 @@ from nion_distortion.files import open_spectrum_image, read_frames, spectra, wri
 from nion_distortion.frame import ScanSettings
 from nion_distortion.options import KnownCrystal, Options
 from simulator.detector import Detector
-from simulator.microscope import Microscope
-from simulator.scan import strong_flyback
+from simulator.microscope import Microscope, Shot
+from simulator.scan import ScanErrors, strong_flyback
 from simulator.specimen import make_specimen
 
 SETTINGS = ScanSettings(
@@ -122,6 +123,90 @@ def test_a_frame_that_is_not_finite_costs_neither_a_calibration_nor_a_correction
     said = capsys.readouterr().out
     assert "Frame 3 could not be measured: frame has pixels that are not finite" in said
     assert len(list((tmp_path / "out").glob("sto_corrected_*.hspy"))) == 4
+
+
+LAGS = ScanErrors(line_flyback_nm=(0.0, 0.12), line_flyback_tau_us=60.0, smooth_nm=0.03)
+
+
+def lags(flyback_us: float, index: int, errors: ScanErrors = LAGS) -> Shot:
+    settings = ScanSettings(
+        shape_px=(160, 160), field_of_view_nm=5.0, dwell_time_us=1.0, flyback_time_us=flyback_us
+    )
+    specimen = make_specimen("sto_001", rotation_rad=0.1)
+    return Microscope(specimen, errors, Detector(counts_at_peak=100.0)).shot(settings, index)
+
+
+def lagging(path: Path, flyback_us: float, errors: ScanErrors = LAGS) -> Path:
+    """Write three frames of a beam that lags behind after a short fly-back."""
+    frames = [lags(flyback_us, index, errors).frame for index in range(3)]
+    return save(path, np.stack([one.image for one in frames]), frames[0].settings)
+
+
+@pytest.mark.parametrize(
+    ("option", "reference", "sentence"),
+    [
+        ("--fourier", "Fourier filtered", "what is smoother than its filter stays"),
+        ("--average", "stack average", "what all frames share stays"),
+    ],
+)
+def test_what_a_reference_leaves_in_the_picture_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, reference: str, sentence: str
+) -> None:
+    file = lagging(tmp_path / "sto.npy", 120.0)
+    assert command(tmp_path, "calibrate", str(file), option) == 0
+    assert sentence in capsys.readouterr().out
+    (one,) = CalibrationStore(tmp_path / "store.sqlite").list()
+    assert (one.reference, one.frames) == (reference, 3)
+    assert sentence in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_fourier_filtered_image_is_refused_beyond_half_a_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strong = ScanErrors(line_flyback_nm=(0.0, 0.4 * np.exp(4.0)), line_flyback_tau_us=30.0)
+    file = lagging(tmp_path / "strong.npy", 120.0, strong)
+    assert command(tmp_path, "calibrate", str(file), "--fourier") == 2
+    assert "counts as undistorted only below half a cell (" in capsys.readouterr().err
+    assert not CalibrationStore(tmp_path / "store.sqlite").list()
+
+
+def test_a_scan_is_compared_with_one_at_long_flyback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, "calibrate", str(lagging(tmp_path / "long.npy", 120.0))) == 0
+    (one,) = CalibrationStore(tmp_path / "store.sqlite").list()
+    short = str(lagging(tmp_path / "short.npy", 10.0))
+    capsys.readouterr()
+    words = ["--reference-calibration", one.calibration_id[:4]]
+    assert command(tmp_path, "calibrate", short, *words) == 0
+    said = capsys.readouterr().out
+    numbers = numbers_in(tmp_path / "out")
+    assert f"The scan of calibration {one.calibration_id} counts as undistorted" in said
+    assert "was not kept" in said
+    assert len(CalibrationStore(tmp_path / "store.sqlite").list()) == 1
+    assert numbers["reference_calibration"] == one.calibration_id
+    places = every_pixel(lags(10.0, 0).frame.settings)
+    long, brief = (lags(flyback_us, 0).truth.distortion_px(places) for flyback_us in (120.0, 10.0))
+    true_pm = 31.25 * np.sqrt((without_affine(brief - long, places) ** 2).sum(axis=1).mean())
+    assert numbers["difference_pm"]["value"] == pytest.approx(true_pm, rel=0.25)
+    assert true_pm > 3 * numbers["field_error_pm"]
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "Both scans and their difference" in page
+    assert [name for name in numbers["files"] if name.endswith(".png")]
+
+
+def test_a_reference_that_does_not_fit_is_one_sentence(
+    store: CalibrationStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(save(tmp_path / "new.npy", np.ones((2, 192, 192), np.float32), SETTINGS))
+    name = store.list()[0].calibration_id
+    assert command(tmp_path, "calibrate", file, "--reference-calibration", name) == 2
+    assert "differ from the reference field's in shape_px, " in capsys.readouterr().err
+    assert command(tmp_path, "calibrate", file, "--reference-calibration", "zzzz") == 2
+    assert "zzzz" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command(tmp_path, "calibrate", file, "--fourier", "--reference-calibration", name)
+    assert "not allowed with argument --fourier" in capsys.readouterr().err
 
 
 def test_where_the_scan_turns_back_is_said(

@@ -16,7 +16,12 @@ from nion_distortion.distortion import sample_distortion
 from nion_distortion.gaussian_process import first_model
 from nion_distortion.lattice import index_columns
 from nion_distortion.options import TERMS
-from nion_distortion.references import against_average, against_field, against_filtered_image
+from nion_distortion.references import (
+    against_average,
+    against_field,
+    against_filtered_image,
+    whole_field,
+)
 from simulator.detector import Detector
 from simulator.microscope import Microscope, Truth
 from simulator.scan import ScanErrors
@@ -235,6 +240,15 @@ def test_a_reference_field_gives_the_difference_of_the_two_distortions() -> None
     assert judged.share > 0.95
     assert judged.z is not None
     assert 0.4 < judged.z < 1.1
+
+
+def test_reference_and_difference_make_the_whole_field() -> None:
+    model, truth = difference_model()
+    known, _ = long_flyback_field()
+    whole = whole_field(model.stationary_field(), known)
+
+    assert score(whole, truth.stationary_place_px).share > 0.95
+    assert 0.9 < whole.valid.mean() < 1.0
 
 
 def test_the_error_of_the_reference_is_in_the_difference() -> None:

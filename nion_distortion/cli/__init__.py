@@ -131,6 +131,22 @@ def _calibrate(
     reference.add_argument(
         "--cell", metavar="A,B,GAMMA[,STDS]", help="a known projected cell, nm and degrees"
     )
+    reference.add_argument(
+        "--fourier",
+        action="store_true",
+        help="the Fourier-filtered image counts as undistorted, below half a cell of displacement",
+    )
+    reference.add_argument(
+        "--average",
+        action="store_true",
+        help="the average of the drift-corrected frames counts as undistorted",
+    )
+    reference.add_argument(
+        "--reference-calibration",
+        metavar="ID",
+        help="the scan of this stored calibration, for example one at long fly-back, counts as "
+        "undistorted: show the difference, and keep nothing",
+    )
     add("--frames", type=int, help="read this many frames at most")
     add("--stop-pm", type=float, help="read no more once the predicted error is below this")
     add("--sample", default="", help="what it is made on")

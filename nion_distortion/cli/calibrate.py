@@ -14,16 +14,44 @@ from tqdm import tqdm
 
 from nion_distortion.calibrations import Calibration, CalibrationStore
 from nion_distortion.cli.results import finish, make_folder
-from nion_distortion.cli.summary import PREDICTED, Run, fold_lines, scale_lines
-from nion_distortion.diagnostics import flyback_advice, scale_numbers
+from nion_distortion.cli.summary import PREDICTED, Run, estimate_numbers, fold_lines, scale_lines
+from nion_distortion.diagnostics import (
+    field_error_pm,
+    flyback_advice,
+    off_by_pm,
+    scale_numbers,
+    with_std,
+)
+from nion_distortion.figures import difference_figure
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ALTERED, Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
-from nion_distortion.options import AnyReference, Free, KnownCrystal, Options, Similarity
+from nion_distortion.options import (
+    AnyReference,
+    FourierFiltered,
+    Free,
+    KnownCrystal,
+    Options,
+    Reference,
+    Similarity,
+    StackAverage,
+)
 from nion_distortion.pipeline import process_frame
+from nion_distortion.references import whole_field
 from nion_distortion.stack import CalibrationProgress, calibrate
 
 __all__ = ["run"]
+
+
+FOURIER = (
+    "The Fourier-filtered image counts as undistorted: what is smoother than its filter stays in "
+    "the picture."
+)
+AVERAGE = (
+    "The average of the drift-corrected frames counts as undistorted: what all frames share stays "
+    "in the picture."
+)
+DIFFERENCE = "A difference corrects no other sample, so it was not kept as a calibration."
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -32,8 +60,9 @@ def run(chosen: argparse.Namespace) -> None:
     Parameters
     ----------
     chosen : argparse.Namespace
-        With ``file``, ``fov_nm``, ``crystal``, ``similarity``, ``cell``, ``frames``, ``stop_pm``,
-        ``sample``, ``note``, ``store`` and ``out``.
+        With ``file``, ``fov_nm``, ``crystal``, ``similarity``, ``cell``, ``fourier``,
+        ``average``, ``reference_calibration``, ``frames``, ``stop_pm``, ``sample``, ``note``,
+        ``store`` and ``out``.
 
     Raises
     ------
@@ -45,27 +74,43 @@ def run(chosen: argparse.Namespace) -> None:
         value = getattr(chosen, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value:g}")
-    reference = _reference(chosen)
     store = CalibrationStore(chosen.store)
+    other = chosen.reference_calibration and store.get(chosen.reference_calibration)
+    reference = Reference(other.model.stationary_field()) if other else _reference(chosen)
     frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
     device_id = frames[0].settings.device_id
     known = store.known_flyback(device_id) if device_id else None  # a file may not name its device
     options = Options(reference=reference, flyback=known)
     folder = chosen.out or Path(f"{chosen.file.stem}_calibration")
     make_folder(folder)
-    store.try_saving()  # said before the work, which would be lost
-    model, told = _learnt(frames, options, chosen)
+    if other:
+        said = _compared(folder, other, _learnt(frames, options, chosen), chosen)
+    else:
+        store.try_saving()  # said before the work, which would be lost
+        said = _kept(folder, store, frames[0], _learnt(frames, options, chosen), chosen)
+    sys.stdout.write("\n".join([*said, ""]))
+
+
+def _kept(
+    folder: Path,
+    store: CalibrationStore,
+    frame: Frame,
+    learnt: tuple[DistortionModel, CalibrationProgress],
+    chosen: argparse.Namespace,
+) -> list[str]:
+    """Keep a calibration, write its report, and say what came out."""
+    model, told = learnt
     name = store.save(
         model,
         time_s=time.time() if model.ageing.time_s is None else model.ageing.time_s,
         sample=chosen.sample,
         note=chosen.note,
-        provenance=dict(frames[0].provenance),
+        provenance=dict(frame.provenance),
     )
     kept = store.get(name)
-    shown = _shown(frames[0], kept.model)
+    shown = _shown(frame, kept.model)
     numbers = _numbers(chosen.file, kept, model, told) | {"folded": shown.numbers[0]["folded"]}
-    paragraphs = fold_lines(shown.numbers)
+    paragraphs = [*_incomplete(model.reference), *fold_lines(shown.numbers)]
     ending = finish(
         folder,
         numbers,
@@ -73,8 +118,53 @@ def run(chosen: argparse.Namespace) -> None:
         title=f"Calibration {name} on {chosen.file.name}",
         paragraphs=paragraphs,
     )
-    said = [*_summary(numbers, kept), *paragraphs]
-    sys.stdout.write("\n".join([*said, f"Kept in {store.path}", *ending, ""]))
+    return [*_summary(numbers, kept), *paragraphs, f"Kept in {store.path}", *ending]
+
+
+def _compared(
+    folder: Path,
+    other: Calibration,
+    learnt: tuple[DistortionModel, CalibrationProgress],
+    chosen: argparse.Namespace,
+) -> list[str]:
+    """Write the report on how a scan differs from another one, and say what came out."""
+    model, told = learnt
+    found, reference = model.stationary_estimate(), other.model.stationary_field()
+    size = off_by_pm(found.field, found.off_by_std_px)
+    numbers = {
+        "file": chosen.file.name,
+        "sample": chosen.sample,
+        "note": chosen.note,
+        "reference": found.field.reference,
+        "reference_calibration": other.calibration_id,
+        "reference_settings": asdict(other.settings),
+        "difference_pm": estimate_numbers(size),
+        "field_error_pm": field_error_pm(found.field, found.field.std_px),
+        "folded": found.field.folded,
+        **_of_frames(model, told),
+    }
+    paragraphs = [
+        f"The scan of calibration {other.calibration_id} counts as undistorted: this one differs "
+        f"from it by {with_std(size.value, size.std, 'pm')} (rms).",
+        DIFFERENCE,
+        *fold_lines([numbers]),
+    ]
+    names = "this scan", f"calibration {other.calibration_id[:6]}"
+    drawn = difference_figure(whole_field(found.field, reference), reference, names)
+    ending = finish(
+        folder,
+        numbers,
+        {"Both scans and their difference": drawn},
+        title=f"{chosen.file.name} against calibration {other.calibration_id}",
+        paragraphs=paragraphs,
+    )
+    return [*_frame_lines(chosen.file.name, numbers), *paragraphs, *ending]
+
+
+def _incomplete(reference: AnyReference) -> list[str]:
+    """Say what a reference leaves in the picture beside an affine map."""
+    words = {FourierFiltered: FOURIER, StackAverage: AVERAGE}
+    return [said for kind, said in words.items() if isinstance(reference, kind)]
 
 
 def _reference(chosen: argparse.Namespace) -> AnyReference:
@@ -82,6 +172,10 @@ def _reference(chosen: argparse.Namespace) -> AnyReference:
         return KnownCrystal.named(chosen.crystal)
     if chosen.cell is not None:
         return _cell(chosen.cell)
+    if chosen.fourier:
+        return FourierFiltered()
+    if chosen.average:
+        return StackAverage()
     return Similarity() if chosen.similarity else Free()
 
 
@@ -157,14 +251,21 @@ def _numbers(
         "sample": one.sample,
         "note": one.note,
         "reference": one.reference,
-        "frames_used": one.frames,
         "predicted_error_pm": one.predicted_error_pm,
         "field_error_pm": one.field_error_pm,
-        "stop_pm": told.stop_pm,
-        "shortfall": told.shortfall,
         "advice": asdict(flyback_advice(kept.model, altered=one.provenance.get(ALTERED))),
         "scale": scale_numbers(kept.model),
         "settings": asdict(one.settings),
+        **_of_frames(model, told),
+    }
+
+
+def _of_frames(model: DistortionModel, told: CalibrationProgress) -> dict[str, Any]:
+    """Say what became of the frames, and what they reached."""
+    return {
+        "frames_used": model.frames,
+        "stop_pm": told.stop_pm,
+        "shortfall": told.shortfall,
         "flagged": [asdict(frame) for frame in model.flagged],
         "unusable": [{"reason": reason} for reason in told.unusable],
     }
@@ -178,20 +279,24 @@ def _shown(frame: Frame, model: DistortionModel) -> Run:
 
 
 def _summary(numbers: dict[str, Any], kept: Calibration) -> list[str]:
-    used, one = numbers["frames_used"], kept.summary
-    flagged, unusable = numbers["flagged"], numbers["unusable"]
-    lines = [
-        f"Calibration {numbers['calibration']}: {used} frame{'s' * (used != 1)} used, "
-        f"{len(flagged)} flagged, {len(unusable)} unusable.",
-        *(f"Flagged: {frame['reason']}." for frame in flagged),
-        *(f"Unusable: {frame['reason'].rstrip('.')}." for frame in unusable),
-    ]
+    one = kept.summary
+    lines = _frame_lines(f"Calibration {numbers['calibration']}", numbers)
     if one.predicted_error_pm is not None and one.field_error_pm is not None:
         lines.append(
             f"Another sample corrected by it is expected to be {one.predicted_error_pm:.2f} pm off "
             f"(rms, {PREDICTED}), {one.field_error_pm:.2f} pm of that by the calibration itself."
         )
-    if numbers["shortfall"] is not None:
-        lines.append(f"Not reached: {numbers['shortfall']}.")
     lines += scale_lines(kept.model)
     return [*lines, f"Fly-back: {numbers['advice']['sentence']}."]
+
+
+def _frame_lines(name: str, numbers: dict[str, Any]) -> list[str]:
+    used, flagged, unusable = (numbers[key] for key in ("frames_used", "flagged", "unusable"))
+    lines = [
+        f"{name}: {used} frame{'s' * (used != 1)} used, {len(flagged)} flagged, "
+        f"{len(unusable)} unusable.",
+        *(f"Flagged: {frame['reason']}." for frame in flagged),
+        *(f"Unusable: {frame['reason'].rstrip('.')}." for frame in unusable),
+    ]
+    missing = numbers["shortfall"]
+    return lines if missing is None else [*lines, f"Not reached: {missing}."]
