@@ -36,8 +36,10 @@ from nion_distortion.calibrations import CalibrationStore, database, default_pat
 from nion_distortion.calibrations import store as store_module
 from nion_distortion.calibrations.encoding import decoded, encoded
 from nion_distortion.calibrations.packing import pack_model, unpack_model
+from nion_distortion.diagnostics import condition_of
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, first_model
+from nion_distortion.gaussian_process.ageing import MeasuredChange
 from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
 from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal, Options, Similarity
 from nion_distortion.pipeline import process_frame
@@ -432,6 +434,69 @@ def test_found_is_what_does_not_differ(two_rows: CalibrationStore, settings: Sca
     assert nearest is not None
     fewest = min(len(one.settings.differences(settings)) for one in two_rows.list())
     assert len(nearest.differences) == fewest
+
+
+@cache
+def of_other_frames(seed: int) -> DistortionModel:
+    """A calibration of one scan, each seed by other frames."""
+    return model_of(microscope(flyback(), seed=seed), frames=3)[0]
+
+
+def save_at(store: CalibrationStore, model: DistortionModel, hours: float) -> str:
+    time_s = 1e9 + 3600 * hours
+    aged = replace(model.ageing, time_s=time_s)
+    return store.save(replace(model, ageing=aged), time_s=time_s + 60)
+
+
+def found_change(store: CalibrationStore) -> MeasuredChange | None:
+    known = store.find(SMALL)
+    assert known is not None
+    return known.model.ageing.measured
+
+
+def test_the_rate_of_change_is_assumed_until_two_calibrations_are_known(
+    store: CalibrationStore,
+) -> None:
+    save_at(store, of_other_frames(0), 0.0)
+    assert found_change(store) is None
+    save_at(store, model_for(full_settings()), 1.0)
+    assert found_change(store) is None
+    first = save_at(store, of_other_frames(1), 8.0)
+    change = found_change(store)
+    assert change is not None
+    assert change.calibrations == 2
+    assert change.hours == pytest.approx(8.0)
+    assert 0 < change.per_hour < 0.05
+    assert store.get(first).model.ageing.measured == change
+    later = store.get(first).model.aged(1e9 + 3600 * 200)
+    assert "measured from 2 calibrations over 8.0 h" in condition_of(later).reason
+
+
+def test_a_model_keeps_the_rate_that_was_measured(store: CalibrationStore) -> None:
+    change = MeasuredChange(per_hour=0.03, std=0.004, calibrations=3, hours=26.0)
+    model = of_other_frames(0)
+    name = store.save(replace(model, ageing=replace(model.ageing, measured=change)), time_s=1.0)
+    assert store.get(name).model.ageing.measured == change
+
+
+@pytest.mark.parametrize(("seed", "hours"), [(0, 8.0), (1, 0.1)])
+def test_the_same_frames_or_minutes_say_nothing_of_a_rate(
+    store: CalibrationStore, seed: int, hours: float
+) -> None:
+    save_at(store, of_other_frames(0), 0.0)
+    save_at(store, of_other_frames(seed), hours)
+    assert found_change(store) is None
+
+
+def test_a_damaged_calibration_is_not_compared(
+    store: CalibrationStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = save_at(store, of_other_frames(0), 0.0)
+    save_at(store, of_other_frames(1), 8.0)
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE contents SET content = X'00' WHERE id = ?", (damaged,))
+    assert found_change(store) is None
+    assert damaged in caplog.text
 
 
 def test_device_priors_are_those_of_one_device_newest_first(store: CalibrationStore) -> None:

@@ -20,7 +20,7 @@ from nion_distortion.calibrations.encoding import (
 )
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import ScanSettings
-from nion_distortion.gaussian_process import DistortionModel, basis, coils, model, weights
+from nion_distortion.gaussian_process import DistortionModel, ageing, basis, coils, model, weights
 from nion_distortion.gaussian_process.fitting import stationary_posterior
 from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
 
@@ -49,7 +49,7 @@ PROBES = 9
 
 KINDS: dict[str, type] = {
     name: kind
-    for home in (options, basis, weights, coils, model)
+    for home in (options, basis, weights, coils, ageing, model)
     for name, kind in vars(home).items()
     if isinstance(kind, type) and has_fields(kind) and not name.startswith("_")
 }

@@ -12,6 +12,7 @@ from typing import Any
 import platformdirs
 
 from nion_distortion._plain import as_plain
+from nion_distortion.calibrations.alike import alike, dated
 from nion_distortion.calibrations.database import (
     explained,
     new_file,
@@ -160,7 +161,8 @@ class CalibrationStore:
         Returns
         -------
         Calibration or None
-            None where no calibration's settings match.
+            With the rate of change that others of the same settings show; None where no
+            calibration's settings match.
 
         Raises
         ------
@@ -170,7 +172,7 @@ class CalibrationStore:
         with reading(self.path) as connection:
             for summary in sound_summaries(connection):
                 if not summary.settings.differences(settings):
-                    return unpacked(connection, summary)
+                    return dated(connection, unpacked(connection, summary))
         return None
 
     def nearest(self, settings: ScanSettings) -> Nearest | None:
@@ -228,7 +230,7 @@ class CalibrationStore:
         Returns
         -------
         Calibration
-            With its model.
+            With its model, and the rate of change that others of the same settings show.
 
         Raises
         ------
@@ -236,10 +238,35 @@ class CalibrationStore:
             If there is none, or it is damaged.
         """
         with reading(self.path) as connection:
-            row = self._row(connection, calibration_id)
-            with usable(row["id"]):
-                summary = summary_of(connection, row)
-            return unpacked(connection, summary)
+            summary = self._summary(connection, calibration_id)
+            return dated(connection, unpacked(connection, summary))
+
+    def alike(self, calibration_id: str) -> tuple[Calibration, ...]:
+        """Read all calibrations of the same settings against the same kind of reference.
+
+        Parameters
+        ----------
+        calibration_id : str
+            One of them.
+
+        Returns
+        -------
+        tuple of Calibration
+            That one among them, the oldest first, without a rate of change.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or one is damaged.
+        """
+        with reading(self.path) as connection:
+            found = alike(connection, self._summary(connection, calibration_id))
+            return tuple(unpacked(connection, one) for one in reversed(found))
+
+    def _summary(self, connection: sqlite3.Connection, calibration_id: str) -> CalibrationSummary:
+        row = self._row(connection, calibration_id)
+        with usable(row["id"]):
+            return summary_of(connection, row)
 
     def whole_id(self, calibration_id: str) -> str:
         """Resolve an abbreviated id, also that of a damaged calibration.

@@ -115,6 +115,7 @@ def _show(store: CalibrationStore, chosen: argparse.Namespace) -> None:
         "fly-back tau": _with_error(one.tau_us, one.tau_std_us, "us"),
         "fly-back at the line start": _pair(one.amplitude_pm, "pm (slow, fast)"),
         "its error": _pair(one.amplitude_std_pm, "pm (slow, fast)"),
+        "ageing": model.ageing.told(),
         "software": one.software,
     }
     settings = {item.name: getattr(one.settings, item.name) for item in fields(one.settings)}
@@ -197,16 +198,13 @@ def _history(store: CalibrationStore, chosen: argparse.Namespace) -> None:
     found = store.list()
     if not found:
         raise ValueError(f"{store.path} has no calibration yet")
-    wanted = found[0] if chosen.settings_of is None else store.get(chosen.settings_of).summary
-    alike = [
-        store.get(one.calibration_id)
-        for one in reversed(found)
-        if one.reference == wanted.reference and not one.settings.differences(wanted.settings)
-    ]
+    alike = store.alike(
+        found[0].calibration_id if chosen.settings_of is None else chosen.settings_of
+    )
     if len(alike) < FEWEST_TO_COMPARE:
         raise ValueError(
             f"a change needs two calibrations of the same settings and kind of reference, and "
-            f"{wanted.calibration_id} is the only one"
+            f"{alike[0].calibration_id} is the only one"
         )
     fields_of = [one.model.stationary_field() for one in alike]
     changes = [_change_pm(fields_of[0], field) for field in fields_of[1:]]
@@ -216,6 +214,8 @@ def _history(store: CalibrationStore, chosen: argparse.Namespace) -> None:
             f"{one.calibration_id}: {hour:.2f} h after {alike[0].calibration_id}, differs by "
             f"{change:.2f} pm (rms); the errors of both explain {std:.2f} pm."
         )
+    told = store.get(alike[-1].calibration_id).model.ageing.told()
+    _say(f"{told[:1].upper()}{told[1:]}.")
     figures = importlib.import_module("nion_distortion.figures")
     figure = figures.history_figure(hours, *zip(*changes, strict=True))
     try:

@@ -61,16 +61,18 @@ def condition_of(model: DistortionModel | None) -> Condition:
     if changed is not None:
         return changed
     if ageing.is_aged and ageing.now_px is not None:
-        now_pm = PM_PER_NM * model.settings.pixel_size_nm * ageing.now_px
+        now_pm = _in_pm(model, ageing.now_px)
         return Condition(
             state="ageing",
             value=ageing.growth,
             reason=f"the predicted error has grown {ageing.growth:.1f} times since the "
-            f"calibration, to {now_pm:.1f} pm: a few frames of a crystal would renew it",
+            f"calibration, to {now_pm:.1f} pm: a few frames of a crystal would renew it; "
+            f"{ageing.told()}",
         )
     if watch is None or not len(watch.recent):
         return Condition(
-            state="valid", reason="not checked yet: no later frame was compared with it"
+            state="valid",
+            reason=f"not checked yet: no later frame was compared with it{_aged(model)}",
         )
     return Condition(
         state="valid",
@@ -106,6 +108,19 @@ def _change(watch: Watch | None, shapes: ShapeWatch | None) -> Condition | None:
             "its focus or the crystal has changed, calibrate anew",
         )
     return None
+
+
+def _in_pm(model: DistortionModel, value_px: float) -> float:
+    return PM_PER_NM * model.settings.pixel_size_nm * value_px
+
+
+def _aged(model: DistortionModel) -> str:
+    """Say what age alone predicts; nothing of a model that is younger than a minute."""
+    ageing = model.ageing
+    if ageing.now_px is None or ageing.calibrated_px is None:
+        return ""
+    before_pm, now_pm = (_in_pm(model, one) for one in (ageing.calibrated_px, ageing.now_px))
+    return f"; its own error has grown from {before_pm:.2g} to {now_pm:.2g} pm; {ageing.told()}"
 
 
 def _unseen(model: DistortionModel) -> str:

@@ -14,6 +14,7 @@ from nion_distortion.gaussian_process.weights import Information
 __all__ = [
     "CHANGE_PER_HOUR",
     "Ageing",
+    "MeasuredChange",
     "affine_variances",
     "claimed_std_px",
     "spread_places",
@@ -26,7 +27,8 @@ CHANGE_PER_HOUR = 0.02
 """Standard deviation of D's change in one hour, relative to its prior amplitude; a random walk, so
 that it grows with the square root of time.
 
-Not measured on any microscope yet: 0.8 pm of 40 pm, so that a calibration of some twenty frames,
+Used until two calibrations of the same settings are stored (`MeasuredChange`); not measured on any
+microscope yet: 0.8 pm of 40 pm, so that a calibration of some twenty frames,
 good to 1.2 pm, counts as `AGED` after about three hours and not within a session of minutes.
 """
 
@@ -45,6 +47,28 @@ SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredChange:
+    """How fast D changes, measured from stored calibrations.
+
+    Parameters
+    ----------
+    per_hour : float
+        Standard deviation of D's change in one hour, over its prior standard deviation.
+    std : float
+        Standard deviation of that number.
+    calibrations : int
+        How many were compared.
+    hours : float
+        Time from the first to the last of them.
+    """
+
+    per_hour: float
+    std: float
+    calibrations: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ageing:
     """The age of a calibration, and how its claimed error has grown.
 
@@ -54,11 +78,14 @@ class Ageing:
         POSIX time until which the change of D has been accounted for; None where no frame told
         its time, so that nothing is known of its age.
     change_per_hour : float, default: `CHANGE_PER_HOUR`
-        Standard deviation of D's change in one hour, over its prior standard deviation.
+        Standard deviation of D's change in one hour, over its prior standard deviation, where it
+        was not measured.
     calibrated_px : float, optional
         Smallest rms error of D claimed so far; None until the model has aged.
     now_px : float, optional
         Rms error of D claimed now.
+    measured : MeasuredChange, optional
+        The change, as stored calibrations of these settings show it.
 
     Raises
     ------
@@ -70,10 +97,16 @@ class Ageing:
     change_per_hour: float = CHANGE_PER_HOUR
     calibrated_px: float | None = None
     now_px: float | None = None
+    measured: MeasuredChange | None = None
 
     def __post_init__(self) -> None:
         if as_finite("change_per_hour", self.change_per_hour) < 0:
             raise ValueError(f"change_per_hour must not be negative, not {self.change_per_hour:g}")
+
+    @property
+    def rate(self) -> float:
+        """Change of D in one hour over its prior standard deviation: measured, or assumed."""
+        return self.change_per_hour if self.measured is None else self.measured.per_hour
 
     @property
     def growth(self) -> float:
@@ -86,6 +119,25 @@ class Ageing:
     def is_aged(self) -> bool:
         """Whether the error has grown so much that the calibration should be renewed."""
         return self.growth > AGED
+
+    def told(self) -> str:
+        """Say how fast D changes, and how that is known.
+
+        Returns
+        -------
+        str
+            A clause.
+        """
+        if self.measured is None:
+            return (
+                f"the rate of change is assumed: {100 * self.rate:.2g} % of the distortion's "
+                "amplitude in one hour"
+            )
+        return (
+            f"the rate of change was measured from {self.measured.calibrations} calibrations over "
+            f"{self.measured.hours:.1f} h: {100 * self.rate:.2g} +- {100 * self.measured.std:.1g} "
+            "% of the distortion's amplitude in one hour"
+        )
 
     def hours_until(self, time_s: float | None) -> float:
         """Return the time that has still to be accounted for.
@@ -134,7 +186,7 @@ class Ageing:
         float
             It grows in proportion to time.
         """
-        return self.change_per_hour**2 * hours
+        return self.rate**2 * hours
 
     def aged(self, time_s: float | None, before_px: float, after_px: float) -> "Ageing":
         """Record that the uncertainty was widened.
