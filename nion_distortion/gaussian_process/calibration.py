@@ -2,8 +2,8 @@
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,12 @@ from scipy.linalg import cho_factor, cho_solve
 from nion_distortion._chunks import for_chunks
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.frame import UnusableFrameError
+from nion_distortion.gaussian_process.ageing import Ageing, affine_variances, widened
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.broadening import Widths, information_of_widths
 from nion_distortion.gaussian_process.coils import CoilErrors
 from nion_distortion.gaussian_process.drift import Drift, between, follow_drift
+from nion_distortion.gaussian_process.epochs import ages_of, brought_forward, known_at_each
 from nion_distortion.gaussian_process.fitting import (
     fit_frame,
     frame_evidence,
@@ -91,16 +93,43 @@ class _State:
     used: tuple[int, ...]
     stationary: Posterior
     distortion_px: npt.NDArray[np.float32]
-    widths: tuple[Information, ...] = ()
-    """What the widths of all columns say beside that; nothing before the first pass."""
+    ages_h: tuple[float, ...]
+    """Of each frame, see `ages_of`."""
+    ageing: Ageing
+    """How fast D changes."""
+    widths: Mapping[float, Information] = field(default_factory=dict)
+    """What the widths of all columns of one age say beside that; nothing before the first pass."""
 
     @property
     def known(self) -> Information:
-        """What all used frames say, and all widths; nothing before the first pass."""
+        """What all used frames and all widths say about D at the newest of them.
+
+        Nothing before the first pass.
+        """
+        ages = sorted({self.ages_h[n] for n in self.used}, reverse=True)
+        return brought_forward({age: self._own(age) for age in ages}, self._widened)
+
+    def known_at_each(self) -> dict[float, Information]:
+        """Combine what all of them say about D at each age of a frame."""
+        return known_at_each({age: self._own(age) for age in set(self.ages_h)}, self._widened)
+
+    def beside(self, number: int, known: Mapping[float, Information]) -> Information:
+        """Leave a frame, where it was used, out of what is known at its age."""
+        there = known[self.ages_h[number]]
+        is_among = number in self.used and bool(self.parts)
+        return less(there, self.parts[number]) if is_among else there
+
+    def _own(self, age: float) -> Information:
+        """Add up what the frames of one age say."""
         size = self.basis.stationary_size
         nothing = Information(blocks=np.zeros((2, size, size)), vector=np.zeros((2, size)))
-        used = [self.parts[n] for n in self.used] if self.parts else []
-        return functools.reduce(operator.add, (*used, *self.widths), nothing)
+        used = [n for n in self.used if self.ages_h[n] == age] if self.parts else []
+        widths = [self.widths[age]] if age in self.widths else []
+        return functools.reduce(operator.add, (*(self.parts[n] for n in used), *widths), nothing)
+
+    def _widened(self, known: Information, hours: float) -> Information:
+        variances = stationary_variances(self.basis, self.hyperparameters)
+        return widened(known, self.ageing.noise(hours, variances))
 
 
 def calibrated(
@@ -131,7 +160,8 @@ def calibrated(
     Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
     up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
     the first passes. Before and after, each frame is compared with what all others say, and left
-    out where it disagrees.
+    out where it disagrees. Where the frames span more than ten minutes, what others say is brought
+    to the time of the frame, and at last to that of the newest one, by D's process noise.
     """
     state, chi2 = _started(model, frames)
     state, flagged = _without_strangers(state, frames, chi2)  # before they could teach anything
@@ -156,6 +186,8 @@ def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> tupl
             used=tuple(range(len(frames))),
             stationary=one.stationary,
             distortion_px=one.distortion_px,
+            ages_h=ages_of([frame.samples.time_s for frame in frames]),
+            ageing=model.ageing,
         )
         state, _ = _one_pass(state, frames)
         chi2 = _disagreements(state)
@@ -232,13 +264,13 @@ def _one_pass(
     state: _State, frames: Sequence[CalibrationFrame]
 ) -> tuple[_State, tuple[FrameFit, ...]]:
     """Linearise and fit every frame, each beside what all others say."""
-    known = state.known
+    known = state.known_at_each()
     fits = tuple(
         fit_frame(
             frame.samples,
             state.basis,
             state.hyperparameters,
-            known=less(known, state.parts[n]) if n in state.used and state.parts else known,
+            known=state.beside(n, known),
             moving_px=state.distortion_px,
             passes=LINEARISED,
         )
@@ -251,15 +283,17 @@ def _with_widths(
     state: _State, frames: Sequence[CalibrationFrame], fits: Sequence[FrameFit]
 ) -> _State:
     """Ask the widths of the used frames' columns as well, where they say something."""
-    asked = [
-        Widths(fits[n].predicted_px, broadening, fits[n].robust)
-        for n in state.used
-        if (broadening := frames[n].samples.broadening) is not None
-    ]
+    asked: dict[float, list[Widths]] = {}
+    for n in state.used:
+        broadening = frames[n].samples.broadening
+        if broadening is not None:
+            one = Widths(fits[n].predicted_px, broadening, fits[n].robust)
+            asked.setdefault(state.ages_h[n], []).append(one)
     if not asked or "fast_axis" not in state.basis.terms:
         return state
-    widths = information_of_widths(state.basis, state.stationary.mean, asked)
-    return _with_parts(replace(state, widths=(widths,)), state.used, state.parts)
+    mean = state.stationary.mean
+    widths = {age: information_of_widths(state.basis, mean, some) for age, some in asked.items()}
+    return _with_parts(replace(state, widths=widths), state.used, state.parts)
 
 
 def _with_parts(state: _State, used: tuple[int, ...], parts: tuple[Information, ...]) -> _State:
@@ -276,7 +310,7 @@ def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
         middle, state.basis, state.hyperparameters, moving_px=state.distortion_px
     )
     basis = suited(basis, hyperparameters, precision_of(middle, hyperparameters))
-    return replace(state, basis=basis, hyperparameters=hyperparameters, parts=(), widths=())
+    return replace(state, basis=basis, hyperparameters=hyperparameters, parts=(), widths={})
 
 
 def _learning_pass(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
@@ -287,11 +321,13 @@ def _learning_pass(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
     pixel_size_nm = frames[0].samples.settings.pixel_size_nm
     for improve in (learn_amplitudes, weigh_calm):
         learnt = improve(list(given.values()), basis, learnt, pixel_size_nm)
-    precision = walk_precision(basis, learnt)
+    precision, known = walk_precision(basis, learnt), state.known_at_each()
     parts = tuple(
         marginal(given[n].information, basis.stationary_size, precision)
         if n in given
-        else fit_frame(one.samples, basis, learnt, known=state.known, moving_px=moving).known
+        else fit_frame(
+            one.samples, basis, learnt, known=known[state.ages_h[n]], moving_px=moving
+        ).known
         for n, one in enumerate(frames)
     )
     return _with_parts(replace(state, hyperparameters=learnt), state.used, parts)
@@ -356,10 +392,10 @@ def _disagreements_with(state: _State, seed: int) -> Array:
 
 def _disagreements(state: _State) -> Array:
     """Compare each used frame with what all others say."""
-    known, used = state.known, state.used
+    known, used = state.known_at_each(), state.used
 
     def _some(start: int, stop: int) -> list[float]:
-        return [_disagreement_of(state, less(known, state.parts[n]), n) for n in used[start:stop]]
+        return [_disagreement_of(state, state.beside(n, known), n) for n in used[start:stop]]
 
     return np.concatenate(for_chunks(_some, len(used)))
 
@@ -418,7 +454,12 @@ def _finished(
         last=fits[kept[-1]],
         lattice=frames[kept[-1]].lattice,
         drift=drifts[kept[-1]],
-        ageing=replace(model.ageing, time_s=frames[kept[-1]].samples.time_s),
+        ageing=replace(
+            model.ageing,
+            time_s=frames[kept[-1]].samples.time_s,
+            calibrated_px=None,
+            now_px=None,
+        ),
         watch=Watch.of(fits[kept[-1]].known, variances),
         shape_watch=None,
         flagged=flagged,
@@ -445,9 +486,14 @@ def _coils(
     """Scale and skew from all frames, each one's drift from the steps before and after it."""
     if model.cell is None:
         return {}
+    variances = stationary_variances(state.basis, state.hyperparameters)
+    affine = affine_variances(state.basis, variances)
     coils: CoilErrors | None = None
-    shapes = None
+    shapes, age_h = None, state.ages_h[state.used[0]]
     for number in state.used:
+        passed, age_h = age_h - state.ages_h[number], state.ages_h[number]
+        if coils is not None and passed > 0.0:
+            coils = coils.aged(state.ageing.share(passed), affine)
         after = drifts[number + 1] if number + 1 < len(drifts) else None
         drift = between(drifts[number], after)
         shapes = shapes_of_frame(fits[number], frames[number].samples, model.cell, drift, coils)
