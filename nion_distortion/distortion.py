@@ -284,7 +284,10 @@ class DistortionField:
         What a known crystal measured of the scan's scale, which the field takes out; None where
         no crystal was known.
     folded : int, default: 0
-        Pixels that are not valid because the scan turns back on itself; it did not see the others.
+        Pixels that are not valid because the scan turns back on itself.
+    crossed : int, default: 0
+        Pixels that are not valid because lines of the scan overtake each other; it did not see the
+        others.
 
     Raises
     ------
@@ -302,6 +305,7 @@ class DistortionField:
     frame_id: str = ""
     scale: ScaleErrors | None = None
     folded: int = 0
+    crossed: int = 0
     whole_std_px: npt.NDArray[np.float32] = field(init=False, repr=False)
     """Both in quadrature: standard deviation of the place that a corrected image's pixel shows."""
 
@@ -375,6 +379,7 @@ class DistortionField:
             valid=_resize(self.valid.astype(np.float32), shape_px) > 0.99,
             settings=replace(self.settings, shape_px=shape_px),
             folded=round(scale**2 * self.folded),
+            crossed=round(scale**2 * self.crossed),
         )
 
 

@@ -74,6 +74,8 @@ class FrameReport:
     folded : int, optional
         Pixels of the corrected picture that are not valid because the scan turns back on itself,
         so that the beam passed their places more than once; None where nothing was applied.
+    crossed : int, optional
+        The same for lines of the scan that overtake each other.
     corrected : CorrectedFrame, optional
         The result.
     drift_nm : ndarray, shape (2,), optional
@@ -107,6 +109,7 @@ class FrameReport:
     model: DistortionModel | None = None
     field: DistortionField | None = None
     folded: int | None = None
+    crossed: int | None = None
     corrected: CorrectedFrame | None = None
     drift_nm: npt.NDArray[np.float64] | None = None
     drift_ambiguous: bool = False
@@ -366,6 +369,7 @@ def _corrected(
         model=model,
         field=field,
         folded=field.folded,
+        crossed=field.crossed,
         corrected=corrected,
         off_by_pm=off_by,
         corrected_pm=expected_error_pm(corrected),

@@ -1,12 +1,14 @@
 """Scan position s at which a place on the sample is seen, and the inverse: ``s - E(s) = place``."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
 
-__all__ = ["places_on_sample", "scan_places", "scan_places_of_pixels"]
+__all__ = ["Refused", "places_on_sample", "scan_places", "scan_places_of_pixels"]
 
 MOST_STEPS, SETTLED_PX = 30, 0.02
 """Most Newton steps for a pixel, and the step (px) below which it has settled, then right within
@@ -27,6 +29,16 @@ LEAST_MAGNIFICATION = 0.05
 
 U = np.uint64
 """Unsigned index: saves the compiled code the check for negative ones."""
+
+
+class Refused(NamedTuple):
+    """Pixels whose place the scan saw, but not once and in order: they are not valid."""
+
+    folded: int
+    """How many the beam passed more than once because it turned back along its line."""
+    crossed: int
+    """How many lie where lines overtake each other, or nearly so: no line is the one that saw
+    them."""
 
 
 def places_on_sample(
@@ -96,7 +108,7 @@ def scan_places(
 
 def scan_places_of_pixels(
     moving_px: npt.NDArray[np.float32], gauge_px: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], int]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Refused]:
     """Find where in the scan each pixel of the corrected image is seen: s(G u) - u.
 
     Parameters
@@ -111,9 +123,10 @@ def scan_places_of_pixels(
     displacement : ndarray of float32, shape (2, ny, nx)
         ``s(G u) - u``, px.
     valid : ndarray of bool, shape (ny, nx)
-        Whether s lies inside the scan and the scan does not turn back there.
-    folded : int
-        How many pixels are not valid although s lies inside: the scan turns back there.
+        Whether s lies inside the scan, and the scan neither turns back there nor do its lines
+        overtake each other.
+    refused : Refused
+        How many pixels are not valid although s lies inside.
 
     Notes
     -----
@@ -126,15 +139,14 @@ def scan_places_of_pixels(
     valid = np.empty((ny, nx), np.bool_)
     gauge = np.ascontiguousarray(gauge_px, dtype=np.float64)
 
-    def _part(start: int, stop: int) -> tuple[int, bool]:
-        unsolved = _solve_rows(moving_px, gauge, (start, stop), (displacement, valid))
-        return int(unsolved), bool(_folds(moving_px, start, stop))
+    def _part(start: int, stop: int) -> tuple[int, int, bool]:
+        counts = _solve_rows(moving_px, gauge, (start, stop), (displacement, valid))
+        return *counts, bool(_folds(moving_px, start, stop))
 
-    unsolved, folds = zip(*for_chunks(_part, ny, smallest=16), strict=True)
-    folded = sum(unsolved)
-    if any(folds):
+    folded, crossed, folds = map(sum, zip(*for_chunks(_part, ny, smallest=16), strict=True))
+    if folds:
         folded += _refuse_folds(moving_px, gauge, valid)
-    return displacement, valid, folded
+    return displacement, valid, Refused(folded, crossed)
 
 
 def _refuse_folds(
@@ -267,7 +279,10 @@ def _solve_points(moving, places, solution, jacobian):  # type: ignore[no-untype
 
 @numba.njit(cache=True, nogil=True)
 def _solve_pixel(moving, gauge, pixel, start):  # type: ignore[no-untyped-def]
-    """Newton steps from a guessed displacement: where they end, and whether it holds."""
+    """Newton steps from a guessed displacement.
+
+    Results: where they end, whether it holds, whether the beam goes forwards along its line there.
+    """
     row, column = pixel
     py = gauge[0, 0] + gauge[0, 1] * row + gauge[0, 2] * column
     px = gauge[1, 0] + gauge[1, 1] * row + gauge[1, 2] * column
@@ -280,17 +295,18 @@ def _solve_pixel(moving, gauge, pixel, start):  # type: ignore[no-untyped-def]
         if moved < SETTLED_PX:
             break
     forward = (1 - e[2]) * (1 - e[5]) - e[3] * e[4]
-    forwards = forward > LEAST_MAGNIFICATION and 1 - e[5] > LEAST_MAGNIFICATION
-    return (y - row, x - column), forwards and moved < SETTLED_PX
+    forwards = 1 - e[5] > LEAST_MAGNIFICATION
+    holds = forwards and forward > LEAST_MAGNIFICATION and moved < SETTLED_PX
+    return (y - row, x - column), holds, forwards
 
 
 @numba.njit(cache=True, nogil=True)
 def _solve_rows(moving, gauge, rows, results):  # type: ignore[no-untyped-def]
     """Each row from those above it: first all inner pixels at once, then the others singly.
 
-    The result counts those inside the scan where no step holds: it turns back there.
+    The result counts those inside the scan where no step holds, as `Refused`.
     """
-    unsolved = 0
+    folded, crossed = 0, 0
     displacement, valid = results
     nx = moving.shape[2]
     guess, good = np.zeros((2, nx), np.float32), np.zeros(nx, np.bool_)
@@ -302,12 +318,13 @@ def _solve_rows(moving, gauge, rows, results):  # type: ignore[no-untyped-def]
         if _left(here[0]) > nx // FEW:
             _step_row(moving, gauge, (row, there), FAR_PX, here, scratch)
             _step_row(moving, gauge, (row, here), SETTLED_PX, here, scratch)
-        unsolved += _finish_row(moving, gauge, (row, guess), here, good)
+        back, over = _finish_row(moving, gauge, (row, guess), here, good)
+        folded, crossed = folded + back, crossed + over
         _mark_valid(here, moving.shape, row, good, valid[row])
         above = max(row - 1, rows[0])
         _extrapolate(here[0], displacement[0, above], guess[0])
         _extrapolate(here[1], displacement[1, above], guess[1])
-    return unsolved
+    return folded, crossed
 
 
 @numba.njit(cache=True, nogil=True)
@@ -456,10 +473,11 @@ def _finish_row(moving, gauge, guess, here, good):  # type: ignore[no-untyped-de
     """Solve what is left of a row pixel by pixel.
 
     ``good`` tells whether the pixel above was solved, then whether this one is; where not, the
-    search begins at the neighbour before. The result counts those inside the scan that are not.
+    search begins at the neighbour before. The result counts those inside the scan that are not,
+    as `Refused`.
     """
     row, guess = guess
-    unsolved = 0
+    folded, crossed = 0, 0
     for column in range(len(good)):
         if here[0][column] == here[0][column]:
             good[column] = True
@@ -467,12 +485,13 @@ def _finish_row(moving, gauge, guess, here, good):  # type: ignore[no-untyped-de
         start = guess[0, column], guess[1, column]
         if column and not good[column]:
             start = here[0][column - 1], here[1][column - 1]
-        found, good[column] = _solve_pixel(moving, gauge, (row, column), start)
+        found, good[column], forwards = _solve_pixel(moving, gauge, (row, column), start)
         here[0][column], here[1][column] = found
         if not good[column]:
             y, x = row + found[0], column + found[1]
-            unsolved += 0 <= y <= moving.shape[1] - 1 and 0 <= x <= moving.shape[2] - 1
-    return unsolved
+            inside = 0 <= y <= moving.shape[1] - 1 and 0 <= x <= moving.shape[2] - 1
+            folded, crossed = folded + (inside and not forwards), crossed + (inside and forwards)
+    return folded, crossed
 
 
 @numba.njit(cache=True, nogil=True)

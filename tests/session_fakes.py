@@ -126,6 +126,7 @@ class Report:
     state_reason: str = ""
     worth_it: bool | None = True
     folded: int | None = 0
+    crossed: int | None = 0
     hints: Any = None
     advice: Any = None
     columns: Any = None

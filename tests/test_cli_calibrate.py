@@ -231,10 +231,12 @@ def test_where_the_scan_turns_back_is_said(
 
 
 def test_folds_of_several_frames_are_one_sentence() -> None:
-    frames: list[dict[str, Any]] = [{"folded": one} for one in (3, 0, None, 8)]
+    frames: list[dict[str, Any]] = [{"folded": one, "crossed": 0} for one in (3, 0, None, 8)]
     (said,) = fold_lines(frames)
     assert said.startswith("The scan turns back on itself in 2 of 4 frames: up to 8 pixels")
-    assert fold_lines([{"folded": 0}]) == []
+    assert fold_lines([{"folded": 0, "crossed": 0}]) == []
+    (said,) = fold_lines([{"folded": 0, "crossed": 5}])
+    assert said.startswith("Lines of the scan overtake each other: 5 pixels")
 
 
 def check_record(record: Any, calibration_id: str, tmp_path: Path) -> None:

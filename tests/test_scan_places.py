@@ -204,8 +204,8 @@ def test_pixels_between_which_nothing_moves_stay() -> None:
 def test_a_shift_moves_every_pixel_and_leaves_the_scan_at_the_far_edge() -> None:
     moving = np.zeros((2, NY, NX), np.float32)
     moving[0], moving[1] = 2.5, -3.5
-    displacement, valid, folded = scan_places_of_pixels(moving, IDENTITY)
-    assert folded == 0
+    displacement, valid, refused = scan_places_of_pixels(moving, IDENTITY)
+    assert refused == (0, 0)
     np.testing.assert_allclose(displacement[0], 2.5, atol=1e-5)
     np.testing.assert_allclose(displacement[1], -3.5, atol=1e-5)
     expected = np.zeros((NY, NX), bool)
@@ -221,13 +221,24 @@ def test_where_the_scan_turns_back_nothing_is_valid() -> None:
     turning = place[1:-1][np.diff(np.sign(np.diff(place))) != 0]
     low, high = turning.min(), turning.max()
     moving = on_pixels(np.stack([np.zeros_like(fold), fold], axis=1))
-    displacement, valid, folded = scan_places_of_pixels(moving, IDENTITY)
+    displacement, valid, refused = scan_places_of_pixels(moving, IDENTITY)
     columns = np.arange(NX)
     assert not valid[:, (columns > low) & (columns < high)].any()
     assert valid[:, (columns < low - 2) | ((columns > high + 2) & (columns < NX - 9))].all()
-    assert folded == np.count_nonzero(~valid[:, : NX - 9])  # beyond, it did not reach the place
+    assert refused.crossed == 0
+    assert refused.folded == np.count_nonzero(
+        ~valid[:, : NX - 9]
+    )  # beyond, it did not reach the place
     shown = places_on_sample(moving, pixels() + displacement.reshape(2, -1).T)
     np.testing.assert_allclose(shown[valid.ravel()], pixels()[valid.ravel()], atol=1e-3)
+
+
+def test_where_lines_overtake_each_other_is_not_a_scan_that_turns_back() -> None:
+    moving = np.zeros((2, NY, NX), np.float32)
+    moving[0, 30:] = 2.0  # line 30 is scanned where line 28 was meant to be
+    _, valid, refused = scan_places_of_pixels(moving, IDENTITY)
+    np.testing.assert_array_equal(np.flatnonzero(~valid[: NY - 2].all(axis=1)), [29])
+    assert refused == (0, NX)
 
 
 def test_places_are_found_where_lines_nearly_overtake_each_other() -> None:

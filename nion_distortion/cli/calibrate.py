@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from nion_distortion.calibrations import Calibration, CalibrationStore
 from nion_distortion.cli.results import finish, make_folder
-from nion_distortion.cli.summary import PREDICTED, Run, estimate_numbers, fold_lines, scale_lines
+from nion_distortion.cli.summary import (
+    PREDICTED,
+    REFUSED,
+    Run,
+    estimate_numbers,
+    fold_lines,
+    scale_lines,
+)
 from nion_distortion.diagnostics import (
     field_error_pm,
     flyback_advice,
@@ -109,7 +116,9 @@ def _kept(
     )
     kept = store.get(name)
     shown = _shown(frame, kept.model)
-    numbers = _numbers(chosen.file, kept, model, told) | {"folded": shown.numbers[0]["folded"]}
+    numbers = _numbers(chosen.file, kept, model, told) | {
+        name: shown.numbers[0][name] for name in REFUSED
+    }
     paragraphs = [*_incomplete(model.reference), *fold_lines(shown.numbers)]
     ending = finish(
         folder,
@@ -141,6 +150,7 @@ def _compared(
         "difference_pm": estimate_numbers(size),
         "field_error_pm": field_error_pm(found.field, found.field.std_px),
         "folded": found.field.folded,
+        "crossed": found.field.crossed,
         **_of_frames(model, told),
     }
     paragraphs = [

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PREDICTED",
+    "REFUSED",
     "Run",
     "estimate_numbers",
     "expected",
@@ -40,6 +42,20 @@ __all__ = [
 ]
 
 PREDICTED = "predicted by the model, with no uncertainty of its own"
+
+REFUSED = MappingProxyType(
+    {
+        "folded": (
+            "The scan turns back on itself",
+            "whose places the beam passed more than once",
+        ),
+        "crossed": (
+            "Lines of the scan overtake each other",
+            "between lines that moved past each other",
+        ),
+    }
+)
+"""What makes pixels that the scan saw not valid, by the name of their number, and why."""
 
 LEAST_SHOWN_PM = 0.1
 """Errors below count as this much where a range has one digit behind the point."""
@@ -96,6 +112,7 @@ def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
         "state_reason": report.state_reason,
         "worth_it": report.worth_it,
         "folded": report.folded,
+        "crossed": report.crossed,
         "removed_pm": None if report.removed_pm is None else dict(report.removed_pm),
         "advice": None if report.advice is None else asdict(report.advice),
         "hints": None if report.hints is None else asdict(report.hints),
@@ -251,7 +268,7 @@ def unusable_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def fold_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say in words where the scan turns back on itself.
+    """Say in words where the scan turns back on itself, and where its lines overtake each other.
 
     Parameters
     ----------
@@ -261,17 +278,18 @@ def fold_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
     Returns
     -------
     list of str
-        One sentence; empty where it does so nowhere.
+        One sentence for each; empty where there are none.
     """
-    folded = [one["folded"] for one in frames if one["folded"]]
-    if not folded:
-        return []
-    where = "" if len(frames) == 1 else f" in {len(folded)} of {len(frames)} frames"
-    most = f"{'up to ' * (len(folded) > 1)}{max(folded)}"
-    return [
-        f"The scan turns back on itself{where}: {most} pixels of the corrected picture, whose "
-        "places the beam passed more than once, are not valid."
-    ]
+    said = []
+    for name, (what, why) in REFUSED.items():
+        pixels = [one[name] for one in frames if one[name]]
+        if pixels:
+            where = "" if len(frames) == 1 else f" in {len(pixels)} of {len(frames)} frames"
+            most = f"{'up to ' * (len(pixels) > 1)}{max(pixels)}"
+            said.append(
+                f"{what}{where}: {most} pixels of the corrected picture, {why}, are not valid."
+            )
+    return said
 
 
 def trust_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:

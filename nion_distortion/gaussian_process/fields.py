@@ -130,7 +130,7 @@ def estimate_field(
     """
     size = basis.size if subject.kind == "frame" else basis.stationary_size
     gauge = _gauge(moving_px, subject)
-    displacement, valid, folded = scan_places_of_pixels(
+    displacement, valid, refused = scan_places_of_pixels(
         _with_lines(moving_px, subject.lines), gauge
     )
     nodes = _Nodes.of(displacement, valid)
@@ -153,7 +153,8 @@ def estimate_field(
         settings=settings,
         reference=subject.reference_name,
         frame_id=subject.frame_id,
-        folded=folded,
+        folded=refused.folded,
+        crossed=refused.crossed,
     )
     if isinstance(subject.reference, Reference):
         return _with_error_of(subject.reference, field, off_by)

@@ -34,7 +34,12 @@ def caption_of(live: "LiveReport", corrected: "CorrectedFrame | None") -> str:
     report = live.report
     said = [sentence(live.reason or "")]
     if report is not None and corrected is not None:
-        said += [_corrected_by(live), _residual(report), folds(report.folded), _state(report)]
+        said += [
+            _corrected_by(live),
+            _residual(report),
+            folds(report.folded, report.crossed),
+            _state(report),
+        ]
         said.append(pixel_size(live, corrected))
     return " ".join(filter(None, said))
 

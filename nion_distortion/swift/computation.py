@@ -298,7 +298,8 @@ def caption_of(record: Mapping[str, Any]) -> str:
     ]
     if any(frame["worth_it"] is False for frame in frames):
         said.append(_("Correcting is not worth it: its own error is larger than its gain."))
-    said.append(folds(max(frame.get("folded") or 0 for frame in frames)))
+    most = (max(frame.get(name) or 0 for frame in frames) for name in ("folded", "crossed"))
+    said.append(folds(*most))
     if record["scale"] is not None:
         said.append(
             _(

@@ -74,25 +74,35 @@ def estimate(number: "Estimate | None") -> str:
     return f"{number.value:.1f} \N{PLUS-MINUS SIGN} {small(number.std)} pm"
 
 
-def folds(folded: int | None) -> str:
-    """Say that the scan turns back on itself.
+def folds(folded: int | None, crossed: int | None) -> str:
+    """Say that the scan turns back on itself, or that its lines overtake each other.
 
     Parameters
     ----------
-    folded : int or None
+    folded, crossed : int or None
         Pixels of the corrected picture that are not valid for that.
 
     Returns
     -------
     str
-        One sentence; nothing where there are none.
+        One sentence for each; nothing where there are none.
     """
-    if not folded:
-        return ""
-    return _(
-        "The scan turns back on itself: {count} pixels, whose places the beam passed more than "
-        "once, are not valid."
-    ).format(count=folded)
+    said = []
+    if folded:
+        said.append(
+            _(
+                "The scan turns back on itself: {count} pixels, whose places the beam passed more "
+                "than once, are not valid."
+            ).format(count=folded)
+        )
+    if crossed:
+        said.append(
+            _(
+                "Lines of the scan overtake each other: {count} pixels, between lines that moved "
+                "past each other, are not valid."
+            ).format(count=crossed)
+        )
+    return " ".join(said)
 
 
 def small(std: float) -> str:

@@ -267,7 +267,7 @@ def trouble(message: str, live: "LiveReport | None", choices: Choices) -> str:
     if live is not None:
         said.append(sentence(live.reason or ""))
         if live.report is not None:
-            said.append(folds(live.report.folded))
+            said.append(folds(live.report.folded, live.report.crossed))
             if live.report.model is None:
                 said.append(_to_know(choices))
     return " ".join(filter(None, said))

@@ -147,7 +147,7 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         record["off_by_pm"] = report.off_by_pm
         record["corrected_pm"] = report.corrected_pm
         record["state"], record["state_reason"] = report.state, report.state_reason
-        record["folded"] = report.folded
+        record["folded"], record["crossed"] = report.folded, report.crossed
         record["drift_ambiguous"] = report.drift_ambiguous
     plain: dict[str, Any] = as_plain(record)
     return plain
