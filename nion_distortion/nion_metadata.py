@@ -10,7 +10,7 @@ from typing import Any
 from nion_distortion._tags import number, positive, tag, without_none
 from nion_distortion.frame import UnusableFrameError
 
-__all__ = ["reported_settings", "scanned_px"]
+__all__ = ["OtherPathError", "reported_settings", "scanned_px"]
 
 OTHER_PATHS = ("external_scan_mode", "serpentine", "interlaced", "snake_scan")
 """Parameters that say, when they are set, that the beam did not go line by line."""
@@ -31,7 +31,13 @@ PROVENANCE = {
 """Reported with a frame, but no part of what its distortion is stationary under."""
 
 
-def reported_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:
+class OtherPathError(UnusableFrameError):
+    """The scan device says that the beam did not go line by line; who knows better may say so."""
+
+
+def reported_settings(
+    metadata: Mapping[str, Any], shape: tuple[int, int], *, is_raster: bool = False
+) -> dict[str, Any]:
     """Translate what the scan device reported of an image.
 
     The host's own block (``scan_device_parameters``) is never used: it can name the settings of
@@ -43,6 +49,8 @@ def reported_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> di
         Metadata of the image, as the host gives and keeps it.
     shape : tuple of int
         Shape of the image, (ny, nx).
+    is_raster : bool, default: False
+        Whether the user declares that the beam went line by line, whatever the device says.
 
     Returns
     -------
@@ -52,11 +60,16 @@ def reported_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> di
 
     Raises
     ------
+    OtherPathError
+        If the device says that the beam did not go line by line.
     UnusableFrameError
-        If the scan is no raster in space, or its pixels are not square.
+        If the scan was not made in space, or its pixels are not square.
     """
     reported = _reported(metadata)
-    _refuse_other_paths(reported)
+    if not is_raster:
+        _refuse_other_paths(reported)
+    if reported.get("calibration_style") == "time":
+        raise UnusableFrameError("the scan was made in time, not in space; it shows no crystal")
     scanned = _scanned_px(reported, shape)
     names = sorted(set(reported) - RENAMED - PROVENANCE)
     return without_none(
@@ -108,12 +121,10 @@ def _scanned_px(reported: Mapping[str, Any], shape: tuple[int, int]) -> tuple[in
 def _refuse_other_paths(reported: Mapping[str, Any]) -> None:
     for name in OTHER_PATHS:
         if reported.get(name):
-            raise UnusableFrameError(
+            raise OtherPathError(
                 f"the beam did not scan line by line ({name} is {reported[name]}), "
                 "so the time of each pixel is not known and nothing can be corrected"
             )
-    if reported.get("calibration_style") == "time":
-        raise UnusableFrameError("the scan was made in time, not in space; it shows no crystal")
 
 
 def _extent(reported: Mapping[str, Any], shape: tuple[int, int]) -> dict[str, Any]:

@@ -165,6 +165,8 @@ def stored_scan(
         {"title": properties.get("title"), "dimensional_calibrations": axes, "metadata": metadata},
     )
     check_images(name, recording)
+    if recording.other_path:
+        raise UnusableFrameError(recording.other_path)
     units = [unit for _, unit in recording.steps]
     if recording.settings.get("field_of_view_nm") is None and not any(units):
         raise ValueError(f"{name} has no pixel size: calibrate its axes in nm")

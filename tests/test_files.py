@@ -15,6 +15,7 @@ from nion.swift.model.HDF5Handler import HDF5Handler
 from nion.swift.model.NDataHandler import NDataHandler
 from rsciio import emd, hspy
 
+from nion_distortion.cli import main
 from nion_distortion.correction import SIGN_CONVENTION, CorrectedFrame
 from nion_distortion.files import read_frames, write_corrected
 from nion_distortion.frame import Frame, ScanSettings
@@ -314,6 +315,19 @@ def test_a_scan_that_is_no_raster_of_square_pixels_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         read_swift(tmp_path, picture(12, 20), **changes)
+
+
+def test_a_scan_that_is_declared_a_raster_is_read_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_swift(tmp_path / "item.ndata", picture(64, 80), swift_metadata(serpentine=True))
+    frame = read_frames(path, is_raster=True)[0]
+    assert ("serpentine", True) in frame.settings.extra
+    assert "serpentine is True" in frame.provenance["declared a raster although"]
+    assert main(["correct", str(path)]) == 2
+    assert "nothing can be corrected (--raster if it did)\n" in capsys.readouterr().err
+    assert main(["correct", str(path), "--raster", "--out", str(tmp_path / "out")]) == 2
+    assert "line by line" not in capsys.readouterr().err  # but that is no picture of a crystal
 
 
 @needs_data

@@ -17,9 +17,13 @@ MISTAKE = 2
 
 GIVEN_BY = {
     "field_of_view_nm": " (--fov-nm)",
+    "raster": " (--raster if it did)",
     "calibration": ", which needs --calibration (with auto also its settings in a JSON beside it)",
 }
 """How the command is given what a file lacks."""
+
+
+RASTER = "the beam went line by line, whatever the file says"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,6 +106,7 @@ def _correct(
         help="an image, a stack of images, or with --calibration a spectrum image",
     )
     add("--fov-nm", type=float, help="field of view: longer side of a frame")
+    add("--raster", action="store_true", help=RASTER)
     add("--out", type=Path, help="folder for the report; default: FILE_corrected")
     add("--held-out", action="store_true", help="measure on columns that the fit has not seen")
     add(
@@ -123,6 +128,7 @@ def _calibrate(
     add = calibrate.add_argument
     add("file", type=Path, help="a stack of images of a crystal")
     add("--fov-nm", type=float, help="field of view: longer side of a frame")
+    add("--raster", action="store_true", help=RASTER)
     reference = calibrate.add_mutually_exclusive_group()
     reference.add_argument("--crystal", help='a known crystal by name, for example "SrTiO3 [001]"')
     reference.add_argument(

@@ -70,7 +70,9 @@ def apply_calibration(chosen: argparse.Namespace) -> None:
     shape = None if named is None else named.settings.shape_px
     spectra = open_spectrum_image(chosen.file, chosen.fov_nm, shape)
     frames: Sequence[Frame] = (
-        read_frames(chosen.file, chosen.fov_nm) if spectra is None else [spectra.survey()]
+        read_frames(chosen.file, chosen.fov_nm, is_raster=chosen.raster)
+        if spectra is None
+        else [spectra.survey()]
     )
     settings = frames[0].settings
     applied = applied_to(settings, named or matching(store, settings))

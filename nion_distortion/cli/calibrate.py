@@ -84,7 +84,7 @@ def run(chosen: argparse.Namespace) -> None:
     store = CalibrationStore(chosen.store)
     other = chosen.reference_calibration and store.get(chosen.reference_calibration)
     reference = Reference(other.model.stationary_field()) if other else _reference(chosen)
-    frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
+    frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm, is_raster=chosen.raster)
     device_id = frames[0].settings.device_id
     known = store.known_flyback(device_id) if device_id else None  # a file may not name its device
     options = Options(reference=reference, flyback=known)

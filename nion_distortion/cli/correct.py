@@ -52,7 +52,7 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.calibration is not None:
         apply_calibration(chosen)
         return
-    frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm)
+    frames = read_frames(chosen.file, field_of_view_nm=chosen.fov_nm, is_raster=chosen.raster)
     paragraphs = _paragraphs(frames[0])
     folder = chosen.out or Path(f"{chosen.file.stem}_corrected")
     check_folder(folder)

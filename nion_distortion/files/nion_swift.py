@@ -8,7 +8,7 @@ from nion_distortion.files.recording import Recording, Steps, one_of
 from nion_distortion.files.settings import SQUARE_WITHIN, sides_nm
 from nion_distortion.files.vendors import alteration
 from nion_distortion.frame import ALTERED
-from nion_distortion.nion_metadata import reported_settings, scanned_px
+from nion_distortion.nion_metadata import OtherPathError, reported_settings, scanned_px
 
 __all__ = ["nion_swift_recording"]
 
@@ -34,7 +34,7 @@ def nion_swift_recording(array: Any, properties: Mapping[str, Any]) -> Recording
     title = str(properties.get("title") or inner.get("title") or "")
     shape = (int(array.shape[-2]), int(array.shape[-1])) if len(array.shape) > 1 else (0, 0)
     steps = tuple((float(axis.get("scale", 1.0)), str(axis.get("units") or "")) for axis in axes)
-    known = reported_settings(metadata, shape)
+    known, other_path = _settings(metadata, shape)
     if _recalibrated(steps[-2:], known.get("field_of_view_nm"), shape):
         del known["field_of_view_nm"]  # the operator's word, or no length at all
     altered = alteration(title, {}, shape) or _cropped(metadata, shape)
@@ -44,9 +44,18 @@ def nion_swift_recording(array: Any, properties: Mapping[str, Any]) -> Recording
         load=one_of(array),
         steps=steps[-2:],
         settings=known,
+        other_path=other_path,
         channel=str(tag(metadata, "hardware_source", "channel_name") or ""),
         provenance=without_none(title=title or None) | ({ALTERED: altered} if altered else {}),
     )
+
+
+def _settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> tuple[dict[str, Any], str]:
+    """Read the settings, and why they do not hold, if the beam did not go line by line."""
+    try:
+        return reported_settings(metadata, shape), ""
+    except OtherPathError as reason:
+        return reported_settings(metadata, shape, is_raster=True), str(reason)
 
 
 def _cropped(metadata: Mapping[str, Any], shape: tuple[int, int]) -> str:

@@ -19,6 +19,9 @@ __all__ = ["read_frames"]
 HASHED_BYTES = 1 << 16
 """Of the head and the tail of a file, for the frames' identity."""
 
+DECLARED = "declared a raster although"
+"""In a frame's provenance, with what the file says."""
+
 Result = TypeVar("Result")
 
 
@@ -30,6 +33,8 @@ class _StoredFrames(Sequence[Frame]):
         self._recording = recording
         self._settings = settings
         self._mark = _mark_of(path)
+        declared = {DECLARED: recording.other_path} if recording.other_path else {}
+        self._provenance = {"file": str(path.resolve()), **declared, **recording.provenance}
         self._length = 1 if len(recording.shape) == 2 else recording.shape[0]
 
     def __len__(self) -> int:
@@ -54,12 +59,15 @@ class _StoredFrames(Sequence[Frame]):
             index=place,
             frame_id=f"{self._path.name}[{place}]#{self._mark}",
             channel=self._recording.channel,
-            provenance={"file": str(self._path.resolve()), **self._recording.provenance},
+            provenance=self._provenance,
         )
 
 
 def read_frames(
-    path: str | os.PathLike[str], field_of_view_nm: float | None = None
+    path: str | os.PathLike[str],
+    field_of_view_nm: float | None = None,
+    *,
+    is_raster: bool = False,
 ) -> Sequence[Frame]:
     """Open a file of scanned images; each frame is read when it is asked for.
 
@@ -72,6 +80,8 @@ def read_frames(
         The file.
     field_of_view_nm : float, optional
         Length of the longer side of a frame; None takes the file's own calibration.
+    is_raster : bool, default: False
+        Whether the beam is declared to have gone line by line, whatever the file says.
 
     Returns
     -------
@@ -83,8 +93,8 @@ def read_frames(
     Raises
     ------
     ValueError
-        If the file cannot be read, is not a real-valued image or stack of images in space, or
-        tells no pixel size and none is given.
+        If the file cannot be read, is not a real-valued image or stack of images in space, tells
+        no pixel size and none is given, or says that the beam did not go line by line.
     """
     file = Path(path)
     if not file.is_file():
@@ -93,6 +103,8 @@ def read_frames(
         raise ValueError(f"{file.name} is empty")
     recording = _open(file)
     check_images(file.name, recording)
+    if recording.other_path and not is_raster:
+        raise RefusedError(recording.other_path, needs="raster")
     return _StoredFrames(file, recording, scan_settings(file.name, recording, field_of_view_nm))
 
 

@@ -31,6 +31,8 @@ class Recording:
         Scale and unit of y and of x, as the format writes them.
     settings : Mapping
         Arguments of `ScanSettings`, those that the format tells.
+    other_path : str
+        Why nothing can be corrected, where the beam did not go line by line.
     channel : str
         The detector.
     provenance : Mapping
@@ -42,6 +44,7 @@ class Recording:
     load: Callable[[int], npt.NDArray[Any]]
     steps: Steps = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    other_path: str = ""
     channel: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,7 +56,7 @@ class RefusedError(ValueError):
     ----------
     reason : str
         One sentence.
-    needs : {"", "calibration", "field_of_view_nm"}, default: ""
+    needs : {"", "calibration", "field_of_view_nm", "raster"}, default: ""
         What would help; whoever asked for the file knows how it is given.
     """
 

@@ -55,6 +55,8 @@ class Choices:
         The scan hardware source; empty means the one that the operator looks at.
     channel : str, default: "HAADF"
         The analysed channel.
+    is_raster : bool, default: False
+        Whether the beam goes line by line, whatever the device says.
     sample : str, default: "unknown"
         One of ``SAMPLES``.
     cell : tuple of float
@@ -80,6 +82,7 @@ class Choices:
 
     scan_id: str = ""
     channel: str = "HAADF"
+    is_raster: bool = False
     sample: str = "unknown"
     cell: tuple[float, float, float] = (0.3905, 0.3905, 90.0)
     applied: Applied = "own lattice"
@@ -90,6 +93,9 @@ class Choices:
     arrows: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "is_raster", self.is_raster is True
+        )  # what is kept may be anything
         object.__setattr__(self, "cell", tuple(float(value) for value in self.cell))
         if self.sample not in SAMPLES:
             raise ValueError(f"the sample must be one of {', '.join(SAMPLES)}, not {self.sample!r}")

@@ -20,9 +20,9 @@ ARROWS = 10.0
 APPLIED = ("own lattice", "calibration")
 
 FIELDS = (
-    "scan_names", "scan_index", "channels", "channel_index", "sample_index", "is_reference",
-    "is_cell", "a_nm", "b_nm", "gamma_deg", "applied_index", "is_overlaid", "arrows", "averaged",
-    "frames", "stop_pm", "sample_name",
+    "scan_names", "scan_index", "channels", "channel_index", "is_raster", "sample_index",
+    "is_reference", "is_cell", "a_nm", "b_nm", "gamma_deg", "applied_index", "is_overlaid",
+    "arrows", "averaged", "frames", "stop_pm", "sample_name",
 )  # fmt: skip
 """Names for the layout."""
 
@@ -122,6 +122,13 @@ class FieldsHandler(Declarative.Handler):
     def _choose_channel(self, index: int | None) -> None:
         self._choose("channel", self.channels, index)
 
+    def _is_raster(self) -> bool:
+        return self._control.choices.is_raster
+
+    def _choose_raster(self, is_declared: bool) -> None:  # noqa: FBT001  # what a check box says
+        self._control.choose(is_raster=is_declared)
+
+    is_raster = property(_is_raster, _choose_raster)
     scan_index = property(_scan_index, _choose_scan)
     channel_index = property(_channel_index, _choose_channel)
 

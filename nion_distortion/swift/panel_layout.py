@@ -49,7 +49,14 @@ def _scan_rows(u: UI) -> Description:
         current_index="@binding(channel_index)",
         tool_tip=_("The channel in which columns are found; where it is off, the first one"),
     )
-    return u.create_column(row(u, _("Scan"), scan), row(u, _("Channel"), channel), spacing=4)
+    path = check_box(
+        u,
+        _("Line by line, whatever the device says"),
+        "is_raster",
+        _("Declare a raster where the device reports another path; otherwise it is refused"),
+    )
+    rows = (row(u, _("Scan"), scan), row(u, _("Channel"), channel), row(u, path))
+    return u.create_column(*rows, spacing=4)
 
 
 def _sample_rows(u: UI) -> Description:

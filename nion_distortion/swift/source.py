@@ -13,7 +13,7 @@ from nion.utils import ReferenceCounting, Registry
 
 from nion_distortion._failures import log_failure
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
-from nion_distortion.nion_metadata import reported_settings, scanned_px
+from nion_distortion.nion_metadata import OtherPathError, reported_settings, scanned_px
 
 __all__ = [
     "FrameTap",
@@ -33,7 +33,9 @@ VARIANTS = ("", "subscan")
 """Variants of a data channel that the operator looks at; drift scans are not among them."""
 
 
-def scan_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> ScanSettings:
+def scan_settings(
+    metadata: Mapping[str, Any], shape: tuple[int, int], *, is_raster: bool = False
+) -> ScanSettings:
     """Read the scan's settings from what the device reported with the frame.
 
     Parameters
@@ -42,6 +44,8 @@ def scan_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> ScanSe
         Metadata of the frame, as the host gives it.
     shape : tuple of int
         Shape of the image, (ny, nx).
+    is_raster : bool, default: False
+        Whether the operator declares that the beam goes line by line, whatever the device says.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def scan_settings(metadata: Mapping[str, Any], shape: tuple[int, int]) -> ScanSe
     UnusableFrameError
         If the scan is not a raster that covers the image, or too little was reported.
     """
-    known = reported_settings(metadata, shape)
+    known = reported_settings(metadata, shape, is_raster=is_raster)
     scanned = scanned_px(metadata, shape)
     if scanned != shape:
         raise UnusableFrameError(
@@ -164,6 +168,8 @@ class FrameTap:
         Called with the reason, one sentence, for a scan that cannot be used.
     channel : str, default: "HAADF"
         The analysed channel; where no enabled channel has that name, the first one.
+    is_raster : bool, default: False
+        As in `scan_settings`.
 
     Notes
     -----
@@ -179,9 +185,10 @@ class FrameTap:
         *,
         refuse: Callable[[str], object] | None = None,
         channel: str = "HAADF",
+        is_raster: bool = False,
     ) -> None:
         self._hardware_source, self._submit, self._refuse = hardware_source, submit, refuse
-        self._channel = channel
+        self._channel, self._is_raster = channel, is_raster
         self._frames: list[Frame] = []
         listen = hardware_source.data_channel_updated_event.listen
         available = hardware_source.xdatas_available_event.listen
@@ -206,6 +213,8 @@ class FrameTap:
         try:
             if args.state == "complete" and self._is_wanted(args):
                 self._keep(xdata)
+        except OtherPathError as error:
+            self._say(_("{reason}; if it did, say so in the panel").format(reason=error))
         except UnusableFrameError as error:
             self._say(str(error))
         except Exception as error:
@@ -228,7 +237,9 @@ class FrameTap:
             raise UnusableFrameError(said.format(axes=image.ndim))
         frame = Frame(
             image=image,
-            settings=scan_settings(metadata, cast("tuple[int, int]", image.shape)),
+            settings=scan_settings(
+                metadata, cast("tuple[int, int]", image.shape), is_raster=self._is_raster
+            ),
             index=int(source.get("frame_index") or 0),
             time_s=xdata.timestamp.replace(tzinfo=datetime.UTC).timestamp(),
             frame_id=str(metadata.get("scan", {}).get("scan_id", "")),

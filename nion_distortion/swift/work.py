@@ -167,7 +167,7 @@ class Work:
             Whether the correction is frozen.
         """
         before, self._choices = self._choices, choices
-        if (choices.scan_id, choices.channel) != (before.scan_id, before.channel):
+        if _listened_to(choices) != _listened_to(before):
             self._feedback = None  # it was of another scan
             self._listen()
         if self._running is not None:
@@ -225,6 +225,7 @@ class Work:
                 partial(_hand_on, tuple(receivers)),
                 refuse=self._refused,
                 channel=self._choices.channel,
+                is_raster=self._choices.is_raster,
             )
 
     def _listen_and_tell(self) -> None:
@@ -258,6 +259,11 @@ class Work:
                 self._feedback = None
                 self._say(why_not)
         self._changed()
+
+
+def _listened_to(choices: Choices) -> tuple[str, str, bool]:
+    """Return what, when it changes, makes them listen anew."""
+    return choices.scan_id, choices.channel, choices.is_raster
 
 
 def _hand_on(

@@ -65,7 +65,9 @@ def test_choices_are_found_again(sample: str) -> None:
     assert Choices.from_text(chosen.to_text()) == chosen
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[1]", '{"sample": "cheese"}', '{"new": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "no json", "[1]", '{"sample": "cheese"}', '{"new": 1}', '{"is_raster": "yes"}']
+)
 def test_what_is_not_understood_is_as_at_first(text: str) -> None:
     assert Choices.from_text(text) == Choices()
 

@@ -132,8 +132,10 @@ def test_refused_scan_is_told(window: Window, monkeypatch: pytest.MonkeyPatch) -
     window.window.periodic()
     assert window.item.caption == (
         "The beam did not scan line by line (external_scan_mode is 1), so the time of each pixel "
-        "is not known and nothing can be corrected."
+        "is not known and nothing can be corrected; if it did, say so in the panel."
     )
+    window.control.choose(is_raster=True)
+    window.tick_until(lambda: "Off by" in window.item.caption)
 
 
 def test_change_of_settings_is_followed(window: Window) -> None:

@@ -183,7 +183,7 @@ def name_of(widget: dict[str, Any]) -> str:
 
 def test_keys_reach_the_widgets_from_top_to_bottom(panel: Opened) -> None:
     assert [name_of(one) for one in reached(panel)] == [
-        "scan_index", "channel_index", "sample_index", "a_nm", "b_nm", "gamma_deg",
+        "scan_index", "channel_index", "is_raster", "sample_index", "a_nm", "b_nm", "gamma_deg",
         "applied_index", "correct_clicked", "is_held", "workspace_clicked", "frames", "stop_pm",
         "sample_name", "check_clicked", "calibrate_clicked", "cancel_clicked", "manage_clicked",
         "save_clicked", "view_index", "is_overlaid", "arrows", "averaged", "record_clicked",
