@@ -10,20 +10,15 @@ import pytest
 import scipy.optimize
 
 from nion_distortion.atoms import AtomColumns, find_columns
-from nion_distortion.atoms.line_sums import (
-    WAVES,
-    Known,
-    Scene,
-    equations,
-    usual_rest,
-    waves_along,
-)
-from nion_distortion.atoms.lines import STEEPEST_STEP, BeamMotion, LineShifts, find_line_shifts
-from nion_distortion.atoms.within_lines import find_within
 from nion_distortion.diagnostics import removed_pm
 from nion_distortion.frame import ALTERED, ScanSettings
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.gaussian_process.basis import Basis
+from nion_distortion.line_shifts import BeamMotion, LineShifts, find_line_shifts
+from nion_distortion.line_shifts.equations import WAVES, Known, equations, waves_along
+from nion_distortion.line_shifts.scene import Scene, usual_rest
+from nion_distortion.line_shifts.shifts import STEEPEST_STEP
+from nion_distortion.line_shifts.within import find_within
 from nion_distortion.options import TERMS
 from nion_distortion.pipeline import FrameReport, process_frame
 from simulator.microscope import Microscope, Shot

@@ -10,7 +10,6 @@ from scipy.interpolate import make_interp_spline
 
 from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
-from nion_distortion.atoms.lines import LineShifts
 from nion_distortion.distortion import DistortionField, FieldKind
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process.basis import Basis
@@ -30,6 +29,7 @@ from nion_distortion.gaussian_process.hyperparameters import (
     unresolved_variance,
 )
 from nion_distortion.gaussian_process.posterior import Posterior
+from nion_distortion.line_shifts import LineShifts
 from nion_distortion.options import AnyReference, Free, Reference
 from nion_distortion.scan_places import scan_places_of_pixels
 

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
-from nion_distortion.atoms.lines import LineShifts
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.posterior import Posterior
 from nion_distortion.gaussian_process.weights import Information
+from nion_distortion.line_shifts import LineShifts
 
 __all__ = ["FrameFit"]
 

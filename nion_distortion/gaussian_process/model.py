@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import frozen, reduce_frozen
-from nion_distortion.atoms.lines import BeamMotion, find_line_shifts
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
 from nion_distortion.gaussian_process.ageing import (
@@ -38,6 +37,7 @@ from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_fr
 from nion_distortion.gaussian_process.watch import ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information, less
 from nion_distortion.lattice import IndexedColumns, Lattice
+from nion_distortion.line_shifts import BeamMotion, find_line_shifts
 from nion_distortion.options import AnyReference, Free, KnownFlyback
 
 __all__ = ["DistortionModel", "Flagged", "first_model", "refit_amplitudes"]

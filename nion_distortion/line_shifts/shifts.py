@@ -12,18 +12,16 @@ import scipy.optimize
 from nion_distortion._validation import as_array, owned, reduce_frozen
 from nion_distortion.atoms.columns import AtomColumns
 from nion_distortion.atoms.drawing import Floats, Image
-from nion_distortion.atoms.line_sums import (
+from nion_distortion.line_shifts.equations import (
     WAVES,
     Equations,
     Known,
-    Scene,
     equations,
     lines_of_column,
-    noise_of_rest,
-    usual_rest,
     waves_along,
 )
-from nion_distortion.atoms.within_lines import find_within
+from nion_distortion.line_shifts.scene import Scene, noise_of_rest, usual_rest
+from nion_distortion.line_shifts.within import find_within
 
 __all__ = ["BeamMotion", "LineShifts", "find_line_shifts"]
 

@@ -9,17 +9,15 @@ import scipy.optimize
 
 from nion_distortion.atoms.drawing import Floats
 from nion_distortion.atoms.fit import factorised, inverse
-from nion_distortion.atoms.line_sums import (
+from nion_distortion.line_shifts.equations import (
     WAVES,
     Known,
-    Scene,
-    Shapes,
     add_pixels,
     lines_of_column,
     own_equations,
     waves_along,
-    window_of,
 )
+from nion_distortion.line_shifts.scene import Scene, Shapes, window_of
 
 __all__ = ["Within", "find_within"]
 
