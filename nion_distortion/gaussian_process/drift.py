@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process.origins import Origin
 
 __all__ = ["Drift", "between", "follow_drift"]
 
@@ -45,6 +46,10 @@ class Drift:
         POSIX time of the frame.
     ambiguous : bool, default: False
         The step could have been another one; the trajectory starts anew here.
+    origin : Origin, optional
+        The place of the sample in this frame, and how well it is known.
+    first : Origin, optional
+        That in the first frame of the trajectory.
     """
 
     offset_px: Array
@@ -54,6 +59,8 @@ class Drift:
     interval_s: float | None = None
     time_s: float | None = None
     ambiguous: bool = False
+    origin: Origin | None = None
+    first: Origin | None = None
 
     def __post_init__(self) -> None:
         for name, shape in (("offset_px", (2,)), ("step_px", (2,)), ("lattice_px", (2, 3))):
@@ -64,6 +71,19 @@ class Drift:
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
+
+    @property
+    def std_px(self) -> Array | None:
+        """Standard deviation of ``offset_px``, (2,); None where no fit gave it.
+
+        It is zero in the first frame, from which the drift counts. The error of the pixel size,
+        which scales the way, is not in it.
+        """
+        if self.origin is None or self.first is None:
+            return None
+        if self.origin is self.first:
+            return np.zeros(2)
+        return np.asarray(np.sqrt(self.origin.variance_since(self.first)))
 
     @property
     def is_known(self) -> bool:
@@ -94,7 +114,11 @@ class Drift:
 
 
 def follow_drift(
-    previous: Drift | None, lattice_px: Array, centre_px: Array, time_s: float | None
+    previous: Drift | None,
+    lattice_px: Array,
+    centre_px: Array,
+    time_s: float | None,
+    origin: Origin | None = None,
 ) -> Drift:
     """Continue the trajectory by the lattice of the next frame.
 
@@ -108,6 +132,8 @@ def follow_drift(
         Where the motion is measured; the centre of the frame.
     time_s : float or None
         POSIX time of the new frame.
+    origin : Origin, optional
+        Of the new frame: with it the frames before are compared under what is known of D now.
 
     Returns
     -------
@@ -123,10 +149,18 @@ def follow_drift(
     """
     if previous is None:
         zero = np.zeros(2)
-        return Drift(offset_px=zero, step_px=zero, lattice_px=lattice_px, time_s=time_s)
+        return Drift(
+            offset_px=zero,
+            step_px=zero,
+            lattice_px=lattice_px,
+            time_s=time_s,
+            origin=origin,
+            first=origin,
+        )
     interval = None
     if time_s is not None and previous.time_s is not None:
         interval = time_s - previous.time_s
+    previous = _renewed(previous, origin)
     as_before = _expected_step(previous, interval)
     expected = as_before + _change_in_frame(previous.lattice_px, lattice_px, 2 * centre_px[0] + 1)
     step = _motion(previous.lattice_px, lattice_px, centre_px)
@@ -144,6 +178,8 @@ def follow_drift(
         interval_s=interval,
         time_s=time_s,
         ambiguous=ambiguous,
+        origin=origin,
+        first=origin if ambiguous else previous.first,
     )
 
 
@@ -190,6 +226,18 @@ def between(before: Drift, after: Drift | None) -> Drift:
         surprise_px=0.5 * after.surprise_px * (shorter / after.interval_s),
         interval_s=shorter,
     )
+
+
+def _renewed(previous: Drift, origin: Origin | None) -> Drift:
+    """Move the places of earlier frames to where they are under what a new frame knows of D."""
+    before, first = previous.origin, previous.first
+    if origin is None or before is None or first is None:
+        return previous
+    moved = before.moved_px(origin, before)
+    lattice = previous.lattice_px.copy()
+    lattice[:, 0] += moved
+    offset = previous.offset_px + moved - first.moved_px(origin, before)
+    return replace(previous, lattice_px=lattice, offset_px=offset)
 
 
 def _motion(before: Array, after: Array, centre_px: Array) -> Array:
