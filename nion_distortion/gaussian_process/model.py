@@ -35,7 +35,11 @@ from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, wa
 from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.origins import origin_of
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
-from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
+from nion_distortion.gaussian_process.shapes import (
+    as_distorted,
+    reference_cell,
+    shapes_of_frame,
+)
 from nion_distortion.gaussian_process.watch import ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information, less
 from nion_distortion.lattice import IndexedColumns, Lattice
@@ -445,6 +449,7 @@ def first_model(
     _check_bounds(fit, settings.pixel_size_nm)
     stationary = fit.posterior.leading()
     drift = _followed(None, fit, samples)
+    cell = None if cell is None else as_distorted(cell, fit)
     shapes = None if cell is None else shapes_of_frame(fit, samples, cell, drift, None)
     return DistortionModel(
         settings=settings,
