@@ -148,6 +148,7 @@ def test_a_row_says_everything_with_its_unit_in_the_name(tmp_path: pathlib.Path)
         "drift_x_std_nm": "0.002",
         "drift_ambiguous": "false",
         "effective_counts": "48.5",
+        "effective_counts_std": "0.5",
         "worth_it": "true",
         "removed_smooth_pm": "30",
         "removed_line_flyback_pm": "80",

@@ -353,10 +353,15 @@ def scale_lines(model: "DistortionModel") -> list[str]:
         f"{found['scale_error_fast_std_percent']:.3f} %; skew {found['skew_deg']:+.3f} +- "
         f"{found['skew_std_deg']:.3f} deg.",
         f"Pixel size: nominal {found['nominal_pixel_size_nm']:.6g} nm, as scanned "
-        f"{found['scanned_pixel_slow_nm']:.6g} x {found['scanned_pixel_fast_nm']:.6g} nm; a "
-        f"corrected picture has {found['corrected_pixel_size_nm']:.6g} nm on both axes, at the "
+        f"{_scanned(found, 'slow')} x {_scanned(found, 'fast')}; a corrected picture has "
+        f"{found['corrected_pixel_size_nm']:.6g} nm on both axes, known as well as these, at the "
         "focus of the calibration.",
     ]
+
+
+def _scanned(found: Mapping[str, float], axis: str) -> str:
+    size_nm, std_nm = (found[f"scanned_pixel_{axis}_{what}"] for what in ("nm", "std_nm"))
+    return with_std(size_nm, std_nm, "nm")
 
 
 @dataclass(slots=True, kw_only=True)

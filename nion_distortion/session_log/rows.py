@@ -60,6 +60,8 @@ class LogRow:
         Whether the drift began anew with this frame.
     effective_counts : float, optional
         Electrons at the peak of the brightest columns.
+    effective_counts_std : float, optional
+        Its standard deviation.
     worth_it : bool, optional
         False where the correction's own error exceeded what it took out.
     removed_pm : Mapping, default: {}
@@ -88,6 +90,7 @@ class LogRow:
     drift_std_nm: tuple[float, float] | None = None
     drift_ambiguous: bool = False
     effective_counts: float | None = None
+    effective_counts_std: float | None = None
     worth_it: bool | None = None
     removed_pm: Mapping[str, float] = field(default_factory=dict)
     processing_ms: float = 0.0
@@ -138,6 +141,7 @@ def log_row(live: "LiveReport") -> LogRow:
         drift_std_nm=_last_std(live) if len(way) else None,
         drift_ambiguous=report.drift_ambiguous,
         effective_counts=_value(report.effective_counts),
+        effective_counts_std=_std(report.effective_counts),
         removed_pm=report.removed_pm or {},
     )
 
@@ -244,6 +248,7 @@ RESULT_COLUMNS = (
     _Column("drift_x_std_nm", lambda row: row.drift_std_nm and row.drift_std_nm[1], _number),
     _of_row("drift_ambiguous", _flag),
     _of_row("effective_counts", _number),
+    _of_row("effective_counts_std", _number),
     _of_row("worth_it", _flag),
 )
 
