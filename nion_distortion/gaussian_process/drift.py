@@ -50,6 +50,10 @@ class Drift:
         The place of the sample in this frame, and how well it is known.
     first : Origin, optional
         That in the first frame of the trajectory.
+    std_px : ndarray, shape (2,), optional
+        Standard deviation of ``offset_px``; zero in the first frame, from which the drift counts,
+        and None where no fit gave it. The error of the pixel size, which scales the way, is not in
+        it.
     """
 
     offset_px: Array
@@ -61,6 +65,7 @@ class Drift:
     ambiguous: bool = False
     origin: Origin | None = None
     first: Origin | None = None
+    std_px: Array | None = None
 
     def __post_init__(self) -> None:
         for name, shape in (("offset_px", (2,)), ("step_px", (2,)), ("lattice_px", (2, 3))):
@@ -68,22 +73,11 @@ class Drift:
         if self.surprise_px is not None:
             surprise = as_array("surprise_px", self.surprise_px, (2,))
             object.__setattr__(self, "surprise_px", surprise)
+        if self.std_px is not None:
+            object.__setattr__(self, "std_px", as_array("std_px", self.std_px, (2,)))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
-
-    @property
-    def std_px(self) -> Array | None:
-        """Standard deviation of ``offset_px``, (2,); None where no fit gave it.
-
-        It is zero in the first frame, from which the drift counts. The error of the pixel size,
-        which scales the way, is not in it.
-        """
-        if self.origin is None or self.first is None:
-            return None
-        if self.origin is self.first:
-            return np.zeros(2)
-        return np.asarray(np.sqrt(self.origin.variance_since(self.first)))
 
     @property
     def is_known(self) -> bool:
@@ -154,8 +148,7 @@ def follow_drift(
             step_px=zero,
             lattice_px=lattice_px,
             time_s=time_s,
-            origin=origin,
-            first=origin,
+            **_known_place(origin, None),
         )
     interval = None
     if time_s is not None and previous.time_s is not None:
@@ -178,8 +171,7 @@ def follow_drift(
         interval_s=interval,
         time_s=time_s,
         ambiguous=ambiguous,
-        origin=origin,
-        first=origin if ambiguous else previous.first,
+        **_known_place(origin, None if ambiguous else previous),
     )
 
 
@@ -226,6 +218,19 @@ def between(before: Drift, after: Drift | None) -> Drift:
         surprise_px=0.5 * after.surprise_px * (shorter / after.interval_s),
         interval_s=shorter,
     )
+
+
+def _known_place(origin: Origin | None, before: Drift | None) -> dict[str, Any]:
+    """Return what is kept of a frame's place, and how well the motion to it is known."""
+    if origin is None:
+        return {}
+    own = origin.to_keep()
+    if before is None:
+        return {"origin": own, "first": own, "std_px": np.zeros(2)}
+    first = before.first
+    if first is None:  # the way since the trajectory began stays without an error
+        return {"origin": own}
+    return {"origin": own, "first": first, "std_px": np.sqrt(origin.variance_since(first))}
 
 
 def _renewed(previous: Drift, origin: Origin | None) -> Drift:

@@ -1,6 +1,6 @@
 """Where a frame's fit puts the sample, how well, and how that changes with what is known of D."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,9 @@ class Origin:
         Change of the place with each of them, px per px.
     variance_px2 : ndarray, shape (2,)
         Variance of the place if they were exact, the mean of W_k included.
-    unknown_px : ndarray, shape (2, m, m)
-        Covariance of those weights as factors U: ``covariance = U^-1 U^-T``.
+    unknown_px : ndarray, shape (2, m, m), optional
+        Covariance of those weights as factors U: ``covariance = U^-1 U^-T``; of the newest frame
+        only, since they are large.
 
     Notes
     -----
@@ -46,15 +47,18 @@ class Origin:
     stationary_px: Array
     slopes: Array
     variance_px2: Array
-    unknown_px: Array
+    unknown_px: Array | None = None
 
     def __post_init__(self) -> None:
         stationary = as_array("stationary_px", self.stationary_px, (2, None))
         size = stationary.shape[1]
-        shapes = {"slopes": (2, size), "variance_px2": (2,), "unknown_px": (2, size, size)}
         object.__setattr__(self, "stationary_px", stationary)
-        for name, shape in shapes.items():
-            object.__setattr__(self, name, as_array(name, getattr(self, name), shape))
+        object.__setattr__(self, "slopes", as_array("slopes", self.slopes, (2, size)))
+        variance = as_array("variance_px2", self.variance_px2, (2,))
+        object.__setattr__(self, "variance_px2", variance)
+        if self.unknown_px is not None:
+            unknown = as_array("unknown_px", self.unknown_px, (2, size, size))
+            object.__setattr__(self, "unknown_px", unknown)
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -93,16 +97,25 @@ class Origin:
         The first frame counts at least as much as this one: its variance was found when one frame
         was all that was known of W_k.
         """
+        variance: Array = self.variance_px2 + np.maximum(first.variance_px2, self.variance_px2)
+        if self.unknown_px is None:
+            return variance
         rows = self.slopes - first.slopes
-        apart = np.stack(
-            [
-                divide(row[None].copy(), factor)[0]
-                for row, factor in zip(rows, self.unknown_px, strict=True)
-            ]
-        )
-        own = self.variance_px2 + np.maximum(first.variance_px2, self.variance_px2)
-        result: Array = own + np.square(apart).sum(axis=1)
-        return result
+        apart = [
+            divide(row[None].copy(), np.ascontiguousarray(factor))[0]
+            for row, factor in zip(rows, self.unknown_px, strict=True)
+        ]
+        return np.asarray(variance + np.square(apart).sum(axis=1))
+
+    def to_keep(self) -> "Origin":
+        """Return it without what only the newest frame needs.
+
+        Returns
+        -------
+        Origin
+            The same place.
+        """
+        return replace(self, unknown_px=None)
 
 
 def origin_of(fit: FrameFit, samples: DistortionSamples, centre_px: Array) -> Origin:
