@@ -106,6 +106,7 @@ class LiveModel:
         self.is_settling = False
         self.components: LiveComponents | None = None
         self.drift_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
+        self.drift_std_nm: deque[npt.NDArray[np.float64]] = deque(maxlen=TRAJECTORY_FRAMES)
         self.began_nm = np.zeros(2)
 
     def look_up(self, store: Calibrations, options: Options) -> None:
@@ -166,8 +167,12 @@ class LiveModel:
         """Begin a run: its first frame is not learnt from, drift and components begin anew."""
         self.is_settling = True
         self.held_back.clear()  # first frames of two runs may share the same transient
-        self.drift_nm.clear()
+        self._forget_drift()
         self.components = None
+
+    def _forget_drift(self) -> None:
+        self.drift_nm.clear()
+        self.drift_std_nm.clear()
 
     def way_nm(self) -> npt.NDArray[np.float64]:
         """Return the drift since the run began; that of the model may have begun earlier.
@@ -179,6 +184,16 @@ class LiveModel:
         """
         rows = np.array(self.drift_nm).reshape(-1, 2)
         return rows - self.began_nm
+
+    def way_std_nm(self) -> npt.NDArray[np.float64]:
+        """Return the standard deviations of `way_nm`.
+
+        Returns
+        -------
+        ndarray, shape (n, 2)
+            Zero where the way begins; NaN where they are not known.
+        """
+        return np.array(self.drift_std_nm).reshape(-1, 2)
 
     def agreeing(self, model: "DistortionModel") -> "DistortionModel | None":
         """Return an earlier frame, held back so far, that agrees with this one; or hold this back.
@@ -214,8 +229,11 @@ class LiveModel:
         if report.drift_nm is None or report.field is None:
             return
         if report.drift_ambiguous or self.model is None:
-            self.drift_nm.clear()
+            self._forget_drift()
+        std_nm = np.full(2, np.nan) if report.drift_std_nm is None else report.drift_std_nm
         if not self.drift_nm:
-            self.began_nm = report.drift_nm
+            self.began_nm, std_nm = report.drift_nm, np.zeros(2)
         self.drift_nm.append(report.drift_nm)
+        # that since the model's first frame, which the same scan has measured as well as this one
+        self.drift_std_nm.append(std_nm)
         self.components = (self.components or empty()).added(report.field.displacement_px)

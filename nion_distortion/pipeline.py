@@ -80,6 +80,9 @@ class FrameReport:
         The result.
     drift_nm : ndarray, shape (2,), optional
         Motion of the sample in the image since the trajectory began, (y, x).
+    drift_std_nm : ndarray, shape (2,), optional
+        Its standard deviation; zero in the first frame of the trajectory. What the beam did on
+        average during a frame is in it, the error of the pixel size is not.
     drift_ambiguous : bool, default: False
         The trajectory began anew: the step could have been another lattice vector.
     effective_counts : Estimate, optional
@@ -112,6 +115,7 @@ class FrameReport:
     crossed: int | None = None
     corrected: CorrectedFrame | None = None
     drift_nm: npt.NDArray[np.float64] | None = None
+    drift_std_nm: npt.NDArray[np.float64] | None = None
     drift_ambiguous: bool = False
     effective_counts: Estimate | None = None
     off_by_pm: Estimate | None = None
@@ -124,8 +128,9 @@ class FrameReport:
     hints: SetupHint | None = None
 
     def __post_init__(self) -> None:
-        if self.drift_nm is not None:
-            object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (2,)))
+        for name in ("drift_nm", "drift_std_nm"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_array(name, getattr(self, name), (2,)))
         if self.removed_pm is not None:
             object.__setattr__(self, "removed_pm", sealed(self.removed_pm))
 
@@ -191,6 +196,7 @@ def process_frame(
         return replace(_applied(frame, model, options, str(reason)), columns=columns)
     model, indexed = measured.model, measured.indexed
     report, drift = _corrected(frame, model, estimate, options), model.drift
+    std_px = None if drift is None else drift.std_px
     hints = setup_hint(indexed, frame.settings.pixel_size_nm)
     return replace(
         report,
@@ -198,6 +204,7 @@ def process_frame(
         indexed=indexed,
         samples=measured.samples,
         drift_nm=None if drift is None else drift.offset_px * frame.settings.pixel_size_nm,
+        drift_std_nm=None if std_px is None else std_px * frame.settings.pixel_size_nm,
         drift_ambiguous=drift is not None and drift.ambiguous,
         effective_counts=hints.effective_counts,
         hints=hints,

@@ -90,6 +90,8 @@ class LiveReport:
     drift_nm : ndarray, shape (n, 2)
         Drift of the sample (y, x), one row for each usable frame since the run began or the drift
         was last ambiguous; the first row is zero.
+    drift_std_nm : ndarray, shape (n, 2)
+        Its standard deviation; zero in the first row, NaN where it is not known.
     components : LiveComponents or None
         The distortion fields of the last 100 frames of these settings; its ``components()``
         takes milliseconds and is called only by those who show them.
@@ -107,13 +109,15 @@ class LiveReport:
     reason: str | None = None
     accepted: int = 0
     drift_nm: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    drift_std_nm: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     components: "LiveComponents | None" = None
     duration_s: float = 0.0
     calibration: "CalibrationSummary | None" = None
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "drift_nm", as_array("drift_nm", self.drift_nm, (None, 2)))
+        for name in ("drift_nm", "drift_std_nm"):
+            object.__setattr__(self, name, as_array(name, getattr(self, name), (None, 2)))
 
 
 class Session:
@@ -322,6 +326,7 @@ class Session:
                 reason=report.unusable,
                 accepted=learning.accepted,
                 drift_nm=learning.way_nm(),
+                drift_std_nm=learning.way_std_nm(),
                 components=learning.components,
                 duration_s=time.perf_counter() - begun_s,
                 calibration=learning.calibration,

@@ -360,6 +360,7 @@ def _record(
 def _numbers(report: FrameReport) -> dict[str, Any]:
     names = (
         "unusable", "off_by_pm", "corrected_pm", "state", "state_reason", "worth_it",
-        "folded", "crossed", "effective_counts", "drift_nm", "drift_ambiguous",
+        "folded", "crossed", "effective_counts", "drift_nm", "drift_std_nm",
+        "drift_ambiguous",
     )  # fmt: skip
     return {name: getattr(report, name) for name in names}

@@ -118,6 +118,7 @@ class Report:
     field: Any
     corrected: Any
     drift_nm: Any
+    drift_std_nm: Any
     drift_ambiguous: bool
     effective_counts: Any
     off_by_pm: Estimate
@@ -142,6 +143,7 @@ def report(frame: Frame, model: Any, own: Any, *, unusable: str | None = None) -
         field=own,
         corrected=None if own is None else correct_frame(frame, own),
         drift_nm=np.array([0.1, 0.2]) * frame.index,
+        drift_std_nm=np.array([0.001, 0.002]),
         drift_ambiguous=False,
         effective_counts=Estimate(value=50.0, std=1.0, p95=60.0),
         off_by_pm=Estimate(value=100.0, std=1.0, p95=200.0),

@@ -77,6 +77,7 @@ def test_correct_reports_what_process_frame_finds(
         assert shown["off_by_pm"]["value"] == pytest.approx(report.off_by_pm.value, rel=1e-6)
         if shown["drift_nm"] is not None:
             assert shown["drift_nm"] == pytest.approx(report.drift_nm)
+            assert shown["drift_std_nm"] == pytest.approx(report.drift_std_nm)
         assert shown["corrected_pm"]["p95"] == pytest.approx(report.corrected_pm.p95, rel=1e-6)
         (stored,) = hspy.file_reader(str(out / f"sto_corrected_{frame.index:04d}.hspy"))
         np.testing.assert_allclose(stored["data"], report.corrected.image, rtol=1e-5)

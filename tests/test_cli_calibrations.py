@@ -30,7 +30,7 @@ def test_the_list_is_a_table_newest_first(
     store: CalibrationStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["calibrations", "list", "--store", str(store.path)]) == 0
-    heading, newer, older = capsys.readouterr().out.splitlines()
+    heading, newer, older, _ = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["id", "made", "sample"]
     assert newer.startswith(ids(store)[0])
     assert re.search(r"Si +scan +80 x 96 +8 +2 +- +1 .* after the repair$", newer)
@@ -55,8 +55,9 @@ def test_a_damaged_calibration_is_listed_as_such(
     store.path.write_bytes(damaged)
     assert main(["calibrations", "list", "--store", str(store.path)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 3
-    assert re.search(r"^Calibration \w{12} is damaged: .* match its checksum\.$", said[2])
+    assert len(said) == 4
+    assert "no uncertainty" in said[2]
+    assert re.search(r"^Calibration \w{12} is damaged: .* match its checksum\.$", said[3])
 
 
 def test_show_tells_all_about_one(
@@ -67,6 +68,7 @@ def test_show_tells_all_about_one(
     said = capsys.readouterr().out
     for line in (
         rf"id +{name}",
+        r"left in a corrected frame +[\d.]+ pm \(predicted, no uncertainty\)",
         r"sample +SrTiO3",
         r"fly-back tau +[\d.]+ us \+- [\d.]+ us",
         r"its error +[\d.]+, [\d.]+ pm \(slow, fast\)",

@@ -334,3 +334,27 @@ def test_coil_errors_survive_pickling() -> None:
     assert model.coils is not None
     assert copy.coils.values == pytest.approx(model.coils.values)
     assert not copy.coils.values.flags.writeable
+
+
+def test_a_cell_from_the_middle_is_known_as_well_as_the_distortion_there() -> None:
+    """D's own gradient there is taken for the crystal's shape: the rest of the frame is wrong."""
+    left, claimed = [], []
+    for seed in range(6):
+        machine = microscope(replace(flyback(), seed=seed), seed=seed)
+        model, truth = model_against(Similarity(), machine, frames=1)
+        field = model.stationary_field()
+        score = score_map(
+            field.displacement_px,
+            field.valid,
+            truth.stationary_place_px,
+            pixel_size_nm=SLOW.pixel_size_nm,
+            std_px=field.std_px,
+            step_px=4,
+            freedom="similarity",
+        )
+        assert score.claimed_pm is not None
+        left.append(score.rms_pm)
+        claimed.append(score.claimed_pm)
+    ratio = np.sqrt(np.mean(np.square(left)) / np.mean(np.square(claimed)))
+    assert 0.5 < ratio < 1.5  # six gradients of random size
+    assert np.min(left) > 5.0  # many times what the columns' own errors make of it

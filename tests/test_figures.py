@@ -25,6 +25,7 @@ from nion_distortion.figures import (
     uncertainty_figure,
     write_report,
 )
+from nion_distortion.figures.page import html_page
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.principal_components import PrincipalComponents, distortion_components
 
@@ -294,3 +295,24 @@ def test_pictures_leave_no_state_behind() -> None:
     code = "import nion_distortion.figures, sys; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_drift_has_bars_only_where_its_error_is_known() -> None:
+    way = [[0.0, 0.0], [0.2, 0.5]]
+    plain, known = (
+        drift_figure(way, std_nm=std).axes[1] for std in (None, [[0.0, 0.0], [0.01, 0.02]])
+    )
+    assert "error not known" in plain.get_title()
+    assert "one standard deviation" in known.get_title()
+    assert len(known.collections) == 2  # the bars of both axes
+    assert not plain.collections
+    with pytest.raises(ValueError, match="std_nm must have shape"):
+        drift_figure(way, std_nm=[[0.0, 0.0]])
+
+
+def test_each_part_of_a_vector_stands_beside_its_own_deviation() -> None:
+    values = {"frames": [{"drift_nm": [0.1, -0.2], "drift_std_nm": [0.012, 0.0034]}]}
+    page = html_page("A run", [], values, {})
+    assert "0.100 +- 0.012" in page
+    assert "-0.2000 +- 0.0034" in page
+    assert "drift std" not in page

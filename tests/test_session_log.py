@@ -91,6 +91,7 @@ def live(index: int = 0, *, report: Any = ..., **changes: Any) -> LiveReport:
     values: dict[str, Any] = {
         "report": full if report is ... else report,
         "drift_nm": np.array([[0.0, 0.0], [0.125, -0.25]]),
+        "drift_std_nm": np.array([[0.0, 0.0], [0.001, 0.002]]),
         "duration_s": 0.0425,
         "calibration": CALIBRATION,
     }
@@ -143,8 +144,11 @@ def test_a_row_says_everything_with_its_unit_in_the_name(tmp_path: pathlib.Path)
         "corrected_std_pm": "",
         "drift_y_nm": "0.125",
         "drift_x_nm": "-0.25",
+        "drift_y_std_nm": "0.001",
+        "drift_x_std_nm": "0.002",
         "drift_ambiguous": "false",
         "effective_counts": "48.5",
+        "effective_counts_std": "0.5",
         "worth_it": "true",
         "removed_smooth_pm": "30",
         "removed_line_flyback_pm": "80",

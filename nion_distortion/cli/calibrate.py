@@ -58,6 +58,11 @@ AVERAGE = (
     "The average of the drift-corrected frames counts as undistorted: what all frames share stays "
     "in the picture."
 )
+SIMILARITY = (
+    "The shape of the cell in the middle of the first frame counts as undistorted. How the "
+    "distortion that was found changes it there is part of the expected error; what the coils do "
+    "to the whole frame alike (scale of one axis, skew) is not seen and has no error."
+)
 DIFFERENCE = "A difference corrects no other sample, so it was not kept as a calibration."
 
 
@@ -173,7 +178,7 @@ def _compared(
 
 def _incomplete(reference: AnyReference) -> list[str]:
     """Say what a reference leaves in the picture beside an affine map."""
-    words = {FourierFiltered: FOURIER, StackAverage: AVERAGE}
+    words = {Similarity: SIMILARITY, FourierFiltered: FOURIER, StackAverage: AVERAGE}
     return [said for kind, said in words.items() if isinstance(reference, kind)]
 
 

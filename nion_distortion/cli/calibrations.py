@@ -32,8 +32,10 @@ HEADINGS = (
     "left/pm",
     "note",
 )
+LEFT = "left/pm: rms over a corrected frame, predicted by the model, with no uncertainty of its own"
 LONGEST_NOTE = 40
 FEWEST_TO_COMPARE = 2
+PREDICTED_PM = "pm (predicted, no uncertainty)"
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -61,7 +63,7 @@ def _list(store: CalibrationStore, _: argparse.Namespace) -> None:
     if not found and not damaged:
         _say(f"{store.path} has no calibration yet.")
     if found:
-        _say(*_table([HEADINGS, *(_cells(one) for one in found)]))
+        _say(*_table([HEADINGS, *(_cells(one) for one in found)]), LEFT)
     _say(*(f"Calibration {name} is damaged: {reason}." for name, reason in damaged.items()))
 
 
@@ -110,8 +112,8 @@ def _show(store: CalibrationStore, chosen: argparse.Namespace) -> None:
         "reference": one.reference,
         "frames": one.frames,
         "samples of frames": len(model.samples),
-        "left in a corrected frame": _with_unit(one.predicted_error_pm, "pm"),
-        "of that the field's own error": _with_unit(one.field_error_pm, "pm"),
+        "left in a corrected frame": _with_unit(one.predicted_error_pm, PREDICTED_PM),
+        "of that the field's own error": _with_unit(one.field_error_pm, PREDICTED_PM),
         "fly-back tau": _with_error(one.tau_us, one.tau_std_us, "us"),
         "fly-back at the line start": _pair(one.amplitude_pm, "pm (slow, fast)"),
         "its error": _pair(one.amplitude_std_pm, "pm (slow, fast)"),

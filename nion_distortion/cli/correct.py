@@ -12,6 +12,7 @@ from nion_distortion.cli.apply import apply_calibration
 from nion_distortion.cli.results import check_folder, finish, make_folder
 from nion_distortion.cli.summary import (
     Run,
+    drift_lines,
     expected,
     fold_lines,
     off_by,
@@ -123,6 +124,7 @@ def _summary(numbers: dict[str, Any], done: Run) -> list[str]:
         f"corrected to {expected(done)}."
     ]
     lines += [*unusable_lines(numbers["frames"]), *trust_lines(numbers["frames"])]
+    lines += drift_lines(numbers["frames"])
     if "held_out" in numbers:
         part = numbers["held_out"]
         lines.append(

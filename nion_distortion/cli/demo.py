@@ -226,7 +226,9 @@ def _add(
     judged = (field.displacement_px, field.valid, truth.place_px)
     how = {"pixel_size_nm": frame.settings.pixel_size_nm, "step_px": JUDGED_PX}
     score = scoring.score_map(*judged, **how)
-    drift = {"drift_nm": None} if began is None else {"true_drift_nm": _true_drift_nm(truth, began)}
+    drift: dict[str, list[float] | None] = {"drift_nm": None, "drift_std_nm": None}
+    if began is not None:
+        drift = {"true_drift_nm": _true_drift_nm(truth, began)}
     run_so_far.add(
         dataclasses.replace(frame, index=number),
         report,

@@ -27,6 +27,7 @@ __all__ = [
     "PREDICTED",
     "REFUSED",
     "Run",
+    "drift_lines",
     "estimate_numbers",
     "expected",
     "fold_lines",
@@ -97,6 +98,7 @@ def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
     """
     is_first = report.model is None or report.model.frames < 2  # nothing has it drifted from
     known_nm = None if is_first else report.drift_nm
+    std_nm = None if is_first else report.drift_std_nm
     return {
         "frame": frame.index,
         "time_s": frame.time_s,
@@ -107,6 +109,7 @@ def frame_numbers(frame: "Frame", report: FrameReport) -> dict[str, Any]:
         "corrected_pm": estimate_numbers(report.corrected_pm),
         "effective_counts": estimate_numbers(report.effective_counts),
         "drift_nm": None if known_nm is None else known_nm.tolist(),
+        "drift_std_nm": None if std_nm is None else std_nm.tolist(),
         "drift_ambiguous": report.drift_ambiguous,
         "state": report.state,
         "state_reason": report.state_reason,
@@ -267,6 +270,31 @@ def unusable_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def drift_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say in words how far the sample has moved.
+
+    Parameters
+    ----------
+    frames : sequence of Mapping
+        Of `frame_numbers`.
+
+    Returns
+    -------
+    list of str
+        One sentence; empty where no frame had a drift.
+    """
+    moved = [one for one in frames if one["drift_nm"] is not None]
+    if not moved:
+        return []
+    way, stds = moved[-1]["drift_nm"], moved[-1]["drift_std_nm"]
+    parts = [
+        f"{axis} {with_std(value, None if stds is None else stds[index], 'nm')}"
+        for index, (axis, value) in enumerate(zip("yx", way, strict=True))
+    ]
+    known = "error not known" if stds is None else "at the nominal pixel size"
+    return [f"Drift of the sample up to frame {moved[-1]['frame']}: {', '.join(parts)} ({known})."]
+
+
 def fold_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say in words where the scan turns back on itself, and where its lines overtake each other.
 
@@ -343,10 +371,15 @@ def scale_lines(model: "DistortionModel") -> list[str]:
         f"{found['scale_error_fast_std_percent']:.3f} %; skew {found['skew_deg']:+.3f} +- "
         f"{found['skew_std_deg']:.3f} deg.",
         f"Pixel size: nominal {found['nominal_pixel_size_nm']:.6g} nm, as scanned "
-        f"{found['scanned_pixel_slow_nm']:.6g} x {found['scanned_pixel_fast_nm']:.6g} nm; a "
-        f"corrected picture has {found['corrected_pixel_size_nm']:.6g} nm on both axes, at the "
+        f"{_scanned(found, 'slow')} x {_scanned(found, 'fast')}; a corrected picture has "
+        f"{found['corrected_pixel_size_nm']:.6g} nm on both axes, known as well as these, at the "
         "focus of the calibration.",
     ]
+
+
+def _scanned(found: Mapping[str, float], axis: str) -> str:
+    size_nm, std_nm = (found[f"scanned_pixel_{axis}_{what}"] for what in ("nm", "std_nm"))
+    return with_std(size_nm, std_nm, "nm")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -419,7 +452,8 @@ class Run:
         way = [one["drift_nm"] for one in known]
         times = [one["time_s"] for one in known]
         since_s = None if None in times else [time - times[0] for time in times]
-        return figures.drift_figure(way, since_s)
+        stds = [one["drift_std_nm"] for one in known]
+        return figures.drift_figure(way, since_s, std_nm=None if None in stds else stds)
 
     def series(self, name: str) -> list[float]:
         """Return one number of every frame, not a number where there is none.

@@ -167,7 +167,7 @@ def _values(values: Mapping[str, Any], above: str = "", unit: str = "") -> Itera
     A pair of numbers is a vector (y, x).
     """
     stds = {_std_of(key) for key in values} & set(values)
-    for key, value in values.items():
+    for key, value in ((key, value) for key, value in values.items() if key not in stds):
         words, own = _without_unit(key)
         name, shown_unit = above + words, own or unit
         if _is_estimate(value):
@@ -178,10 +178,19 @@ def _values(values: Mapping[str, Any], above: str = "", unit: str = "") -> Itera
         elif isinstance(value, Mapping):
             yield from _values(value, f"{name}: ", shown_unit)
         elif _is_vector(value):
-            for axis, part in zip("yx", value, strict=True):
-                yield _value(f"{name} {axis}", key, part, values.get(_std_of(key)), shown_unit)
-        elif not isinstance(value, list) and key not in stds:
+            parts = zip("yx", value, _errors(values, key), strict=True)
+            yield from (
+                _value(f"{name} {axis}", key, part, error, shown_unit)
+                for axis, part, error in parts
+            )
+        elif not isinstance(value, list):
             yield _value(name, key, value, values.get(_std_of(key)), shown_unit)
+
+
+def _errors(values: Mapping[str, Any], key: str) -> Sequence[float | None]:
+    """Return the deviations of a vector, which may be one for both parts."""
+    std: Any = values.get(_std_of(key))
+    return std if isinstance(std, list) else (std, std)
 
 
 def _value(name: str, key: str, value: Any, std: float | None, unit: str) -> _Value:

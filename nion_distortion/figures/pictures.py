@@ -190,7 +190,12 @@ def _two_maps(
     return figure
 
 
-def drift_figure(drift_nm: npt.ArrayLike, times_s: npt.ArrayLike | None = None) -> Figure:
+def drift_figure(
+    drift_nm: npt.ArrayLike,
+    times_s: npt.ArrayLike | None = None,
+    *,
+    std_nm: npt.ArrayLike | None = None,
+) -> Figure:
     """Draw the way of the sample, as a path and against time.
 
     Parameters
@@ -199,6 +204,8 @@ def drift_figure(drift_nm: npt.ArrayLike, times_s: npt.ArrayLike | None = None) 
         Where the sample was (y, x), one row for each frame.
     times_s : array_like, shape (t,), optional
         When; None draws against the frame's number.
+    std_nm : array_like, shape (t, 2), optional
+        Standard deviations, drawn as error bars; None where they are not known.
 
     Returns
     -------
@@ -213,6 +220,7 @@ def drift_figure(drift_nm: npt.ArrayLike, times_s: npt.ArrayLike | None = None) 
     way = as_array("drift_nm", drift_nm, (None, 2))
     numbers = np.arange(len(way), dtype=np.float64)
     when = numbers if times_s is None else as_array("times_s", times_s, (len(way),))
+    stds = None if std_nm is None else as_array("std_nm", std_nm, way.shape)
     label = "frame" if times_s is None else "time (s)"
     figure = _figure(11.0, 4.4)
     path, course = figure.subplots(1, 2)
@@ -222,9 +230,11 @@ def drift_figure(drift_nm: npt.ArrayLike, times_s: npt.ArrayLike | None = None) 
     path.invert_yaxis()
     _in_nm(path, "path of the sample")
     _colour_bar(figure, dots, [path], label)
-    for name, colour, part in zip(AXIS_NAMES, (SLOW, FAST), way.T, strict=True):
-        course.plot(when, part, "o-", color=colour, label=name, markersize=3.5)
-    _labelled(course, label, "drift (nm)", "motion of the sample in the image")
+    for axis, (name, colour) in enumerate(zip(AXIS_NAMES, (SLOW, FAST), strict=True)):
+        error = None if stds is None else stds[:, axis]
+        course.errorbar(when, way[:, axis], error, fmt="o-", color=colour, label=name, ms=3.5)
+    known = "error not known" if stds is None else "bars: one standard deviation"
+    _labelled(course, label, "drift (nm)", f"motion of the sample in the image ({known})")
     course.xaxis.set_major_locator(MaxNLocator(integer=times_s is None))
     return figure
 

@@ -31,6 +31,7 @@ from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, su
 from nion_distortion.gaussian_process.learning import learn_amplitudes, weigh_calm
 from nion_distortion.gaussian_process.linearisation import precision_of
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
+from nion_distortion.gaussian_process.origins import origin_of
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
@@ -472,7 +473,8 @@ def _drifts(frames: Sequence[CalibrationFrame], fits: Sequence[FrameFit]) -> lis
         settings = frame.samples.settings
         centre = 0.5 * (np.array(settings.shape_px) - 1.0)
         before = drifts[-1] if drifts else None
-        drifts.append(follow_drift(before, fit.lattice_px, centre, frame.samples.time_s))
+        origin = origin_of(fit, frame.samples, centre)
+        drifts.append(follow_drift(before, fit.lattice_px, centre, frame.samples.time_s, origin))
     return drifts
 
 

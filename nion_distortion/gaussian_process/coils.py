@@ -32,6 +32,7 @@ __all__ = [
     "freedom_of",
     "measure_shape",
     "name_of",
+    "near_centre",
     "scan_matrix",
     "without_drift",
 ]
@@ -72,7 +73,7 @@ class Cell:
         Columns are the vectors (y, x) in any orientation: px, or any unit where the scale is
         unknown.
     covariance : ndarray, shape (4, 4)
-        Of ``basis.ravel()``.
+        Of ``basis.ravel()``; of a cell that a frame shows, also by what distorts it there.
     has_scale : bool
         Whether the scale is known.
     """
@@ -381,8 +382,7 @@ def cell_at_centre(
     UnusableFrameError
         If there are too few columns near the centre.
     """
-    centre = 0.5 * (np.array(shape_px) - 1.0)
-    near = np.linalg.norm(observed_px - centre, axis=1) < NEAR_CENTRE * min(shape_px)
+    near = near_centre(observed_px, shape_px)
     count = int(near.sum())
     if count < FEWEST_NEAR_CENTRE:
         raise UnusableFrameError(
@@ -397,6 +397,27 @@ def cell_at_centre(
     covariance = np.zeros((4, 4))
     covariance[:2, :2] = covariance[2:, 2:] = max(chi2, 1.0) * inverse[1:, 1:]
     return Cell(basis=fit[1:].T, covariance=covariance, has_scale=False)
+
+
+def near_centre(places_px: Array, shape_px: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Mark places in the central neighbourhood of a frame.
+
+    Parameters
+    ----------
+    places_px : ndarray, shape (n, 2)
+        Places in the scan, (y, x).
+    shape_px : tuple of int
+        Lines and pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True within 15 % of the shorter side.
+    """
+    centre = 0.5 * (np.array(shape_px) - 1.0)
+    return np.asarray(
+        np.linalg.norm(places_px - centre, axis=1) < NEAR_CENTRE * min(shape_px), dtype=np.bool_
+    )
 
 
 def measure_shape(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from nion_distortion._validation import as_array, reduce_frozen
 from nion_distortion.frame import ScanSettings
+from nion_distortion.gaussian_process.origins import Origin
 
 __all__ = ["Drift", "between", "follow_drift"]
 
@@ -45,6 +46,14 @@ class Drift:
         POSIX time of the frame.
     ambiguous : bool, default: False
         The step could have been another one; the trajectory starts anew here.
+    origin : Origin, optional
+        The place of the sample in this frame, and how well it is known.
+    first : Origin, optional
+        That in the first frame of the trajectory.
+    std_px : ndarray, shape (2,), optional
+        Standard deviation of ``offset_px``; zero in the first frame, from which the drift counts,
+        and None where no fit gave it. The error of the pixel size, which scales the way, is not in
+        it.
     """
 
     offset_px: Array
@@ -54,6 +63,9 @@ class Drift:
     interval_s: float | None = None
     time_s: float | None = None
     ambiguous: bool = False
+    origin: Origin | None = None
+    first: Origin | None = None
+    std_px: Array | None = None
 
     def __post_init__(self) -> None:
         for name, shape in (("offset_px", (2,)), ("step_px", (2,)), ("lattice_px", (2, 3))):
@@ -61,6 +73,8 @@ class Drift:
         if self.surprise_px is not None:
             surprise = as_array("surprise_px", self.surprise_px, (2,))
             object.__setattr__(self, "surprise_px", surprise)
+        if self.std_px is not None:
+            object.__setattr__(self, "std_px", as_array("std_px", self.std_px, (2,)))
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)
@@ -94,7 +108,11 @@ class Drift:
 
 
 def follow_drift(
-    previous: Drift | None, lattice_px: Array, centre_px: Array, time_s: float | None
+    previous: Drift | None,
+    lattice_px: Array,
+    centre_px: Array,
+    time_s: float | None,
+    origin: Origin | None = None,
 ) -> Drift:
     """Continue the trajectory by the lattice of the next frame.
 
@@ -108,6 +126,8 @@ def follow_drift(
         Where the motion is measured; the centre of the frame.
     time_s : float or None
         POSIX time of the new frame.
+    origin : Origin, optional
+        Of the new frame: with it the frames before are compared under what is known of D now.
 
     Returns
     -------
@@ -123,10 +143,17 @@ def follow_drift(
     """
     if previous is None:
         zero = np.zeros(2)
-        return Drift(offset_px=zero, step_px=zero, lattice_px=lattice_px, time_s=time_s)
+        return Drift(
+            offset_px=zero,
+            step_px=zero,
+            lattice_px=lattice_px,
+            time_s=time_s,
+            **_known_place(origin, None),
+        )
     interval = None
     if time_s is not None and previous.time_s is not None:
         interval = time_s - previous.time_s
+    previous = _renewed(previous, origin)
     as_before = _expected_step(previous, interval)
     expected = as_before + _change_in_frame(previous.lattice_px, lattice_px, 2 * centre_px[0] + 1)
     step = _motion(previous.lattice_px, lattice_px, centre_px)
@@ -144,6 +171,7 @@ def follow_drift(
         interval_s=interval,
         time_s=time_s,
         ambiguous=ambiguous,
+        **_known_place(origin, None if ambiguous else previous),
     )
 
 
@@ -190,6 +218,31 @@ def between(before: Drift, after: Drift | None) -> Drift:
         surprise_px=0.5 * after.surprise_px * (shorter / after.interval_s),
         interval_s=shorter,
     )
+
+
+def _known_place(origin: Origin | None, before: Drift | None) -> dict[str, Any]:
+    """Return what is kept of a frame's place, and how well the motion to it is known."""
+    if origin is None:
+        return {}
+    own = origin.to_keep()
+    if before is None:
+        return {"origin": own, "first": own, "std_px": np.zeros(2)}
+    first = before.first
+    if first is None:  # the way since the trajectory began stays without an error
+        return {"origin": own}
+    return {"origin": own, "first": first, "std_px": np.sqrt(origin.variance_since(first))}
+
+
+def _renewed(previous: Drift, origin: Origin | None) -> Drift:
+    """Move the places of earlier frames to where they are under what a new frame knows of D."""
+    before, first = previous.origin, previous.first
+    if origin is None or before is None or first is None:
+        return previous
+    moved = before.moved_px(origin, before)
+    lattice = previous.lattice_px.copy()
+    lattice[:, 0] += moved
+    offset = previous.offset_px + moved - first.moved_px(origin, before)
+    return replace(previous, lattice_px=lattice, offset_px=offset)
 
 
 def _motion(before: Array, after: Array, centre_px: Array) -> Array:

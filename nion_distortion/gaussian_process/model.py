@@ -32,8 +32,13 @@ from nion_distortion.gaussian_process.fitting import (
 from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters, wave_densities
 from nion_distortion.gaussian_process.learning import is_at_bound, learn_amplitudes, weigh_calm
+from nion_distortion.gaussian_process.origins import origin_of
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
-from nion_distortion.gaussian_process.shapes import reference_cell, shapes_of_frame
+from nion_distortion.gaussian_process.shapes import (
+    as_distorted,
+    reference_cell,
+    shapes_of_frame,
+)
 from nion_distortion.gaussian_process.watch import ShapeWatch, Watch
 from nion_distortion.gaussian_process.weights import Information, less
 from nion_distortion.lattice import IndexedColumns, Lattice
@@ -303,7 +308,7 @@ class DistortionModel:
         if watch.contradiction:
             alone = _fitted_alone(before, samples)
             return _following(replace(before, watch=watch), samples, lattice, alone)
-        drift = follow_drift(self.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
+        drift = _followed(self.drift, fit, samples)
         stationary = fit.posterior.leading()
         return replace(
             before,
@@ -443,7 +448,8 @@ def first_model(
     fit = fit_frame_and_hyperparameters(samples, basis, settings.pixel_size_nm)
     _check_bounds(fit, settings.pixel_size_nm)
     stationary = fit.posterior.leading()
-    drift = follow_drift(None, fit.lattice_px, _centre(settings), samples.time_s)
+    drift = _followed(None, fit, samples)
+    cell = None if cell is None else as_distorted(cell, fit)
     shapes = None if cell is None else shapes_of_frame(fit, samples, cell, drift, None)
     return DistortionModel(
         settings=settings,
@@ -518,7 +524,7 @@ def _following(
     model: DistortionModel, samples: DistortionSamples, lattice: Lattice, fit: FrameFit
 ) -> DistortionModel:
     """Go on with the lattice and drift of a frame that nothing is learnt from."""
-    drift = follow_drift(model.drift, fit.lattice_px, _centre(samples.settings), samples.time_s)
+    drift = _followed(model.drift, fit, samples)
     return replace(
         model,
         last=fit,
@@ -526,6 +532,12 @@ def _following(
         drift=drift,
         frame_shape=_shapes(fit, samples, drift, model).get("frame_shape"),
     )
+
+
+def _followed(before: Drift | None, fit: FrameFit, samples: DistortionSamples) -> Drift:
+    centre = 0.5 * (np.array(samples.settings.shape_px) - 1.0)
+    origin = origin_of(fit, samples, centre)
+    return follow_drift(before, fit.lattice_px, centre, samples.time_s, origin)
 
 
 def _fitted_alone(model: DistortionModel, samples: DistortionSamples) -> FrameFit:
@@ -567,10 +579,6 @@ def _check_bounds(fit: FrameFit, pixel_size_nm: float) -> None:
             "the indexed columns contradict each other: only a smooth distortion larger than that "
             "of any scan would explain them"
         )
-
-
-def _centre(settings: ScanSettings) -> Array:
-    return 0.5 * (np.array(settings.shape_px) - 1.0)
 
 
 def _rows_of_columns(samples: DistortionSamples) -> float:

@@ -1,5 +1,6 @@
 """A frame's fit -> the scale and skew that its reference crystal shows."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from nion_distortion.gaussian_process.coils import (
     cell_at_centre,
     cell_of,
     measure_shape,
+    near_centre,
     without_drift,
 )
 from nion_distortion.gaussian_process.drift import Drift
@@ -22,9 +24,12 @@ from nion_distortion.gaussian_process.gauge import find_gauge
 from nion_distortion.gaussian_process.linearisation import crystal_scale
 from nion_distortion.options import AnyReference, KnownCrystal, Similarity
 
-__all__ = ["FrameShapes", "reference_cell", "shapes_of_frame"]
+__all__ = ["FrameShapes", "as_distorted", "reference_cell", "shapes_of_frame"]
 
 Array = npt.NDArray[np.float64]
+
+AROUND = 45
+"""Places along each axis of the grid of which those near the centre are looked at: 140 of them."""
 
 NODES = 15
 """Places along each axis at which functions are compared with an affine map."""
@@ -71,6 +76,43 @@ def reference_cell(reference: AnyReference, samples: DistortionSamples) -> Cell 
         samples.variance_px2,
         samples.settings.shape_px,
     )
+
+
+def as_distorted(cell: Cell, fit: FrameFit) -> Cell:
+    """Widen the error of a cell that a frame showed by what the scan did to it there.
+
+    Parameters
+    ----------
+    cell : Cell
+        The reference; one of known size was not taken from the frame and stays as it is.
+    fit : FrameFit
+        The frame's fit.
+
+    Returns
+    -------
+    Cell
+        The same one, with a wider error.
+
+    Notes
+    -----
+    The cell in the middle counts as undistorted, yet D and W_k have a gradient G there, in which
+    the cell ``(1 + G) cell`` is seen. Its mean square in the posterior is the error: what the fit
+    knows of it, and what its priors allow. The coils' own scale and skew are not in the priors.
+    """
+    if cell.has_scale:
+        return cell
+    basis = fit.basis
+    y, x = (np.linspace(0, n - 1, AROUND) for n in basis.shape_px)
+    grid = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = grid[near_centre(grid, basis.shape_px)]
+    gradient = np.linalg.pinv(np.c_[np.ones(len(grid)), grid])[1:]
+    rows = np.zeros((2, fit.posterior.mean.shape[1]))
+    rows[:, : basis.size] = gradient @ basis.design(grid).T
+    mean = (fit.posterior.mean @ rows.T).ravel()
+    square = block_diag(*fit.posterior.covariance_of(np.stack([rows, rows])))
+    into = np.kron(np.eye(2), cell.basis.T)  # of the gradient, row by row, to -G cell
+    moved = into @ (square + np.outer(mean, mean)) @ into.T
+    return replace(cell, covariance=cell.covariance + moved)
 
 
 def shapes_of_frame(

@@ -36,7 +36,7 @@ WORDS: Mapping[Term, str] = {
 REFERENCES = {
     "free": "the best lattice of each frame (an affine distortion of the scan stays unknown)",
     "similarity": "a lattice of the shape that the middle of a frame shows (the scale of the scan "
-    "stays unknown)",
+    "stays unknown, and a skew of the whole frame has no error)",
     "known crystal": "the known cell of the crystal",
     "Fourier filtered": "the Fourier-filtered image of each frame",
     "stack average": "the average of a stack",

@@ -54,10 +54,14 @@ class LogRow:
     drift_nm : tuple of float, optional
         Motion of the sample in the image since the run began, (y, x); None where this frame did
         not say.
+    drift_std_nm : tuple of float, optional
+        Its standard deviation; None where it is not known.
     drift_ambiguous : bool, default: False
         Whether the drift began anew with this frame.
     effective_counts : float, optional
         Electrons at the peak of the brightest columns.
+    effective_counts_std : float, optional
+        Its standard deviation.
     worth_it : bool, optional
         False where the correction's own error exceeded what it took out.
     removed_pm : Mapping, default: {}
@@ -83,8 +87,10 @@ class LogRow:
     corrected_pm: float | None = None
     corrected_std_pm: float | None = None
     drift_nm: tuple[float, float] | None = None
+    drift_std_nm: tuple[float, float] | None = None
     drift_ambiguous: bool = False
     effective_counts: float | None = None
+    effective_counts_std: float | None = None
     worth_it: bool | None = None
     removed_pm: Mapping[str, float] = field(default_factory=dict)
     processing_ms: float = 0.0
@@ -132,8 +138,10 @@ def log_row(live: "LiveReport") -> LogRow:
         corrected_pm=_value(report.corrected_pm),
         corrected_std_pm=_std(report.corrected_pm),
         drift_nm=(float(way[-1, 0]), float(way[-1, 1])) if len(way) else None,
+        drift_std_nm=_last_std(live) if len(way) else None,
         drift_ambiguous=report.drift_ambiguous,
         effective_counts=_value(report.effective_counts),
+        effective_counts_std=_std(report.effective_counts),
         removed_pm=report.removed_pm or {},
     )
 
@@ -145,6 +153,13 @@ def _applied(live: "LiveReport") -> dict[str, Any]:
         return {}
     used = "" if live.calibration is None else live.calibration.calibration_id
     return {"applied": field.kind, "reference": field.reference, "calibration_id": used}
+
+
+def _last_std(live: "LiveReport") -> tuple[float, float] | None:
+    stds = live.drift_std_nm
+    if not len(stds) or not np.isfinite(stds[-1]).all():
+        return None
+    return float(stds[-1, 0]), float(stds[-1, 1])
 
 
 def _value(estimate: "Estimate | None") -> float | None:
@@ -229,8 +244,11 @@ RESULT_COLUMNS = (
     ),
     _Column("drift_y_nm", lambda row: row.drift_nm and row.drift_nm[0], _number),
     _Column("drift_x_nm", lambda row: row.drift_nm and row.drift_nm[1], _number),
+    _Column("drift_y_std_nm", lambda row: row.drift_std_nm and row.drift_std_nm[0], _number),
+    _Column("drift_x_std_nm", lambda row: row.drift_std_nm and row.drift_std_nm[1], _number),
     _of_row("drift_ambiguous", _flag),
     _of_row("effective_counts", _number),
+    _of_row("effective_counts_std", _number),
     _of_row("worth_it", _flag),
 )
 
@@ -304,11 +322,13 @@ def from_cells(cells: Sequence[str]) -> LogRow | None:
         settings = {column.name: known.pop(column.name) for column in SETTINGS_COLUMNS}
         shape_px = settings.pop("shape_y_px"), settings.pop("shape_x_px")
         drift = known.pop("drift_y_nm"), known.pop("drift_x_nm")
+        drift_std = known.pop("drift_y_std_nm"), known.pop("drift_x_std_nm")
         removed = {term: known.pop(f"removed_{term}_pm") for term in TERMS}
         return LogRow(
             settings=ScanSettings(shape_px=shape_px, **settings),
             time_s=known.pop("time"),
             drift_nm=None if None in drift else drift,
+            drift_std_nm=None if None in drift_std else drift_std,
             removed_pm={term: size for term, size in removed.items() if size is not None},
             **known,
         )

@@ -304,7 +304,7 @@ def caption_of(record: Mapping[str, Any]) -> str:
         said.append(
             _(
                 "Pixels of {corrected:.5g} pm on both axes by a known crystal at the same focus, "
-                "as scanned {slow} x {fast} pm."
+                "as scanned {slow} x {fast} pm; the former are known as well as the latter."
             ).format(**_pixels_pm(record["scale"]))
         )
     used = record.get("calibration")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nion.data import Calibration, DataAndMetadata
 
 from nion_distortion.swift.history import History, Picture, frame_record, unmeasured
-from nion_distortion.swift.phrases import estimate
+from nion_distortion.swift.phrases import as_written, estimate, with_std
 
 if TYPE_CHECKING:
     from nion_distortion.session import LiveReport
@@ -45,9 +45,9 @@ def _drift(history: History, live: "LiveReport") -> Picture:
     if not is_measured or len(way) == 0:
         return unmeasured(_("Drift"), live, history, "drift")
     caption = _(
-        "way of the sample in the image since the scan began, or since it was last certain, "
-        "without an uncertainty"
-    )
+        "way of the sample in the image since the scan began, or since it was last certain; "
+        "now {now}"
+    ).format(now=_newest(way, live.drift_std_nm))
     axis, rows = _against_time(way, history.times_s(len(way)))
     if axis.units == "s":
         caption += _(", interpolated to even times")
@@ -57,6 +57,18 @@ def _drift(history: History, live: "LiveReport") -> Picture:
         xdata=_curves(live, rows, "nm", axis),
         limits=_with_legend(history, rows),
     )
+
+
+def _newest(way: Array, stds: Array) -> str:
+    """Write the newest place of the sample, with its standard deviation where it is known."""
+    std = stds[-1] if len(stds) == len(way) else np.full(2, np.nan)
+    told = []
+    for axis, value, error in zip("yx", way[-1], std, strict=True):
+        known = as_written(with_std(value, error if np.isfinite(error) else None, "nm"))
+        told.append(f"{axis} {known}")
+    if not np.isfinite(std).all():
+        told.append(_("error not known"))
+    return ", ".join(told)
 
 
 def _with_legend(history: History, rows: Array) -> tuple[float, float]:

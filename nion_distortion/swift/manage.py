@@ -190,7 +190,9 @@ def _row(one: "CalibrationSummary") -> str:
         scan += f", {settings.dwell_time_us:g} \N{MICRO SIGN}s"
     error = _("no error predicted")
     if one.predicted_error_pm is not None:
-        error = _("{pm:.1f} pm expected to be left").format(pm=one.predicted_error_pm)
+        error = _("{pm:.1f} pm expected to be left (no uncertainty)").format(
+            pm=one.predicted_error_pm
+        )
     return f"{one.calibration_id[:6]}  {made}  {one.sample or _('unnamed')}  {scan}  {error}"
 
 

@@ -140,6 +140,7 @@ def _record(corrected: "CorrectedFrame", live: "LiveReport") -> dict[str, Any]:
         "frames_in_model": live.accepted,
         "unusable": live.reason,
         "drift_nm": live.drift_nm[-1] if len(live.drift_nm) else None,
+        "drift_std_nm": live.drift_std_nm[-1] if len(live.drift_std_nm) else None,
         "component_shares": _component_shares(live),
     }
     if report is not None:

@@ -118,6 +118,18 @@ def test_drift_is_shown_against_time(shown: Shown) -> None:
     assert drift.dimensional_calibrations[-1].scale == pytest.approx(0.25)
 
 
+def test_drift_says_its_newest_place_with_its_error() -> None:
+    history = History()
+    stds = np.array([[0.0, 0.0], [0.0012, 0.034]])
+    for known, said in (
+        (stds, "y 0.0200 ± 0.0012 nm, x 0.030 ± 0.034 nm"),
+        (stds[:0], "not known"),
+    ):
+        live = replace(windows.report(1), drift_std_nm=known)
+        history.follow(live)
+        assert said in DRAWN["drift"](history, live).caption
+
+
 def test_uneven_times_of_frames_are_interpolated() -> None:
     history = History()
     for index, time_s in enumerate((0.0, 1.0, 4.0)):
