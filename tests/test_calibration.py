@@ -59,7 +59,7 @@ def test_it_holds_what_it_was_made_of() -> None:
 
     assert model.frames == FRAMES
     assert [one.frame_id for one in model.samples] == [one.samples.frame_id for one in frames]
-    assert model.flagged == ()
+    assert (model.flagged, model.unsettled) == ((), None)
     assert model.last is not None
     assert model.frame_estimate().field.frame_id == frames[-1].samples.frame_id
 
@@ -107,6 +107,35 @@ def test_a_first_frame_that_had_not_settled_is_left_out_and_named() -> None:
     assert model.frames == FRAMES - 1
     assert frames[0].samples.frame_id not in [one.frame_id for one in model.samples]
     assert judged(model, truth).share > 0.99
+
+
+def test_frames_of_a_scan_that_settles_slowly_are_left_out_and_the_claim_holds() -> None:
+    """They were flagged in part, the others averaged in: twice as wrong as claimed."""
+    settling = replace(flyback(), smooth_nm=0.02, startup_nm=0.03, startup_frames=3.0)
+    frames, _ = taken(microscope(settling), frames=16)
+    *_, settled = sampled(microscope(settling), index=400)
+    model = calibrated(one_by_one(frames[8:]), frames)
+
+    left_out = [one.index for one in model.flagged]
+    assert sorted(left_out) == list(range(len(left_out)))
+    assert 7 <= len(left_out) <= 12
+    assert "was taken before the scan had settled (it differs from the " in model.flagged[-1].reason
+    z = judged(model, settled).z
+    assert z is not None
+    assert z < 1.3
+
+
+def test_a_change_that_goes_on_to_the_end_is_said_and_claimed() -> None:
+    settling = replace(flyback(), smooth_nm=0.02, startup_nm=0.03, startup_frames=12.0)
+    frames, _ = taken(microscope(settling), frames=8)
+    *_, settled = sampled(microscope(settling), index=400)
+    model = calibrated(one_by_one(frames), frames)
+
+    assert model.unsettled is not None
+    assert model.unsettled.startswith("the distortion still changed at the end of the calibration")
+    score = judged(model, settled)
+    assert score.z is not None
+    assert score.z < 2.0
 
 
 def test_a_frame_in_the_middle_that_is_another_scan_is_left_out() -> None:
