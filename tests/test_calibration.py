@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 from model_cases import SMALL, Array, flyback, microscope, sampled
 
-from nion_distortion.gaussian_process import DistortionModel, first_model
+from nion_distortion.gaussian_process import DistortionModel, calibration, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
-from nion_distortion.gaussian_process.hyperparameters import NAMES
+from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
+from nion_distortion.gaussian_process.learning import Evidence, learn_amplitudes
 from nion_distortion.gaussian_process.shape_search import exact_surprise, learn_shapes
 from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal
 from simulator.microscope import Microscope, Truth
@@ -177,6 +179,20 @@ def test_of_two_frames_none_is_blamed() -> None:
     frames, _ = taken(microscope(settling), frames=2)
 
     assert calibrated(one_by_one(frames), frames).flagged == ()
+
+
+def test_amplitudes_are_learnt_from_all_frames_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _, model, _ = restless()
+    counts: list[int] = []
+
+    def _count(given: Sequence[Evidence], *others: Any) -> Hyperparameters:
+        counts.append(len(given))
+        return learn_amplitudes(given, *others)
+
+    monkeypatch.setattr(calibration, "LEARNT_FIRST", 2)
+    monkeypatch.setattr(calibration, "learn_amplitudes", _count)
+    calibrated(model, frames)
+    assert counts == [2, FRAMES]
 
 
 def test_what_the_listener_raises_ends_it() -> None:

@@ -26,7 +26,6 @@ from nion_distortion.figures import difference_figure
 from nion_distortion.files import read_frames
 from nion_distortion.frame import ALTERED, Frame, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
-from nion_distortion.gaussian_process.calibration import LEARNT_FROM
 from nion_distortion.options import (
     AnyReference,
     FourierFiltered,
@@ -51,6 +50,10 @@ FOURIER = (
 AVERAGE = (
     "The average of the drift-corrected frames counts as undistorted: what all frames share stays "
     "in the picture."
+)
+LEARNT = (
+    "The distortion, and how strong each kind of error is, are learnt from all used frames; the "
+    "lengths of the errors and the decay of the fly-back from one of them"
 )
 DIFFERENCE = "A difference corrects no other sample, so it was not kept as a calibration."
 
@@ -265,7 +268,6 @@ def _of_frames(model: DistortionModel, told: CalibrationProgress) -> dict[str, A
     """Say what became of the frames, and what they reached."""
     return {
         "frames_used": model.frames,
-        "frames_for_amplitudes": min(model.frames, LEARNT_FROM),
         "unsettled": model.unsettled,
         "stop_pm": told.stop_pm,
         "shortfall": told.shortfall,
@@ -298,19 +300,9 @@ def _frame_lines(name: str, numbers: dict[str, Any]) -> list[str]:
     lines = [
         f"{name}: {used} frame{'s' * (used != 1)} used, {len(flagged)} flagged, "
         f"{len(unusable)} unusable.",
-        *([_learnt_from(numbers)] if used > 1 else []),
+        *([f"{LEARNT}."] if used > 1 else []),
         *(f"Flagged: {frame['reason']}." for frame in flagged),
         *(f"Unusable: {frame['reason'].rstrip('.')}." for frame in unusable),
     ]
     said = {"Not settled": numbers["unsettled"], "Not reached": numbers["shortfall"]}
     return [*lines, *(f"{name}: {missing}." for name, missing in said.items() if missing)]
-
-
-def _learnt_from(numbers: dict[str, Any]) -> str:
-    """Say what the frames were used for."""
-    used, some = numbers["frames_used"], numbers["frames_for_amplitudes"]
-    which = f"{some} of them, spread over all" if some < used else f"all {used}"
-    return (
-        f"Learnt from all {used} used frames: the distortion. From {which}: how strong each kind "
-        "of error is. From one: its lengths and the decay of the fly-back."
-    )

@@ -44,7 +44,7 @@ from nion_distortion.gaussian_process.watch import Watch
 from nion_distortion.gaussian_process.weights import Information, less
 from nion_distortion.lattice import Lattice
 
-__all__ = ["LEARNT_FROM", "CalibrationFrame", "calibrated"]
+__all__ = ["CalibrationFrame", "calibrated"]
 
 Array = npt.NDArray[np.float64]
 
@@ -57,8 +57,9 @@ LEARNING_PASSES = 2
 LINEARISED = 1
 """How often a frame is linearised in a pass: about D, then about D and its own W_k."""
 
-LEARNT_FROM = 20
-"""Frames, spread over all, from which amplitudes are learnt."""
+LEARNT_FIRST = 20
+"""Frames, spread over all, from which amplitudes are learnt in the first pass: the last one then
+begins near its end, and learns from all of them."""
 
 MOST_KEPT = 200
 """Frames whose samples a calibration keeps."""
@@ -180,7 +181,7 @@ def calibrated(
     Notes
     -----
     Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
-    up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
+    up what the frames say; shapes are learnt from one frame and amplitudes from all used ones in
     the first passes. Before and after, each frame is compared with what all others say, and left
     out where it disagrees; then first frames are left out until no change from frame to frame is
     seen, and what may be left of it is integrated out (`find_settling`). Where the frames span more
@@ -306,7 +307,8 @@ def _settled(
         told(number + 1)
         before = state.distortion_px
         if learning and number < LEARNING_PASSES:
-            state = _learning_pass(state, frames)
+            is_last = number == LEARNING_PASSES - 1
+            state = _learning_pass(state, frames, len(frames) if is_last else LEARNT_FIRST)
             continue
         state, fits = _one_pass(state, frames)
         moved = np.abs(state.distortion_px - before).max()
@@ -372,10 +374,10 @@ def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
     return replace(state, basis=basis, hyperparameters=hyperparameters, parts=(), widths={})
 
 
-def _learning_pass(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
-    """Learn the amplitudes of D against those of W_k from many frames, then D from all of them."""
+def _learning_pass(state: _State, frames: Sequence[CalibrationFrame], most: int) -> _State:
+    """Learn the amplitudes of D against those of W_k from some frames, then D from all of them."""
     basis, learnt, moving = state.basis, state.hyperparameters, state.distortion_px
-    some = {state.used[n] for n in _spread(len(state.used), LEARNT_FROM)}
+    some = {state.used[n] for n in _spread(len(state.used), most)}
     given = {n: frame_evidence(frames[n].samples, basis, learnt, moving) for n in sorted(some)}
     pixel_size_nm = frames[0].samples.settings.pixel_size_nm
     for improve in (learn_amplitudes, weigh_calm):
