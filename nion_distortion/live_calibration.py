@@ -252,7 +252,8 @@ class LiveCalibration:
             except Exception as error:
                 log_failure(_log, "The calibration failed", error)
                 return replace(self._state, phase="failed", reason=_sentence(error))
-        return replace(self._state, phase="done", reason=self._shortfall(), model=model)
+        said = [one for one in (model.unsettled, self._shortfall()) if one]
+        return replace(self._state, phase="done", reason="; ".join(said) or None, model=model)
 
     def _learnt(self, calibrate: "Callable[..., DistortionModel]") -> "DistortionModel":
         """Calibrate; begin anew with a frame of other settings where little is lost."""

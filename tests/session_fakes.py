@@ -50,6 +50,7 @@ class Model:
     refitted: bool = False
     reference: AnyReference = FREE
     is_contradicted: bool = False
+    unsettled: str | None = None
 
     def after(self, level: float) -> "Model":
         """Learn from a frame, or from one that contradicts nothing."""

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 from model_cases import SMALL, Array, flyback, microscope, sampled
 
-from nion_distortion.gaussian_process import DistortionModel, first_model
+from nion_distortion.gaussian_process import DistortionModel, calibration, first_model
 from nion_distortion.gaussian_process.calibration import CalibrationFrame, calibrated
-from nion_distortion.gaussian_process.hyperparameters import NAMES
+from nion_distortion.gaussian_process.hyperparameters import NAMES, Hyperparameters
+from nion_distortion.gaussian_process.learning import Evidence, learn_amplitudes
 from nion_distortion.gaussian_process.shape_search import exact_surprise, learn_shapes
 from nion_distortion.options import TERMS, AnyReference, Free, KnownCrystal
 from simulator.microscope import Microscope, Truth
@@ -59,7 +61,7 @@ def test_it_holds_what_it_was_made_of() -> None:
 
     assert model.frames == FRAMES
     assert [one.frame_id for one in model.samples] == [one.samples.frame_id for one in frames]
-    assert model.flagged == ()
+    assert (model.flagged, model.unsettled) == ((), None)
     assert model.last is not None
     assert model.frame_estimate().field.frame_id == frames[-1].samples.frame_id
 
@@ -109,6 +111,35 @@ def test_a_first_frame_that_had_not_settled_is_left_out_and_named() -> None:
     assert judged(model, truth).share > 0.99
 
 
+def test_frames_of_a_scan_that_settles_slowly_are_left_out_and_the_claim_holds() -> None:
+    """They were flagged in part, the others averaged in: twice as wrong as claimed."""
+    settling = replace(flyback(), smooth_nm=0.02, startup_nm=0.03, startup_frames=3.0)
+    frames, _ = taken(microscope(settling), frames=16)
+    *_, settled = sampled(microscope(settling), index=400)
+    model = calibrated(one_by_one(frames[8:]), frames)
+
+    left_out = [one.index for one in model.flagged]
+    assert sorted(left_out) == list(range(len(left_out)))
+    assert 7 <= len(left_out) <= 12
+    assert "was taken before the scan had settled (it differs from the " in model.flagged[-1].reason
+    z = judged(model, settled).z
+    assert z is not None
+    assert z < 1.3
+
+
+def test_a_change_that_goes_on_to_the_end_is_said_and_claimed() -> None:
+    settling = replace(flyback(), smooth_nm=0.02, startup_nm=0.03, startup_frames=12.0)
+    frames, _ = taken(microscope(settling), frames=8)
+    *_, settled = sampled(microscope(settling), index=400)
+    model = calibrated(one_by_one(frames), frames)
+
+    assert model.unsettled is not None
+    assert model.unsettled.startswith("the distortion still changed at the end of the calibration")
+    score = judged(model, settled)
+    assert score.z is not None
+    assert score.z < 2.0
+
+
 def test_a_frame_in_the_middle_that_is_another_scan_is_left_out() -> None:
     frames, _ = taken(microscope(RESTLESS))
     strange, _ = taken(microscope(replace(RESTLESS, seed=9)), frames=1)
@@ -148,6 +179,20 @@ def test_of_two_frames_none_is_blamed() -> None:
     frames, _ = taken(microscope(settling), frames=2)
 
     assert calibrated(one_by_one(frames), frames).flagged == ()
+
+
+def test_amplitudes_are_learnt_from_all_frames_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, _, model, _ = restless()
+    counts: list[int] = []
+
+    def _count(given: Sequence[Evidence], *others: Any) -> Hyperparameters:
+        counts.append(len(given))
+        return learn_amplitudes(given, *others)
+
+    monkeypatch.setattr(calibration, "LEARNT_FIRST", 2)
+    monkeypatch.setattr(calibration, "learn_amplitudes", _count)
+    calibrated(model, frames)
+    assert counts == [2, FRAMES]
 
 
 def test_what_the_listener_raises_ends_it() -> None:

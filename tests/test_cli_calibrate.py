@@ -24,6 +24,7 @@ from nion_distortion.correction import SIGN_CONVENTION, correct_frame
 from nion_distortion.files import open_spectrum_image, read_frames, spectra, write_field
 from nion_distortion.frame import ScanSettings
 from nion_distortion.options import KnownCrystal, Options
+from nion_distortion.stack import CalibrationProgress
 from simulator.detector import Detector
 from simulator.microscope import Microscope, Shot
 from simulator.scan import ScanErrors, strong_flyback
@@ -228,6 +229,16 @@ def test_where_the_scan_turns_back_is_said(
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert numbers_in(tmp_path / "out")["frames"][0]["folded"] == folded
+
+
+def test_what_frames_were_used_for_and_that_a_scan_had_not_settled_is_said() -> None:
+    model = replace(tiny_model(), frames=60, unsettled="the distortion still changed")
+    numbers = calibrate._of_frames(model, CalibrationProgress(frames=60))
+    said = calibrate._frame_lines("STO", numbers)
+    assert said[0] == "STO: 60 frames used, 0 flagged, 0 unusable."
+    assert said[1] == f"{calibrate.LEARNT}."
+    assert said[-1] == "Not settled: the distortion still changed."
+    assert numbers["unsettled"] == model.unsettled
 
 
 def test_folds_of_several_frames_are_one_sentence() -> None:

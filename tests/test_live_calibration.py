@@ -383,6 +383,19 @@ def test_a_scan_that_becomes_unusable_leaves_what_there_is_and_says_so() -> None
     assert end.reason.endswith(fakes.REASON)
 
 
+def test_a_scan_that_had_not_settled_is_said() -> None:
+    class Unsettled(Learner):
+        def __call__(self, frames: Iterator[nd.Frame], **how: Any) -> Any:
+            return replace(
+                super().__call__(frames, **how), unsettled="the distortion still changed"
+            )
+
+    run = Run(frames=2, calibrate=Unsettled())
+    run.frames(1.0, 1.0)
+    end = run.end()
+    assert (end.phase, end.reason) == ("done", "the distortion still changed")
+
+
 def test_an_exception_is_a_sentence_and_a_traceback(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

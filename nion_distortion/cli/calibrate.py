@@ -63,6 +63,10 @@ SIMILARITY = (
     "distortion that was found changes it there is part of the expected error; what the coils do "
     "to the whole frame alike (scale of one axis, skew) is not seen and has no error."
 )
+LEARNT = (
+    "The distortion, and how strong each kind of error is, are learnt from all used frames; the "
+    "lengths of the errors and the decay of the fly-back from one of them"
+)
 DIFFERENCE = "A difference corrects no other sample, so it was not kept as a calibration."
 
 
@@ -279,6 +283,7 @@ def _of_frames(model: DistortionModel, told: CalibrationProgress) -> dict[str, A
     """Say what became of the frames, and what they reached."""
     return {
         "frames_used": model.frames,
+        "unsettled": model.unsettled,
         "stop_pm": told.stop_pm,
         "shortfall": told.shortfall,
         "flagged": [asdict(frame) for frame in model.flagged],
@@ -310,8 +315,9 @@ def _frame_lines(name: str, numbers: dict[str, Any]) -> list[str]:
     lines = [
         f"{name}: {used} frame{'s' * (used != 1)} used, {len(flagged)} flagged, "
         f"{len(unusable)} unusable.",
+        *([f"{LEARNT}."] if used > 1 else []),
         *(f"Flagged: {frame['reason']}." for frame in flagged),
         *(f"Unusable: {frame['reason'].rstrip('.')}." for frame in unusable),
     ]
-    missing = numbers["shortfall"]
-    return lines if missing is None else [*lines, f"Not reached: {missing}."]
+    said = {"Not settled": numbers["unsettled"], "Not reached": numbers["shortfall"]}
+    return [*lines, *(f"{name}: {missing}." for name, missing in said.items() if missing)]

@@ -33,6 +33,12 @@ from nion_distortion.gaussian_process.linearisation import precision_of
 from nion_distortion.gaussian_process.model import DistortionModel, Flagged, first_model
 from nion_distortion.gaussian_process.origins import origin_of
 from nion_distortion.gaussian_process.posterior import Posterior, marginal
+from nion_distortion.gaussian_process.settling import (
+    Settling,
+    clock_of,
+    find_settling,
+    settled_information,
+)
 from nion_distortion.gaussian_process.shape_search import learn_shapes
 from nion_distortion.gaussian_process.shapes import shapes_of_frame
 from nion_distortion.gaussian_process.watch import Watch
@@ -52,8 +58,9 @@ LEARNING_PASSES = 2
 LINEARISED = 1
 """How often a frame is linearised in a pass: about D, then about D and its own W_k."""
 
-LEARNT_FROM = 20
-"""Frames, spread over all, from which amplitudes are learnt."""
+LEARNT_FIRST = 20
+"""Frames, spread over all, from which amplitudes are learnt in the first pass: the last one then
+begins near its end, and learns from all of them."""
 
 MOST_KEPT = 200
 """Frames whose samples a calibration keeps."""
@@ -98,6 +105,10 @@ class _State:
     """Of each frame, see `ages_of`."""
     ageing: Ageing
     """How fast D changes."""
+    settling: Settling | None = None
+    """How D changed while the first frames were taken, where that is seen."""
+    clock: tuple[float, ...] = ()
+    """Of each frame, see `clock_of`."""
     widths: Mapping[float, Information] = field(default_factory=dict)
     """What the widths of all columns of one age say beside that; nothing before the first pass."""
 
@@ -108,7 +119,10 @@ class _State:
         Nothing before the first pass.
         """
         ages = sorted({self.ages_h[n] for n in self.used}, reverse=True)
-        return brought_forward({age: self._own(age) for age in ages}, self._widened)
+        own = {age: self._own(age) for age in ages}
+        if self.settling is not None and self.parts:
+            own[ages[0]] = own[ages[0]] + self._lost(self.settling, ages[0])
+        return brought_forward(own, self._widened)
 
     def known_at_each(self) -> dict[float, Information]:
         """Combine what all of them say about D at each age of a frame."""
@@ -127,6 +141,15 @@ class _State:
         used = [n for n in self.used if self.ages_h[n] == age] if self.parts else []
         widths = [self.widths[age]] if age in self.widths else []
         return functools.reduce(operator.add, (*(self.parts[n] for n in used), *widths), nothing)
+
+    def _lost(self, settling: Settling, age: float) -> Information:
+        """Say how much less the frames of the oldest epoch say where they still settle."""
+        used = [n for n in self.used if self.ages_h[n] == age]
+        parts = [self.parts[n] for n in used]
+        variances = stationary_variances(self.basis, self.hyperparameters)
+        clock = np.array([self.clock[n] for n in used])
+        left = settled_information(parts, clock, settling, variances)
+        return less(left, functools.reduce(operator.add, parts))
 
     def _widened(self, known: Information, hours: float) -> Information:
         variances = stationary_variances(self.basis, self.hyperparameters)
@@ -159,18 +182,21 @@ def calibrated(
     Notes
     -----
     Each pass linearises every frame about D, its own W_k and lattice, weighs columns anew and adds
-    up what the frames say; shapes are learnt from one frame and amplitudes from many of them in
+    up what the frames say; shapes are learnt from one frame and amplitudes from all used ones in
     the first passes. Before and after, each frame is compared with what all others say, and left
-    out where it disagrees. Where the frames span more than ten minutes, what others say is brought
-    to the time of the frame, and at last to that of the newest one, by D's process noise.
+    out where it disagrees; then first frames are left out until no change from frame to frame is
+    seen, and what may be left of it is integrated out (`find_settling`). Where the frames span more
+    than ten minutes, what others say is brought to the time of the frame, and at last to that of
+    the newest one, by D's process noise.
     """
     state, chi2 = _started(model, frames)
     state, flagged = _without_strangers(state, frames, chi2)  # before they could teach anything
     state, fits = _settled(_with_shapes(state, frames), frames, told, learning=True)
     state, more = _without_strangers(state, frames, _disagreements(state))
-    if more:
-        state, fits = _settled(state, frames, told, learning=False)
-    return _finished(model, state, frames, fits, (*flagged, *more))
+    state, early = _without_settling(state, frames)
+    if more or early:  # amplitudes that were learnt from a change are too large
+        state, fits = _settled(state, frames, told, learning=bool(early))
+    return _finished(model, state, frames, fits, (*flagged, *more, *early))
 
 
 def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> tuple[_State, Array]:
@@ -189,6 +215,7 @@ def _started(model: DistortionModel, frames: Sequence[CalibrationFrame]) -> tupl
             distortion_px=one.distortion_px,
             ages_h=ages_of([frame.samples.time_s for frame in frames]),
             ageing=model.ageing,
+            clock=tuple(clock_of([frame.samples.time_s for frame in frames])),
         )
         state, _ = _one_pass(state, frames)
         chi2 = _disagreements(state)
@@ -233,6 +260,39 @@ def _without_strangers(
         chi2 = _disagreements(state)
 
 
+def _without_settling(
+    state: _State, frames: Sequence[CalibrationFrame]
+) -> tuple[_State, tuple[Flagged, ...]]:
+    """Leave out first frames until those that stay show no change from one to the next.
+
+    Amplitudes are known by then: with those of one frame alone unchanged scans seem to change.
+    """
+    settling = find_settling(
+        [state.parts[n] for n in state.used],
+        state.stationary,
+        stationary_variances(state.basis, state.hyperparameters),
+        np.array([state.clock[n] for n in state.used]),
+        suspected=state.used[0] > 0,
+    )
+    if settling is None:
+        return state, ()
+    early, later = state.used[: settling.left_out], state.used[settling.left_out :]
+    widths = {} if early else state.widths  # they are all frames' together
+    state = _with_parts(replace(state, settling=settling, widths=widths), later, state.parts)
+    known = state.known_at_each()
+    return state, tuple(
+        Flagged(
+            frame_id=frames[number].samples.frame_id,
+            index=number,
+            chi2=(chi2 := _disagreement_of(state, known[state.ages_h[number]], number)),
+            reason=f"{_name(number, len(frames))} was taken before the scan had settled (it "
+            f"differs from the {len(later)} used ones by {chi2:.1f} times the variance that noise "
+            "allows), so it was left out",
+        )
+        for number in early
+    )
+
+
 def _settled(
     state: _State,
     frames: Sequence[CalibrationFrame],
@@ -248,7 +308,8 @@ def _settled(
         told(number + 1)
         before = state.distortion_px
         if learning and number < LEARNING_PASSES:
-            state = _learning_pass(state, frames)
+            is_last = number == LEARNING_PASSES - 1
+            state = _learning_pass(state, frames, len(frames) if is_last else LEARNT_FIRST)
             continue
         state, fits = _one_pass(state, frames)
         moved = np.abs(state.distortion_px - before).max()
@@ -314,10 +375,10 @@ def _with_shapes(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
     return replace(state, basis=basis, hyperparameters=hyperparameters, parts=(), widths={})
 
 
-def _learning_pass(state: _State, frames: Sequence[CalibrationFrame]) -> _State:
-    """Learn the amplitudes of D against those of W_k from many frames, then D from all of them."""
+def _learning_pass(state: _State, frames: Sequence[CalibrationFrame], most: int) -> _State:
+    """Learn the amplitudes of D against those of W_k from some frames, then D from all of them."""
     basis, learnt, moving = state.basis, state.hyperparameters, state.distortion_px
-    some = {state.used[n] for n in _spread(len(state.used), LEARNT_FROM)}
+    some = {state.used[n] for n in _spread(len(state.used), most)}
     given = {n: frame_evidence(frames[n].samples, basis, learnt, moving) for n in sorted(some)}
     pixel_size_nm = frames[0].samples.settings.pixel_size_nm
     for improve in (learn_amplitudes, weigh_calm):
@@ -464,6 +525,18 @@ def _finished(
         watch=Watch.of(fits[kept[-1]].known, variances),
         shape_watch=None,
         flagged=flagged,
+        unsettled=_unsettled(state),
+    )
+
+
+def _unsettled(state: _State) -> str | None:
+    """Say that frames until the last show a change, which the claim allows for."""
+    if state.settling is None or not state.settling.goes_on:
+        return None
+    return (
+        "the distortion still changed at the end of the calibration, so that it rests on "
+        f"{len(state.used)} frames only and its predicted error holds what further settling may "
+        "bring; let the scan run on and calibrate again"
     )
 
 

@@ -133,6 +133,9 @@ class DistortionModel:
         The same test for scale and skew; None also where the reference's cell is free.
     flagged : tuple of Flagged, default: ()
         Frames that a calibration left out because they disagree with the others.
+    unsettled : str, optional
+        What is to be said where the scan had not settled when a calibration ended; None where no
+        change was seen among the frames that it rests on.
     """
 
     settings: ScanSettings
@@ -155,6 +158,7 @@ class DistortionModel:
     watch: Watch | None = None
     flagged: tuple[Flagged, ...] = ()
     shape_watch: ShapeWatch | None = None
+    unsettled: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "distortion_px", frozen(self.distortion_px))
