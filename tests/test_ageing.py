@@ -317,11 +317,11 @@ def test_an_affine_change_is_not_seen() -> None:
 
 
 def test_an_alarm_stays_while_the_model_learns_from_the_changed_frames() -> None:
-    """After as many changed frames as there were before, it expects the mean of both."""
+    """After more changed frames than there were before, it expects the mean of both."""
     model, index = calibrated()
     change = 3 * drawn_error(model, np.random.default_rng(7))
     machine, size = microscope(RESTLESS), model.basis.stationary_size
-    for number in range(24):
+    for number in range(28):
         samples, lattice, _ = sampled(machine, index=index + number)
         moved = change @ model.basis.design(samples.observed_px)[:size]
         model = model.updated(shifted(samples, moved.T), lattice)
