@@ -148,10 +148,10 @@ class Calibrating:
 
     def _told(self, window: Window, sample: str, state: "CalibrationState") -> None:
         """Take the progress, and save what was learnt; on the calibration's own thread."""
-        self._state = state
         if state.model is not None:
             self._unsaved = (state, sample)
             self.save()
+        self._state = state  # only now: who sees the end finds what was saved
         do_soon(window, TASK, self._show)
 
     def _show(self) -> None:
