@@ -77,3 +77,16 @@ def without_affine(values: Array, places: Array) -> Array:
     affine = np.c_[np.ones(len(places)), places]
     rest: Array = values - affine @ np.linalg.lstsq(affine, values, rcond=None)[0]
     return rest
+
+
+def shifted(samples: DistortionSamples, displacement_px: Array) -> DistortionSamples:
+    """Move columns by a displacement, (n, 2)."""
+    return DistortionSamples(
+        crystal_sites=samples.crystal_sites,
+        sites_px=samples.sites_px,
+        observed_px=samples.observed_px + displacement_px,
+        covariance_px2=samples.covariance_px2,
+        settings=samples.settings,
+        frame_id=samples.frame_id,
+        time_s=samples.time_s,
+    )

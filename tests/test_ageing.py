@@ -7,11 +7,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from model_cases import flyback_model, microscope, model_of, sampled
+from model_cases import flyback_model, microscope, model_of, sampled, shifted
 from strategies import few, positive_matrix, seeds
 
 from nion_distortion.diagnostics import condition_of
-from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process import CoilErrors, DistortionModel, first_model
 from nion_distortion.gaussian_process.ageing import (
     CHANGE_PER_HOUR,
@@ -208,18 +207,6 @@ def test_a_restless_scan_that_does_not_change_stays_valid() -> None:
     assert set(states) == {"valid"}
     assert "limit" in condition_of(model).reason
     assert "cannot be seen" in condition_of(model).reason
-
-
-def shifted(samples: DistortionSamples, displacement_px: Array) -> DistortionSamples:
-    return DistortionSamples(
-        crystal_sites=samples.crystal_sites,
-        sites_px=samples.sites_px,
-        observed_px=samples.observed_px + displacement_px,
-        covariance_px2=samples.covariance_px2,
-        settings=samples.settings,
-        frame_id=samples.frame_id,
-        time_s=samples.time_s,
-    )
 
 
 def drawn_error(model: DistortionModel, rng: np.random.Generator) -> Array:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from model_cases import SMALL, Array, flyback, microscope, sampled, without_affine
+from model_cases import SMALL, Array, flyback, microscope, sampled, shifted, without_affine
 
-from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process import DistortionModel, first_model
 from nion_distortion.gaussian_process.ageing import (
     CHANGE_PER_HOUR,
@@ -43,18 +42,6 @@ class Aged(NamedTuple):
         return found
 
 
-def moved(samples: DistortionSamples, displacement_px: Array) -> DistortionSamples:
-    return DistortionSamples(
-        crystal_sites=samples.crystal_sites,
-        sites_px=samples.sites_px,
-        observed_px=samples.observed_px + displacement_px,
-        covariance_px2=samples.covariance_px2,
-        settings=samples.settings,
-        frame_id=samples.frame_id,
-        time_s=samples.time_s,
-    )
-
-
 def learnt(
     machine: Microscope, first: int, change: Callable[[Array], Array] | None = None
 ) -> DistortionModel:
@@ -63,7 +50,7 @@ def learnt(
     for index in range(first, first + FRAMES):
         samples, lattice, _ = sampled(machine, index=index)
         if change is not None:
-            samples = moved(samples, change(samples.observed_px))
+            samples = shifted(samples, change(samples.observed_px))
         model = (
             first_model(samples, lattice, TERMS)
             if model is None
