@@ -20,7 +20,11 @@ from nion_distortion.gaussian_process import hyperparameters as priors
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import WIDE
 from nion_distortion.gaussian_process.frame_fit import FrameFit
-from nion_distortion.gaussian_process.hyperparameters import prior_variances, suited
+from nion_distortion.gaussian_process.hyperparameters import (
+    finer_variance,
+    prior_variances,
+    suited,
+)
 from nion_distortion.gaussian_process.linearisation import Linearised, crystal_scale, precision_of
 from nion_distortion.gaussian_process.posterior import solve
 from nion_distortion.pipeline import process_frame
@@ -193,17 +197,19 @@ def finite_estimates(
     Returns
     -------
     list of Estimates
-        Of D + W_k, and of D.
+        Of D + W_k, and of D; their standard deviations count, as those of a field do, the waves
+        along x that a live basis lacks by their prior.
     """
     basis = fit.basis
     variances = [prior_variances(basis, logs)[0] for logs in fit.hyperparameters.logs]
     flat = np.full((2, 3), given.lattice_precision)
     posterior = solve(given.information(basis), np.c_[1 / np.stack(variances), flat])
     design = basis.design(places_px) @ gauge.T
+    finer = np.array([finer_variance(basis, logs) for logs in fit.hyperparameters.logs])
     found = []
     for size in (basis.size, basis.stationary_size):
         some, part = design[:size], posterior.covariance[:, :size, :size]
-        variance = np.einsum("kn,akl,ln->an", some, part, some, optimize=True)
+        variance = np.einsum("kn,akl,ln->an", some, part, some, optimize=True) + finer[:, None]
         found.append(Estimates(posterior.mean[:, :size] @ some, np.sqrt(variance)))
     return found
 

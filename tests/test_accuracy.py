@@ -206,3 +206,31 @@ def test_more_frames_tell_the_stationary_part_from_the_rest() -> None:
     score = stationary_score(model, shot)
     assert 1 - score.share < 0.5 * (1 - first.share)
     assert score.share > 0.99
+
+
+@pytest.mark.parametrize("shape_px", [(768, 96), (128, 512)], ids=["narrow", "flat"])
+def test_claims_hold_whatever_the_shape_of_the_frame(shape_px: tuple[int, int]) -> None:
+    scan = replace(SCAN, shape_px=shape_px, field_of_view_nm=max(shape_px) / 32.0)
+    squares = np.zeros((2, 2))  # claimed and true, of the picture and of the stationary field
+    for seed in range(4):
+        specimen = make_specimen("sto_001", rotation_rad=0.1 * (seed + 1), seed=seed)
+        shot = Microscope(specimen, real_like(scan, seed=seed), seed=seed).shot(scan)
+        report = process_frame(shot.frame)
+        assert report.field is not None
+        assert report.model is not None
+        fields = (report.field, report.model.stationary_field())
+        places = (shot.truth.place_px, shot.truth.stationary_place_px)
+        for row, (field, place) in enumerate(zip(fields, places, strict=True)):
+            left_px = field.unremoved_std_px if row == 0 else 0.0
+            score = score_map(
+                field.displacement_px,
+                field.valid,
+                place,
+                pixel_size_nm=scan.pixel_size_nm,
+                std_px=np.hypot(field.std_px, left_px),
+                step_px=STEP_PX,
+            )
+            squares[row] += np.square(score.claimed_pm).sum(), np.square(score.rms_pm).sum()
+    ratio = np.sqrt(squares[:, 0] / squares[:, 1])
+    assert (ratio > 0.85).all()
+    assert (ratio < 1.25).all()

@@ -211,3 +211,9 @@ def test_widths_are_not_asked_about_functions_that_there_are_not() -> None:
 
     assert told["known"] == told["unknown"]
     np.testing.assert_array_equal(with_widths.stationary.mean, without.stationary.mean)
+
+
+def test_positions_hardly_follow_waves_that_are_narrower_than_a_column() -> None:
+    narrow = Basis.of_scan(replace(SCAN, shape_px=(768, 96)), 26.0, TERMS, sigma_px=1.5)
+    finest = narrow.shown_along_x(np.array([narrow.fast_modes - 1.0]))
+    assert (np.abs(finest) < 0.5).all()

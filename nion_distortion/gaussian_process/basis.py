@@ -276,8 +276,8 @@ class Basis:
         Returns
         -------
         ndarray, shape (2, size)
-            One, except for functions of scan time and, in a calibration, of x alone: those of a
-            live model are hardly narrower than a column.
+            One, except for functions of scan time and of x alone, which may be narrower than a
+            column.
         """
         seen = np.ones((2, self.size))
         fast = self.slices["fast"]
@@ -322,10 +322,9 @@ class Basis:
         Returns
         -------
         ndarray, shape (2, k)
-            Along y and x; ones for a live model, whose waves are hardly narrower than a column.
+            Along y and x. The finest waves of a live model are 14 px long in a line of 512 pixels,
+            but narrower than a column in one of 96.
         """
-        if not self.is_refined:
-            return np.ones((2, len(modes)))
         return self._averaged(self._waves_along_x(modes))[::-1]
 
     def broadened_along_x(self, modes: Array) -> Array:
