@@ -204,7 +204,8 @@ def test_a_term_that_an_older_version_did_not_have_gets_its_prior() -> None:
     older = altered(parts["model"], "hyperparameters", "logs", walk_length=None)
     logs = unpack_model(parts | {"model": older}).hyperparameters.logs
     row = NAMES.index("walk_length")
-    typical = Hyperparameters.typical(model.settings.pixel_size_nm).logs
+    lines = model.settings.shape_px[0]
+    typical = Hyperparameters.typical(model.settings.pixel_size_nm, lines).logs
     np.testing.assert_array_equal(logs[:, row], typical[:, row])
     others = np.delete(np.arange(len(NAMES)), row)
     np.testing.assert_array_equal(logs[:, others], model.hyperparameters.logs[:, others])

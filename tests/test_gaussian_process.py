@@ -209,7 +209,7 @@ def test_a_term_that_is_left_out_has_no_functions(term: str) -> None:
 
 def test_prior_slopes_are_derivatives() -> None:
     rng = np.random.default_rng(3)
-    logs = prior_logs(SCAN.pixel_size_nm)[0] + 0.3 * rng.normal(size=len(NAMES))
+    logs = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0] + 0.3 * rng.normal(size=len(NAMES))
     basis = basis_of(SLOW_SCAN, 26.0, TERMS, sync=True)
     _, slopes = prior_variances(basis, logs)
     for k in range(len(NAMES)):
@@ -220,7 +220,7 @@ def test_prior_slopes_are_derivatives() -> None:
 
 def prior_covariance(name: str, places: Array, basis: Basis = BASIS) -> Array:
     """Covariance that one term alone gives to some places."""
-    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0]
     logs[NAMES.index("jitter")] = -20.0
     part = basis.slices[name]
     variances, design = prior_variances(basis, logs)[0][part], basis.design(places)[part]
@@ -244,7 +244,7 @@ def test_priors_are_those_of_the_continuous_terms(name: str, axis: int, basis: B
 
 def test_the_amplitude_of_the_walk_is_rms_over_the_interval_of_the_cosines() -> None:
     """What the rows do not resolve included; over the scan alone it is a little less."""
-    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0]
     logs[NAMES.index("jitter")] = -20.0
     variances = prior_variances(BASIS, logs)[0][BASIS.slices["walk"]]
     whole = np.sqrt(variances.sum() + unresolved_variance(BASIS, logs))
@@ -254,7 +254,7 @@ def test_the_amplitude_of_the_walk_is_rms_over_the_interval_of_the_cosines() -> 
 
 
 def test_every_prior_variance_is_positive() -> None:
-    variances, _ = prior_variances(BASIS, prior_logs(SCAN.pixel_size_nm)[0])
+    variances, _ = prior_variances(BASIS, prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0])
     assert (variances > 0).all()
     assert np.isfinite(1 / variances).all()
 
@@ -600,7 +600,7 @@ def test_decays_are_scored_by_the_evidence_of_all_functions() -> None:
 def test_posterior_is_that_of_scikit_learns_gaussian_process() -> None:
     """The kernel that the basis and its priors stand for, in the space of the samples."""
     rng = np.random.default_rng(9)
-    hyperparameters = Hyperparameters.typical(SCAN.pixel_size_nm)
+    hyperparameters = Hyperparameters.typical(SCAN.pixel_size_nm, SCAN.shape_px[0])
     variances, _ = prior_variances(BASIS, hyperparameters.logs[0])
     places = rng.uniform(0, [69, 89], (60, 2))
     sd = rng.uniform(0.05, 0.15, 60)
@@ -623,7 +623,7 @@ def test_posterior_is_that_of_scikit_learns_gaussian_process() -> None:
 @given(seeds(), st.integers(1, 80))
 def test_variance_is_never_negative_and_never_above_the_prior(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
-    logs = prior_logs(SCAN.pixel_size_nm)[0] + rng.normal(size=len(NAMES))
+    logs = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0] + rng.normal(size=len(NAMES))
     variances, _ = prior_variances(BASIS, logs)
     weights = np.eye(2) * np.ones((count, 1, 1)) / rng.uniform(1e-3, 1) ** 2
     design = BASIS.design(rng.uniform(0, [69, 89], (count, 2)))
@@ -690,7 +690,7 @@ def drawn_waves(jitter_px: float, *, sd_px: float = 0.09, seed: int = 0) -> Fast
 
 
 def jitter_logs(jitter_px: float) -> Array:
-    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0]
     logs[NAMES.index("walk")], logs[NAMES.index("jitter")] = -20.0, np.log(jitter_px)
     return logs
 
@@ -732,24 +732,33 @@ def first_of(function: Callable[[Array], tuple[Any, Array, Array]], x: Array) ->
 
 
 def test_slope_of_the_fast_waves_is_that_of_their_value() -> None:
-    waves, logs = drawn_waves(0.1), prior_logs(SCAN.pixel_size_nm)[0]
+    waves, logs = drawn_waves(0.1), prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0]
     for axis in range(2):
         value_of = partial(score_fast_waves, waves, TALL, axis)
         expected = approx_fprime(logs, partial(first_of, value_of))
         assert_close(value_of(logs).slope, expected, atol=1e-3)
 
 
+def test_a_walk_is_expected_to_be_as_long_in_lines_whatever_the_frame() -> None:
+    row, lines = NAMES.index("walk_length"), np.array([128, 512, 2048])
+    share = [np.exp(prior_logs(SCAN.pixel_size_nm, int(n))[0][row]) for n in lines]
+    assert_close(share * lines, share[0] * lines[0], atol=1e-9)
+
+
 def test_priors_are_densities_with_their_slopes() -> None:
-    mean, std = prior_logs(SCAN.pixel_size_nm)
+    mean, std = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])
     steps = np.linspace(-400, 400, 160_001)
     surprise = np.stack(
-        [prior_surprise(mean + step * std, SCAN.pixel_size_nm)[0] for step in steps]
+        [
+            prior_surprise(mean + step * std, SCAN.pixel_size_nm, SCAN.shape_px[0])[0]
+            for step in steps
+        ]
     )
     assert_close(np.trapezoid(np.exp(-surprise), steps, axis=0) * std, 1.0, atol=1e-3)
     logs = mean + std * np.linspace(-3, 3, len(mean))
-    value_of = partial(prior_surprise, pixel_size_nm=SCAN.pixel_size_nm)
+    value_of = partial(prior_surprise, pixel_size_nm=SCAN.pixel_size_nm, lines=SCAN.shape_px[0])
     slope = approx_fprime(logs, partial(first_of, value_of))
-    _, found, curvature = prior_surprise(logs, SCAN.pixel_size_nm)
+    _, found, curvature = prior_surprise(logs, SCAN.pixel_size_nm, SCAN.shape_px[0])
     assert_close(found, slope, atol=1e-4)
     assert_close(found, curvature * (logs - mean), atol=1e-12)
     assert (curvature > 0.0).all()
@@ -771,7 +780,7 @@ def test_jitter_that_is_seen_stays_and_jitter_that_may_not_be_shrinks() -> None:
 
 
 def test_waves_that_a_live_model_lacks_have_the_variance_they_would_have_in_a_calibration() -> None:
-    logs = prior_logs(SCAN.pixel_size_nm)[0]
+    logs = prior_logs(SCAN.pixel_size_nm, SCAN.shape_px[0])[0]
     live, refined = BASIS, BASIS.refined()
     fast = prior_variances(refined, logs)[0][refined.slices["fast"]]
     assert finer_variance(live, logs) == pytest.approx(fast[live.fast_modes - 1 :].sum())

@@ -166,8 +166,13 @@ def unpack_model(parts: Mapping[str, bytes]) -> DistortionModel:
         arrays, packed = _unarchive(parts["arrays"]), _unarchive(parts["samples"])
         fields = {name: one for name, one in content["fields"].items() if name not in DERIVED}
         values = decoded_fields(fields, arrays, KINDS, DistortionModel)
-        pixel_nm, functions = values["settings"].pixel_size_nm, values["basis"]
-        given = _unpacked_hyperparameters(content["hyperparameters"], arrays, pixel_nm)
+        functions = values["basis"]
+        given = _unpacked_hyperparameters(
+            content["hyperparameters"],
+            arrays,
+            values["settings"].pixel_size_nm,
+            functions.shape_px[0],
+        )
         stationary = stationary_posterior(functions, given, values["known"])
         distortion = functions.on_pixels(stationary.mean)
         result = DistortionModel(
@@ -198,13 +203,13 @@ def _packed_hyperparameters(given: Hyperparameters, arrays: Arrays) -> dict[str,
 
 
 def _unpacked_hyperparameters(
-    content: Mapping[str, Any], arrays: Arrays, pixel_size_nm: float
+    content: Mapping[str, Any], arrays: Arrays, pixel_size_nm: float, lines: int
 ) -> Hyperparameters:
     """Terms that the stored model did not have yet get the medians of their priors."""
     unknown = sorted(set(content["logs"]) - set(NAMES))
     if unknown:
         raise ValueError(f"this version of the program does not know the term {unknown[0]!r}")
-    logs = Hyperparameters.typical(pixel_size_nm).logs.copy()
+    logs = Hyperparameters.typical(pixel_size_nm, lines).logs.copy()
     for name, both_axes in content["logs"].items():
         logs[:, NAMES.index(name)] = both_axes
     rest = decoded_fields(content["fields"], arrays, KINDS, Hyperparameters)

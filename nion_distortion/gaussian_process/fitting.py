@@ -143,7 +143,7 @@ def _learnt_cautiously(
     """Learn again with amplitudes that grow less, where they ran away."""
     found = _learnt(samples, basis, state, pixel_size_nm, GROWTHS[0])
     for growth in GROWTHS[1:]:
-        if is_at_bound(found.hyperparameters, pixel_size_nm):
+        if is_at_bound(found.hyperparameters, pixel_size_nm, basis.shape_px[0]):
             found = _learnt(samples, basis, state, pixel_size_nm, growth)
     return found
 
@@ -156,7 +156,7 @@ def _learnt(
     growth: float,
 ) -> _Learnt:
     """Repeat linearisation, hyperparameters and fit until the prediction stands still."""
-    hyperparameters = Hyperparameters.typical(pixel_size_nm)
+    hyperparameters = Hyperparameters.typical(pixel_size_nm, basis.shape_px[0])
     waves = None
     for number in range(MOST_PASSES):
         linearised = linearise(samples, state, hyperparameters)

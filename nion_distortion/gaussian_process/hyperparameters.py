@@ -65,10 +65,16 @@ PRIORS_PM = {
 """Amplitudes in picometres: standard deviation of the term, for fly-backs at the start of the line
 or frame, for jitter of each line."""
 
-PRIORS_LENGTH = {"smooth_length": LogStudent(0.15, 0.3), "walk_length": LogStudent(0.05, 0.3)}
-"""Correlation lengths, in lengths of the basis' interval."""
+PRIORS_LENGTH = {"smooth_length": LogStudent(0.15, 0.3)}
+"""Correlation lengths in lengths of the basis' interval: coils are steered by the share of the
+frame that they have gone."""
 
-NAMES = (*PRIORS_PM, *PRIORS_LENGTH)
+PRIORS_LINES = {"walk_length": LogStudent(25.0, 0.3)}
+"""Correlation lengths in lines: what moves the beam does not know when a frame ends. Of a few
+lines none tells it, because D is as free along y as a walk that goes on for longer: it is the prior
+that says how they share what both can hold."""
+
+NAMES = (*PRIORS_PM, *PRIORS_LENGTH, *PRIORS_LINES)
 
 DECAYS = np.geomspace(0.008, 0.16, 25)
 """Decay lengths of the line fly-back that are tried, in line lengths: the evidence has more than
@@ -134,29 +140,33 @@ class Hyperparameters:
         return reduce_frozen(self)
 
     @classmethod
-    def typical(cls, pixel_size_nm: float) -> "Hyperparameters":
+    def typical(cls, pixel_size_nm: float, lines: int) -> "Hyperparameters":
         """Return the medians of the priors.
 
         Parameters
         ----------
         pixel_size_nm : float
             Side of a pixel.
+        lines : int
+            Of the frame.
 
         Returns
         -------
         Hyperparameters
             The same for both axes.
         """
-        return cls(logs=np.tile(prior_logs(pixel_size_nm)[0], (2, 1)))
+        return cls(logs=np.tile(prior_logs(pixel_size_nm, lines)[0], (2, 1)))
 
 
-def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
+def prior_logs(pixel_size_nm: float, lines: int) -> tuple[Array, Array]:
     """Return means and spreads of the logarithms, in the order of ``NAMES``.
 
     Parameters
     ----------
     pixel_size_nm : float
         Side of a pixel.
+    lines : int
+        Of the frame.
 
     Returns
     -------
@@ -166,11 +176,12 @@ def prior_logs(pixel_size_nm: float) -> tuple[Array, Array]:
     to_px = 1e-3 / pixel_size_nm
     amplitudes = [np.log(prior.median * to_px) for prior in PRIORS_PM.values()]
     lengths = [np.log(prior.median) for prior in PRIORS_LENGTH.values()]
-    stds = [prior.log_std for prior in (*PRIORS_PM.values(), *PRIORS_LENGTH.values())]
-    return np.array(amplitudes + lengths), np.array(stds)
+    lengths += [np.log(prior.median / (WIDE * lines)) for prior in PRIORS_LINES.values()]
+    priors = (*PRIORS_PM.values(), *PRIORS_LENGTH.values(), *PRIORS_LINES.values())
+    return np.array(amplitudes + lengths), np.array([prior.log_std for prior in priors])
 
 
-def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array, Array]:
+def prior_surprise(logs: Array, pixel_size_nm: float, lines: int) -> tuple[Array, Array, Array]:
     """Negative logarithm of the priors' densities, its slope, and a curvature above zero.
 
     Parameters
@@ -179,13 +190,15 @@ def prior_surprise(logs: Array, pixel_size_nm: float) -> tuple[Array, Array, Arr
         One axis of ``Hyperparameters.logs``.
     pixel_size_nm : float
         Side of a pixel.
+    lines : int
+        Of the frame.
 
     Returns
     -------
     surprise, slope, curvature : ndarray, shape (10,)
         For each logarithm by itself; the curvature is the slope over the distance from the mean.
     """
-    mean, std = prior_logs(pixel_size_nm)
+    mean, std = prior_logs(pixel_size_nm, lines)
     off = (logs - mean) / std
     norm = np.log(std * np.sqrt(TAIL * np.pi)) + gammaln(TAIL / 2) - gammaln((TAIL + 1) / 2)
     surprise = norm + 0.5 * (TAIL + 1) * np.log1p(off**2 / TAIL)

@@ -187,7 +187,7 @@ def learn_amplitudes(
     return replace(hyperparameters, logs=np.stack(for_chunks(_of_axis, 2)))
 
 
-def is_at_bound(hyperparameters: Hyperparameters, pixel_size_nm: float) -> bool:
+def is_at_bound(hyperparameters: Hyperparameters, pixel_size_nm: float, lines: int) -> bool:
     """Say whether the search for the smooth term's amplitude ended at its upper bound.
 
     Parameters
@@ -196,13 +196,15 @@ def is_at_bound(hyperparameters: Hyperparameters, pixel_size_nm: float) -> bool:
         Those that were found.
     pixel_size_nm : float
         Side of a pixel.
+    lines : int
+        Of the frame.
 
     Returns
     -------
     bool
         True where no amplitude of a real scan explains the columns.
     """
-    mean, std = prior_logs(pixel_size_nm)
+    mean, std = prior_logs(pixel_size_nm, lines)
     smooth = NAMES.index("smooth")
     largest = mean[smooth] + LARGEST_LOGS * std[smooth]
     return bool((hyperparameters.logs[:, smooth] > largest - AT_BOUND).any())
@@ -306,7 +308,7 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
     Each is scaled by its curvature's standard deviation: the gradient search then begins with
     steps of the right length, and takes two thirds of the evaluations.
     """
-    mean, std = prior_logs(pixel_size_nm)
+    mean, std = prior_logs(pixel_size_nm, score.basis.shape_px[0])
     low, high = mean - WIDEST_LOGS * std, mean + LARGEST_LOGS * std
     used = np.asarray(prior_variances(score.basis, start)[1].any(axis=1))
     start = np.clip(start, low, high)
@@ -334,7 +336,8 @@ def _climb(score: _Score, start: Array, pixel_size_nm: float) -> Array:
 
 def _prior(score: _Score, logs: Array, used: npt.NDArray[np.bool_], pixel_size_nm: float) -> Scored:
     """Negative log prior of the logarithms; its value counts only those that the basis uses."""
-    prior, slope, curvature = prior_surprise(logs, pixel_size_nm)
+    lines = score.basis.shape_px[0]
+    prior, slope, curvature = prior_surprise(logs, pixel_size_nm, lines)
     line = NAMES.index("line")
     more = flyback_surprise(score.basis.expected, score.axis, logs[line])
     slope[line] += more[1]
@@ -344,8 +347,8 @@ def _prior(score: _Score, logs: Array, used: npt.NDArray[np.bool_], pixel_size_n
 
 def _weighed(score: _Score, found: Array, name: str, pixel_size_nm: float) -> Array:
     """Replace one amplitude of one axis by the root of its expected square."""
-    where = NAMES.index(name)
-    mean, std = prior_logs(pixel_size_nm)
+    where, lines = NAMES.index(name), score.basis.shape_px[0]
+    mean, std = prior_logs(pixel_size_nm, lines)
 
     def _with(log: float) -> Array:
         logs = found.copy()
@@ -358,7 +361,7 @@ def _weighed(score: _Score, found: Array, name: str, pixel_size_nm: float) -> Ar
         return found
     trials = found[where] + TRIALS
     better = np.array([calm - score.value(_with(log)) for log in trials])
-    prior = [prior_surprise(_with(log), pixel_size_nm)[0][where] for log in trials]
+    prior = [prior_surprise(_with(log), pixel_size_nm, lines)[0][where] for log in trials]
     shaking = (1.0 - CALM) / CALM * np.exp(better - prior)
     share = np.trapezoid(shaking * np.exp(2 * trials), trials)
     expected = share / (1.0 + np.trapezoid(shaking, trials))

@@ -578,7 +578,7 @@ def _check_enough(samples: DistortionSamples) -> None:
 
 
 def _check_bounds(fit: FrameFit, pixel_size_nm: float) -> None:
-    if is_at_bound(fit.hyperparameters, pixel_size_nm):
+    if is_at_bound(fit.hyperparameters, pixel_size_nm, fit.basis.shape_px[0]):
         raise UnusableFrameError(
             "the indexed columns contradict each other: only a smooth distortion larger than that "
             "of any scan would explain them"

@@ -92,7 +92,7 @@ def learn_shapes(
        GPU Acceleration, NeurIPS (2018).
     """
     sites = _sites(samples, basis, hyperparameters, moving_px)
-    mean, std = prior_logs(samples.settings.pixel_size_nm)
+    mean, std = prior_logs(samples.settings.pixel_size_nm, basis.shape_px[0])
     start = np.r_[hyperparameters.logs.ravel(), np.log(basis.decay)]
     numbers = torch.tensor(start, requires_grad=True)
     centre = torch.tensor(np.r_[mean, mean, np.log(basis.decay)])
