@@ -230,6 +230,7 @@ def test_claims_hold_whatever_the_shape_of_the_frame(shape_px: tuple[int, int]) 
                 std_px=np.hypot(field.std_px, left_px),
                 step_px=STEP_PX,
             )
+            assert score.claimed_pm is not None
             squares[row] += np.square(score.claimed_pm).sum(), np.square(score.rms_pm).sum()
     ratio = np.sqrt(squares[:, 0] / squares[:, 1])
     assert (ratio > 0.85).all()

@@ -16,6 +16,7 @@ from model_cases import (
 )
 from strategies import few, seeds
 
+from nion_distortion._uncertainty import with_std
 from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import correct_frame
 from nion_distortion.diagnostics import (
@@ -28,7 +29,6 @@ from nion_distortion.diagnostics import (
     removed_pm,
     setup_hint,
 )
-from nion_distortion.diagnostics.numbers import with_std
 from nion_distortion.distortion import DistortionField
 from nion_distortion.frame import Frame, ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, first_model

@@ -1,5 +1,6 @@
 """Results -> the numbers that people look at, and what they mean for who sits at the microscope."""
 
+from nion_distortion._uncertainty import with_std
 from nion_distortion.diagnostics.advice import FlybackAdvice, flyback_advice
 from nion_distortion.diagnostics.condition import Condition, State, condition_of
 from nion_distortion.diagnostics.hints import SetupHint, setup_hint
@@ -12,7 +13,6 @@ from nion_distortion.diagnostics.numbers import (
     off_by_pm,
     removed_pm,
     scale_numbers,
-    with_std,
 )
 
 __all__ = [

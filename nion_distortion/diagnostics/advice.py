@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nion_distortion.diagnostics.numbers import PM_PER_NM, with_std
+from nion_distortion._uncertainty import with_std
+from nion_distortion.diagnostics.numbers import PM_PER_NM
 from nion_distortion.frame import ScanSettings
 from nion_distortion.gaussian_process import DistortionModel, LineFlyback, line_flyback
 

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nion_distortion.diagnostics.numbers import PM_PER_NM, Estimate, effective_counts, with_std
+from nion_distortion._uncertainty import with_std
+from nion_distortion.diagnostics.numbers import PM_PER_NM, Estimate, effective_counts
 from nion_distortion.lattice import IndexedColumns
 
 __all__ = ["SetupHint", "Verdict", "setup_hint"]

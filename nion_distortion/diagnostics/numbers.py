@@ -20,7 +20,6 @@ __all__ = [
     "off_by_pm",
     "removed_pm",
     "scale_numbers",
-    "with_std",
 ]
 
 PM_PER_NM = 1e3
@@ -199,30 +198,6 @@ def scale_numbers(model: DistortionModel) -> dict[str, float] | None:
     """
     scale = None if model.coils is None else model.coils.as_scale()
     return None if scale is None else scale.numbers(model.settings.pixel_size_nm)
-
-
-def with_std(value: float, std: float | None, unit: str) -> str:
-    """Write a number with its uncertainty and its unit.
-
-    Parameters
-    ----------
-    value : float
-        The number.
-    std : float or None
-        Its standard deviation; None where it is not known.
-    unit : str
-        Of both.
-
-    Returns
-    -------
-    str
-        The deviation to two digits, the number to the same place: ``"36.3 +- 1.2 pm"``; without a
-        deviation, three digits of the number.
-    """
-    if std is None or not std > 0.0:
-        return f"{value:.3g} {unit}"
-    digits = max(0, 1 - int(np.floor(np.log10(std))))
-    return f"{value:.{digits}f} +- {std:.{digits}f} {unit}"
 
 
 def _every(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from nion.data import Calibration, DataAndMetadata
 
+from nion_distortion._uncertainty import with_std
 from nion_distortion.swift.history import History, Picture, frame_record, unmeasured
-from nion_distortion.swift.phrases import as_written, estimate, with_std
+from nion_distortion.swift.phrases import as_written, estimate
 
 if TYPE_CHECKING:
     from nion_distortion.session import LiveReport

@@ -1,7 +1,6 @@
 """What the library says -> numbers and sentences as people write them."""
 
 import gettext
-import math
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,7 +18,6 @@ __all__ = [
     "small",
     "state_name",
     "translated",
-    "with_std",
 ]
 
 _ = gettext.gettext
@@ -121,29 +119,6 @@ def small(std: float) -> str:
         With one digit behind the point, or with one that says something.
     """
     return f"{std:.1f}" if std >= 0.1 else f"{std:.1g}"
-
-
-def with_std(value: float, std: float | None, unit: str) -> str:
-    """Write a number with its uncertainty and its unit, as the library does.
-
-    Parameters
-    ----------
-    value : float
-        The number.
-    std : float or None
-        Its standard deviation; None where it is not known.
-    unit : str
-        Of both.
-
-    Returns
-    -------
-    str
-        As `nion_distortion.diagnostics.with_std`, which loads what the window does not need.
-    """
-    if std is None or not std > 0.0:
-        return f"{value:.3g} {unit}"
-    digits = max(0, 1 - math.floor(math.log10(std)))
-    return f"{value:.{digits}f} \N{PLUS-MINUS SIGN} {std:.{digits}f} {unit}"
 
 
 def _difference(found: "re.Match[str]") -> str:
