@@ -1,5 +1,6 @@
 """Weights -> field on the pixels of the corrected image, with its standard deviation."""
 
+import functools
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -192,12 +193,13 @@ def _design(basis: Basis, nodes: "_Nodes") -> Single:
     affine = nodes.affine
     weighted = affine * nodes.weights[:, None]
     design = np.empty((basis.size, len(affine)), np.float32)
-    products = np.zeros((basis.size, 3))
-    for start in range(0, len(affine), NODES_AT_ONCE):  # what stays in the cache
-        some = slice(start, start + NODES_AT_ONCE)
-        functions = basis.design(nodes.seen_px[some])
-        design[:, some] = functions
-        products += functions @ weighted[some]
+
+    def some(start: int, stop: int) -> Array:
+        functions = basis.design(nodes.seen_px[start:stop])
+        design[:, start:stop] = functions
+        return np.asarray(functions @ weighted[start:stop])
+
+    products = sum(for_chunks(some, len(affine), smallest=NODES_AT_ONCE))
     part = np.linalg.solve(weighted.T @ affine, products.T)
     design -= part.T.astype(np.float32) @ affine.T.astype(np.float32)
     return design
@@ -280,8 +282,7 @@ class _Nodes(NamedTuple):
 
     def spread(self, *values: Array) -> list[Single]:
         """Interpolate values, (2, nodes) each, to all pixels, nowhere less than the least."""
-        to_y = _spline_matrix(self.y, self.shape_px[0])
-        to_x = _spline_matrix(self.x, self.shape_px[1])
+        to_y, to_x = map(_spline_matrix, self.shape_px, NODES)
         return [self._spread(one, to_y, to_x) for one in values]
 
     def _spread(self, values: Array, to_y: Single, to_x: Single) -> Single:
@@ -346,7 +347,10 @@ def _crowded(length: int, count: int) -> npt.NDArray[np.intp]:
     return np.unique(np.rint(place * (length - 1)).astype(np.intp))
 
 
-def _spline_matrix(nodes: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.float32]:
+@functools.lru_cache(maxsize=4)
+def _spline_matrix(length: int, count: int) -> Single:
+    """Values at crowded nodes -> values at all pixels, (length, nodes)."""
+    nodes = _crowded(length, count)
     spline = make_interp_spline(nodes, np.eye(len(nodes)), k=3)
-    result: npt.NDArray[np.float32] = spline(np.arange(length)).astype(np.float32)
+    result: Single = owned(spline(np.arange(length)).astype(np.float32))
     return result
