@@ -126,7 +126,8 @@ class DistortionSamples:
             False for two frames of one scan: their noise differs.
         """
         probes = self.observed_px[len(self) // 6 :: max(len(self) // 3, 1)]
-        return 2 * sum(_has_column_at(other.observed_px, place) for place in probes) > len(probes)
+        found = sum(bool(_has_column_at(other.observed_px, place)) for place in probes)
+        return 2 * found > len(probes)
 
     def subset(self, some: npt.NDArray[np.bool_]) -> "DistortionSamples":
         """Return some of the samples.
@@ -146,9 +147,12 @@ class DistortionSamples:
         return replace(self, **chosen)
 
 
-def _has_column_at(positions: npt.NDArray[np.float64], place: npt.NDArray[np.float64]) -> bool:
-    line = np.abs(positions[:, 0] - place[0]) < SAME_PX
-    return bool((np.abs(positions[line, 1] - place[1]) < SAME_PX).any())
+@numba.njit(cache=True, nogil=True)
+def _has_column_at(positions, place):  # type: ignore[no-untyped-def]
+    for n in range(len(positions)):
+        if abs(positions[n, 0] - place[0]) < SAME_PX and abs(positions[n, 1] - place[1]) < SAME_PX:
+            return True
+    return False
 
 
 def sample_distortion(

@@ -10,6 +10,9 @@ from nion_distortion._chunks import for_chunks
 
 __all__ = ["Refused", "places_on_sample", "scan_places", "scan_places_of_pixels"]
 
+EXACT_PX = 1e-5
+"""Last Newton step (px) to a single place: what it leaves is about its square."""
+
 MOST_STEPS, SETTLED_PX = 30, 0.02
 """Most Newton steps for a pixel, and the step (px) below which it has settled, then right within
 1e-4 px: most pixels need one step."""
@@ -23,6 +26,10 @@ FEW, FAR_PX = 16, 1.0
 the first of the two may then be up to FAR_PX long."""
 
 POINTS_AT_ONCE = 2048
+
+VECTOR = 16
+"""Pixels that compiled loops take at once: runs are made as long as a multiple of this where there
+is room, because single pixels cost as much each."""
 
 LEAST_MAGNIFICATION = 0.05
 """Where the place on the sample advances by less than this, in px per px, the scan turns back."""
@@ -71,6 +78,8 @@ def scan_places(
     moving_px: npt.NDArray[np.float32],
     places_px: npt.NDArray[np.float64],
     start_px: npt.NDArray[np.float64],
+    *,
+    settled_px: float = EXACT_PX,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Find where in the scan given places on the sample are seen: ``s - E(s) = place``.
 
@@ -82,6 +91,8 @@ def scan_places(
         Places on the sample, in the frame's nominal grid.
     start_px : ndarray, shape (n, 2)
         First guesses of s.
+    settled_px : float, default: 1e-5
+        A Newton step shorter than this is the last one.
 
     Returns
     -------
@@ -100,7 +111,7 @@ def scan_places(
 
     def _part(start: int, stop: int) -> None:
         rows = slice(start, stop)
-        _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows])
+        _solve_points(moving_px, targets[rows], solution[rows], jacobian[rows], settled_px)
 
     for_chunks(_part, len(solution), smallest=POINTS_AT_ONCE)
     return solution, jacobian
@@ -206,24 +217,25 @@ def _catmull_rom(f):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _row(plane, row, ix, value, slope):  # type: ignore[no-untyped-def]
+def _line(moving, plane, k, s, along):  # type: ignore[no-untyped-def]
     """Value and slope along one line of pixels."""
-    e0, e1, e2, e3 = plane[row, ix - 1], plane[row, ix], plane[row, ix + 1], plane[row, ix + 2]
-    along = value[0] * e0 + value[1] * e1 + value[2] * e2 + value[3] * e3
-    return along, slope[0] * e0 + slope[1] * e1 + slope[2] * e2 + slope[3] * e3
+    (v0, v1, v2, v3), (s0, s1, s2, s3) = along
+    e0, e1 = moving[plane, k, s - U(1)], moving[plane, k, s]
+    e2, e3 = moving[plane, k, s + U(1)], moving[plane, k, s + U(2)]
+    return v0 * e0 + v1 * e1 + v2 * e2 + v3 * e3, s0 * e0 + s1 * e1 + s2 * e2 + s3 * e3
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _patch(plane, iy, ix, across, along):  # type: ignore[no-untyped-def]
-    """Value and slopes (y, x) from the 16 neighbours of one plane."""
-    (vy, sy), (vx, sx) = across, along
-    a0, d0 = _row(plane, iy - 1, ix, vx, sx)
-    a1, d1 = _row(plane, iy, ix, vx, sx)
-    a2, d2 = _row(plane, iy + 1, ix, vx, sx)
-    a3, d3 = _row(plane, iy + 2, ix, vx, sx)
-    value = vy[0] * a0 + vy[1] * a1 + vy[2] * a2 + vy[3] * a3
-    slope_y = sy[0] * a0 + sy[1] * a1 + sy[2] * a2 + sy[3] * a3
-    return value, slope_y, vy[0] * d0 + vy[1] * d1 + vy[2] * d2 + vy[3] * d3
+def _four_lines(moving, plane, at, across, along):  # type: ignore[no-untyped-def]
+    """Value and slopes (y, x) of one plane from its 16 pixels around a place."""
+    (k, s), ((v0, v1, v2, v3), (s0, s1, s2, s3)) = at, across
+    a0, d0 = _line(moving, plane, k - U(1), s, along)
+    a1, d1 = _line(moving, plane, k, s, along)
+    a2, d2 = _line(moving, plane, k + U(1), s, along)
+    a3, d3 = _line(moving, plane, k + U(2), s, along)
+    value = v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3
+    slope_y = s0 * a0 + s1 * a1 + s2 * a2 + s3 * a3
+    return value, slope_y, v0 * d0 + v1 * d1 + v2 * d2 + v3 * d3
 
 
 @numba.njit(cache=True, nogil=True)
@@ -233,9 +245,9 @@ def _cubic(moving, y, x):  # type: ignore[no-untyped-def]
     iy, ix = int(np.floor(y)), int(np.floor(x))
     if iy < 1 or ix < 1 or iy > ny - 3 or ix > nx - 3:
         return _linear(moving, y, x)
-    across, along = _catmull_rom(y - iy), _catmull_rom(x - ix)
-    ey, eyy, eyx = _patch(moving[0], iy, ix, across, along)
-    ex, exy, exx = _patch(moving[1], iy, ix, across, along)
+    at, across, along = (U(iy), U(ix)), _catmull_rom(y - iy), _catmull_rom(x - ix)
+    ey, eyy, eyx = _four_lines(moving, U(0), at, across, along)
+    ex, exy, exx = _four_lines(moving, U(1), at, across, along)
     return ey, ex, eyy, eyx, exy, exx
 
 
@@ -262,18 +274,18 @@ def _subtract(moving, places):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _solve_points(moving, places, solution, jacobian):  # type: ignore[no-untyped-def]
+def _solve_points(moving, places, solution, jacobian, settled):  # type: ignore[no-untyped-def]
     for n in range(len(places)):
         y, x = solution[n]
-        for _ in range(30):
+        for _ in range(MOST_STEPS):
             e = _cubic(moving, y, x)
             new_y, new_x = _step(places[n, 0], places[n, 1], y, x, e)
             moved = abs(new_y - y) + abs(new_x - x)
             y, x = new_y, new_x
-            if moved < 1e-5:
+            if moved < settled:
                 break
         solution[n, 0], solution[n, 1] = y, x
-        jacobian[n, 0, 0], jacobian[n, 0, 1] = e[2], e[3]  # before the last step: 1e-5 px away
+        jacobian[n, 0, 0], jacobian[n, 0, 1] = e[2], e[3]  # before the last step
         jacobian[n, 1, 0], jacobian[n, 1, 1] = e[4], e[5]
 
 
@@ -361,7 +373,7 @@ def _split(guess, place, whole, fraction):  # type: ignore[no-untyped-def]
         fraction[j] = kept - shift if kept == guess[j] else np.float32(np.nan)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 def _step_row(moving, gauge, guess, most, here, scratch):  # type: ignore[no-untyped-def]
     """One Newton step of a row, in runs of pixels whose guesses are as many whole pixels away.
 
@@ -399,28 +411,6 @@ def _cubic_weights(f):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _line(moving, plane, k, s, along):  # type: ignore[no-untyped-def]
-    """Value and slope along one line of pixels."""
-    (v0, v1, v2, v3), (s0, s1, s2, s3) = along
-    e0, e1 = moving[plane, k, s - U(1)], moving[plane, k, s]
-    e2, e3 = moving[plane, k, s + U(1)], moving[plane, k, s + U(2)]
-    return v0 * e0 + v1 * e1 + v2 * e2 + v3 * e3, s0 * e0 + s1 * e1 + s2 * e2 + s3 * e3
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _four_lines(moving, plane, at, across, along):  # type: ignore[no-untyped-def]
-    """`_patch` in float32: value and slopes (y, x) of one plane."""
-    (k, s), ((v0, v1, v2, v3), (s0, s1, s2, s3)) = at, across
-    a0, d0 = _line(moving, plane, k - U(1), s, along)
-    a1, d1 = _line(moving, plane, k, s, along)
-    a2, d2 = _line(moving, plane, k + U(1), s, along)
-    a3, d3 = _line(moving, plane, k + U(2), s, along)
-    value = v0 * a0 + v1 * a1 + v2 * a2 + v3 * a3
-    slope_y = s0 * a0 + s1 * a1 + s2 * a2 + s3 * a3
-    return value, slope_y, v0 * d0 + v1 * d1 + v2 * d2 + v3 * d3
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
 def _inner_step(moving, at, fraction, rest):  # type: ignore[no-untyped-def]
     """One Newton step inside the scan, (y, x), and its length; infinite if the scan turns back."""
     one = np.float32(1.0)
@@ -436,7 +426,7 @@ def _inner_step(moving, at, fraction, rest):  # type: ignore[no-untyped-def]
     return by, bx, abs(by) + abs(bx) if holds else np.float32(np.inf)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+@numba.njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy", inline="always")
 def _step_run(moving, gauge, run, split, here, pairs):  # type: ignore[no-untyped-def]
     """Equal to the first step of `_solve_pixel` where it is short.
 
@@ -447,6 +437,9 @@ def _step_run(moving, gauge, run, split, here, pairs):  # type: ignore[no-untype
     last = min(run[2], run[1] + moving.shape[2] - 2 - run[4])
     if last <= first:
         return
+    longer = first + (last - first + VECTOR - 1) // VECTOR * VECTOR
+    if longer > min(len(here[0]), run[1] + moving.shape[2] - 2 - run[4]):
+        longer = last
     a, b, k, m = U(first), U(last), U(run[3]), U(run[4] + first - run[1])
     fraction, most = split
     fraction_y, fraction_x, down, right = fraction[0], fraction[1], here[0], here[1]
@@ -455,7 +448,7 @@ def _step_run(moving, gauge, run, split, here, pairs):  # type: ignore[no-untype
     begin_y = np.float32(gauge[0, 0] + (gauge[0, 1] - 1.0) * run[0] + gauge[0, 2] * first)
     begin_x = np.float32(gauge[1, 0] + gauge[1, 1] * run[0] + (gauge[1, 2] - 1.0) * first)
     begin_y, begin_x = begin_y - shift_y, begin_x - shift_x
-    for j in range(b - a):
+    for j in range(U(longer) - a):
         f = fraction_y[a + j], fraction_x[a + j]
         step = np.float32(np.int32(j))
         rest = begin_y + along_y * step - f[0], begin_x + along_x * step - f[1]

@@ -471,6 +471,21 @@ def test_std_is_that_of_fields_drawn_from_the_posterior(kind: str) -> None:
     assert rms[0] == pytest.approx(rms[1], rel=0.03)
 
 
+@pytest.mark.parametrize("kind", ["stationary", "frame"])
+def test_variances_at_many_places_are_those_of_the_covariance(kind: str) -> None:
+    """Also where weights hang on each other, as those of the lattice, the walk and D do."""
+    model, _ = flyback_model()
+    assert model.last is not None
+    posterior = model.stationary if kind == "stationary" else model.last.posterior
+    size = model.basis.stationary_size if kind == "stationary" else model.basis.size
+    places = np.random.default_rng(0).uniform(0, SMALL.shape_px, (400, 2))
+    functions = model.basis.design(places)[:size]
+    covariance = posterior.covariance[:, :size, :size]
+    exact = np.einsum("kn,akl,ln->an", functions, covariance, functions)
+    found = posterior.variances_of(functions.astype(np.float32))
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
+
+
 def test_a_standard_deviation_that_rises_steeply_is_nowhere_zero() -> None:
     """A spline through a few such nodes swings below all of them."""
     shape = (144, 160)

@@ -1,7 +1,7 @@
 """Weights -> field on the pixels of the corrected image, with its standard deviation."""
 
+import functools
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -40,15 +40,10 @@ Single = npt.NDArray[np.float32]
 
 FREE = Free()
 
-BOTH = (0, 1)
-
 NODES = (25, 33)
 """Places (y, x) where standard deviations are computed; splines fill the pixels between."""
 
 PIXELS_AT_ONCE, NODES_AT_ONCE = 2**16, 128
-
-BLOCKS = 4
-"""Blocks along each side of the covariance's triangular root; those of zeros are not multiplied."""
 
 EDGE_SHARE = 0.75
 """How much denser the nodes are at the rim, where standard deviations change fastest (0: evenly
@@ -136,7 +131,7 @@ def estimate_field(
     nodes = _Nodes.of(displacement, valid)
     design = _design(basis, nodes)
     finer = np.array([finer_variance(basis, logs) for logs in hyperparameters.logs])
-    variance = _variances(design[:size], posterior) + finer[:, None]
+    variance = posterior.variances_of(design[:size]) + finer[:, None]
     unremoved = _unremoved_variance(basis, hyperparameters, design[size:], subject.lines)
     off_by = nodes.rms_variance(design[:size], posterior)
     if subject.shape is not None:
@@ -192,39 +187,16 @@ def _design(basis: Basis, nodes: "_Nodes") -> Single:
     affine = nodes.affine
     weighted = affine * nodes.weights[:, None]
     design = np.empty((basis.size, len(affine)), np.float32)
-    products = np.zeros((basis.size, 3))
-    for start in range(0, len(affine), NODES_AT_ONCE):  # what stays in the cache
-        some = slice(start, start + NODES_AT_ONCE)
-        functions = basis.design(nodes.seen_px[some])
-        design[:, some] = functions
-        products += functions @ weighted[some]
+
+    def some(start: int, stop: int) -> Array:
+        functions = basis.design(nodes.seen_px[start:stop])
+        design[:, start:stop] = functions
+        return np.asarray(functions @ weighted[start:stop])
+
+    products = sum(for_chunks(some, len(affine), smallest=NODES_AT_ONCE))
     part = np.linalg.solve(weighted.T @ affine, products.T)
     design -= part.T.astype(np.float32) @ affine.T.astype(np.float32)
     return design
-
-
-def _variances(design: Single, posterior: Posterior) -> Array:
-    """Variance of the first functions' sum at each node for both axes, (2, nodes).
-
-    With U^-1 a factor of the covariance it is the sum of squares of ``phi U^-1``: float32 is 1e-6
-    of it. Blocks below its diagonal are zero.
-    """
-    kept, size = posterior.kept, posterior.mean.shape[1]
-    rows = np.zeros((size, design.shape[1]), np.float32)
-    rows[: len(design) - kept], rows[size - kept :] = design[kept:], design[:kept]
-    roots, result = posterior.roots().astype(np.float32), np.empty((2, design.shape[1]))
-    edges = [size * k // BLOCKS for k in range(BLOCKS + 1)]
-
-    def part(start: int, stop: int) -> None:
-        some = np.ascontiguousarray(rows[:, start:stop])
-        product = np.empty_like(some)
-        for axis in BOTH:
-            for left, right in pairwise(edges):
-                np.matmul(roots[axis, :right, left:right].T, some[:right], out=product[left:right])
-            result[axis, start:stop] = np.einsum("kn,kn->n", product, product)
-
-    for_chunks(part, design.shape[1], smallest=NODES_AT_ONCE)
-    return result
 
 
 def _unremoved_variance(
@@ -280,8 +252,7 @@ class _Nodes(NamedTuple):
 
     def spread(self, *values: Array) -> list[Single]:
         """Interpolate values, (2, nodes) each, to all pixels, nowhere less than the least."""
-        to_y = _spline_matrix(self.y, self.shape_px[0])
-        to_x = _spline_matrix(self.x, self.shape_px[1])
+        to_y, to_x = map(_spline_matrix, self.shape_px, NODES)
         return [self._spread(one, to_y, to_x) for one in values]
 
     def _spread(self, values: Array, to_y: Single, to_x: Single) -> Single:
@@ -346,7 +317,10 @@ def _crowded(length: int, count: int) -> npt.NDArray[np.intp]:
     return np.unique(np.rint(place * (length - 1)).astype(np.intp))
 
 
-def _spline_matrix(nodes: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.float32]:
+@functools.lru_cache(maxsize=4)
+def _spline_matrix(length: int, count: int) -> Single:
+    """Values at crowded nodes -> values at all pixels, (length, nodes)."""
+    nodes = _crowded(length, count)
     spline = make_interp_spline(nodes, np.eye(len(nodes)), k=3)
-    result: npt.NDArray[np.float32] = spline(np.arange(length)).astype(np.float32)
+    result: Single = owned(spline(np.arange(length)).astype(np.float32))
     return result

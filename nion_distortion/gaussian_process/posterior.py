@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,9 +24,13 @@ from nion_distortion.gaussian_process.weights import Information, padded
 __all__ = ["Posterior", "combined", "marginal", "solve"]
 
 Array = npt.NDArray[np.float64]
+Single = npt.NDArray[np.float32]
 _Result = TypeVar("_Result")
 
 BOTH = (0, 1)
+
+BLOCKS, SUMS_AT_ONCE = 6, 128
+"""Blocks along each side of a triangular factor, and fewest sums that are worth a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,17 +104,46 @@ class Posterior:
         divide(rows, self.factors[axis])
         return np.asarray(rows @ rows.T)
 
-    def roots(self) -> Array:
-        """Return factors of the covariance, in the order of ``factors``.
+    def variances_of(self, functions: Single) -> Array:
+        """Propagate the weights' covariance to many weighted sums, such as those at many places.
+
+        Parameters
+        ----------
+        functions : ndarray of float32, shape (k, n)
+            Factors of the first weights in n sums; the others have none.
 
         Returns
         -------
-        ndarray, shape (2, m, m)
-            ``U^-1``, zero below the diagonals.
+        ndarray, shape (2, n)
+            Variance of each sum for both axes, px^2: that of `covariance_of` within 1e-4.
+
+        Notes
+        -----
+        It is the sum of squares of ``U^-T f``. Of U only blocks on its diagonal are inverted, and
+        the rest is products of matrices in float32.
         """
-        roots = self.factors.copy()
-        _each_axis(lambda axis: cleared(inverted(roots[axis])))
-        return roots
+        kept, size = self.kept, self.mean.shape[1]
+        rows = np.zeros((size, functions.shape[1]), np.float32)
+        rows[: len(functions) - kept], rows[size - kept :] = functions[kept:], functions[:kept]
+        edges = [size * k // BLOCKS for k in range(BLOCKS + 1)]
+        blocks = [slice(*ends) for ends in pairwise(edges)]
+        factors, result = self.factors.astype(np.float32), np.empty((2, rows.shape[1]))
+        inverses = [
+            [cleared(inverted(factor[own, own].copy())).astype(np.float32) for own in blocks]
+            for factor in self.factors
+        ]
+
+        def part(start: int, stop: int) -> None:
+            some = np.ascontiguousarray(rows[:, start:stop])
+            found = np.empty_like(some)
+            for axis in BOTH:
+                for own, inverse in zip(blocks, inverses[axis], strict=True):
+                    before = factors[axis, : own.start, own].T @ found[: own.start]
+                    np.matmul(inverse.T, some[own] - before, out=found[own])
+                result[axis, start:stop] = np.einsum("kn,kn->n", found, found)
+
+        for_chunks(part, rows.shape[1], smallest=SUMS_AT_ONCE)
+        return result
 
     def leading(self) -> "Posterior":
         """Keep the first weights, the others integrated out.

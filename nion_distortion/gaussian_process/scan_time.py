@@ -102,7 +102,7 @@ class ScanTime(NamedTuple):
         ndarray, shape (n, ny, 5)
             What multiplies `node_polynomials`.
         """
-        if not weights.shape[1]:
+        if not weights.any():
             return np.zeros((len(weights), len(y), TIME_NODES))
         time = np.add.outer(y, self._nodes_px() / self.period_px).ravel()
         table = cosines(on_interval(time, self.shape_px[0]), weights.shape[1] + 1)[1:]

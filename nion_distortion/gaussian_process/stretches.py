@@ -1,11 +1,13 @@
 """Sums over columns, stretch of scan time by stretch: what `moments` puts together."""
 
+import functools
 from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._validation import owned
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines, fill_cosines, fill_products
 
@@ -96,6 +98,11 @@ class _Stretches(NamedTuple):
         """Functions of scan time at the Chebyshev nodes of all stretches, (modes, nodes)."""
         return cosines(np.add.outer(self.middles, self.half * _nodes(series)).ravel(), modes)
 
+    def as_series(self, series: int, modes: int) -> Array:
+        """Chebyshev coefficients of functions of scan time, (modes, stretches * series)."""
+        values = self.at_nodes(series, modes).reshape(-1, series)
+        return np.asarray(values @ _to_series(series).T).reshape(modes, -1)
+
 
 class Sweep(NamedTuple):
     """Columns, and what is summed over them.
@@ -105,6 +112,8 @@ class Sweep(NamedTuple):
     """
 
     columns: Columns
+    single: Array
+    """The single functions, and the targets, (single + 2, n)."""
     stretches: _Stretches
     ends: npt.NDArray[np.intp]
     """First stretch of each group of them, (groups + 1,)."""
@@ -135,7 +144,11 @@ class Sweep(NamedTuple):
         groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
         along_time = np.empty((basis.stationary_size + len(columns.others) + 2, count, SERIES))
         ends = count * np.arange(groups + 1) // groups
-        return cls(columns, stretches, ends, along_time, np.empty((count, SQUARE_SERIES)))
+        flyback = basis.flyback_functions(columns.places_px)
+        single = np.concatenate([flyback, columns.others, columns.pull])
+        shown = columns.weights != 0
+        np.divide(single[-2:], columns.weights, out=single[-2:], where=shown)  # weighted again
+        return cls(columns, single, stretches, ends, along_time, np.empty((count, SQUARE_SERIES)))
 
     def with_walk(self, modes: int) -> Array:
         """Multiply all functions by the walk's.
@@ -150,9 +163,8 @@ class Sweep(NamedTuple):
         ndarray, shape (all, modes)
             Sums over the columns, those of the pull last.
         """
-        rows = self.along_time.reshape(-1, SERIES) @ _to_series(SERIES)
-        rows = rows.reshape(len(self.along_time), -1)
-        products: Array = rows @ self.stretches.at_nodes(SERIES, modes + 1)[1:].T
+        rows = self.along_time.reshape(len(self.along_time), -1)
+        products: Array = rows @ self.stretches.as_series(SERIES, modes + 1)[1:].T
         return products
 
     def of_walk(self, modes: int) -> Array:
@@ -207,15 +219,13 @@ def sums_of(basis: Basis, sweep: Sweep, group: int) -> Sums:
     some = slice(sweep.ends[group], sweep.ends[group + 1])
     stretches = sweep.stretches
     edges = stretches.edges[some.start : some.stop + 1]
-    part = sweep.columns.some(slice(edges[0], edges[-1]))
-    single = np.concatenate([basis.flyback_functions(part.places_px), part.others, part.pull])
-    shown = part.weights != 0
-    np.divide(single[-2:], part.weights, out=single[-2:], where=shown)  # weighted again there
+    part = slice(edges[0], edges[-1])
+    columns, single = sweep.columns.some(part), sweep.single[:, part]
     smooth, fast = (basis.slices[name].stop - basis.slices[name].start for name in PLAIN)
     sizes = smooth, fast, basis.fast_modes, basis.smooth_count
     corner = np.zeros((basis.smooth_count, 2 * basis.smooth_count))
-    time = (part.time, edges - edges[0], stretches.middles[some], stretches.half)
-    functions = (*basis.on_intervals(part.places_px), single, part.weights)
+    time = (columns.time, edges - edges[0], stretches.middles[some], stretches.half)
+    functions = (*basis.on_intervals(columns.places_px), single, columns.weights)
     kept = sweep.along_time[:, some], sweep.squares[some], corner
     products = _sum_stretches(functions, basis.smooth_modes, sizes, time, kept)
     own, end = len(single), len(products)
@@ -234,11 +244,12 @@ def _nodes(count: int) -> Array:
     return nodes
 
 
+@functools.lru_cache
 def _to_series(count: int) -> Array:
     """Values at Chebyshev nodes -> coefficients of the polynomials, (polynomials, nodes)."""
     table = (2.0 / count) * np.cos(np.outer(np.arange(count), np.arccos(_nodes(count))))
     table[0] *= 0.5
-    return np.asarray(table)
+    return owned(table)
 
 
 @numba.njit(cache=True, nogil=True)
