@@ -39,7 +39,7 @@ enlarging add."""
 
 SMALLEST_SIGMA_PX = 0.6
 
-SMALLEST_STRIP = 64
+SMALLEST_STRIP = 128
 """Fewer lines need no second thread."""
 
 
