@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from nion_distortion._order import median, quantiles
 from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA
 from nion_distortion.atoms.fit import Fits, Window, hottest
 from nion_distortion.atoms.overlap import close_pairs
@@ -97,7 +98,7 @@ def reduced_chi2(fits: Fits) -> tuple[Floats, float]:
     """
     chi2 = fits.chi2 / np.maximum(fits.pixels - 5, 1)
     clear = signal_of(fits) > CLEAR_SIGNAL
-    return chi2, float(np.median(chi2[clear])) if clear.any() else 1.0
+    return chi2, median(chi2[clear]) if clear.any() else 1.0
 
 
 def doubled(positions_px: Floats, signal: Floats, among: Mask, reach_px: float) -> Mask:
@@ -150,8 +151,8 @@ def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -
     if clear.sum() < FEWEST_CLEAR:
         return np.zeros(len(among), np.bool_)
     farthest = BESIDE * sigma_px
-    spacing = np.quantile(_nearest_px(positions_px[clear], farthest / CROWDED), NEAR_SHARE)
-    reach = min(farthest, CROWDED * float(spacing))
+    (spacing,) = quantiles(_nearest_px(positions_px[clear], farthest / CROWDED), [NEAR_SHARE])
+    reach = min(farthest, CROWDED * spacing)
     return ~clear & doubled(positions_px, signal, among, reach)
 
 
@@ -233,8 +234,8 @@ def _spread(chi2: Floats, pixels: npt.NDArray[np.int64], typical: float) -> floa
     """Spread of chi^2 between columns: observed or statistically expected, whichever is larger."""
     if len(chi2) == 0:
         return 0.0
-    due = typical * np.sqrt(2.0 / max(float(np.median(pixels)) - 5.0, 1.0))
-    return float(max(1.48 * np.median(np.abs(chi2 - np.median(chi2))), due))
+    due = typical * np.sqrt(2.0 / max(median(pixels) - 5.0, 1.0))
+    return float(max(1.48 * median(np.abs(chi2 - median(chi2))), due))
 
 
 def saturated(image: npt.NDArray[np.float32], positions: Floats) -> Mask:
@@ -273,7 +274,7 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
     tree = cKDTree(positions)
     spacing = _spacing(tree)
     third, _ = tree.query(parameters[weak, :2], k=[3])
-    high = height[weak] > LOWEST * np.median(height[clear])
+    high = height[weak] > LOWEST * median(height[clear])
     clear[weak[(np.ravel(third) < NEIGHBOURHOOD * spacing) & high]] = True
     return clear
 
@@ -281,4 +282,4 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
 def _spacing(tree: cKDTree) -> float:
     """Typical distance to the nearest neighbour."""
     nearest, _ = tree.query(tree.data[:: 1 + tree.n // PROBED], k=[2])
-    return float(np.median(nearest))
+    return median(np.asarray(nearest))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from nion_distortion._order import median
 from nion_distortion._validation import check_finite
 from nion_distortion.atoms.accept import (
     LEAST_SIGNAL,
@@ -154,7 +155,7 @@ def _fitted(view: View, fits: Fits) -> _Found:
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
     """Estimate the noise of the pixels from the residual, and its correlation between pixels."""
-    background = float(np.median(fits.parameters[:, BACKGROUND])) if len(fits.chi2) else 0.0
+    background = median(fits.parameters[:, BACKGROUND]) if len(fits.chi2) else 0.0
     noise, correlation = correlated_noise(
         view.image - cores, view.image, cores, sign=view.sign, background=background
     )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from nion_distortion._chunks import for_chunks
+from nion_distortion._order import quantiles
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 
@@ -83,8 +84,8 @@ def normalised(image: npt.NDArray[np.float32]) -> Normalised:
         If nearly all pixels have the same value.
     """
     step = int(np.ceil(np.sqrt(image.size / 20_000)))
-    sample = image[::step, ::step].ravel()
-    low, zero, high = (float(v) for v in np.quantile(sample, [0.01, 0.5, 0.99]))
+    sample = image[::step, ::step]
+    low, zero, high = quantiles(sample, [0.01, 0.5, 0.99])
     if not high > low:
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no columns")
     unit = high - low

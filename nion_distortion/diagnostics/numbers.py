@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median, quantiles
 from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import CorrectedFrame
 from nion_distortion.distortion import DistortionField
@@ -176,11 +177,11 @@ def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) 
     if share * CLEAR_GAIN > 1.0:
         return None
     counts = np.abs(columns.counts[sublattice == 0])
-    scatter = 1.4826 * np.median(np.abs(counts - np.median(counts)))
-    value = float(np.median(counts))
+    value, p95 = quantiles(counts, [0.5, 0.95])
+    scatter = 1.4826 * median(np.abs(counts - value))
     std = 1.2533 * scatter / np.sqrt(len(counts))  # of a median of a normal sample
     std = float(np.hypot(std, share * value))
-    return Estimate(value, std, float(np.percentile(counts, 95)))
+    return Estimate(value, std, p95)
 
 
 def scale_numbers(model: DistortionModel) -> dict[str, float] | None:
@@ -251,4 +252,4 @@ def _estimate(lengths_pm: npt.NDArray[np.floating], std_pm: float | None) -> Est
     if not lengths_pm.size:
         return Estimate(0.0, None, 0.0)
     rms = float(np.sqrt(np.mean(np.square(lengths_pm, dtype=np.float64))))
-    return Estimate(rms, std_pm, float(np.percentile(lengths_pm, 95)))
+    return Estimate(rms, std_pm, quantiles(lengths_pm, [0.95])[0])
