@@ -1,5 +1,6 @@
 """Which fits are columns: decided after convergence, from all results of the fit."""
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
@@ -122,10 +123,14 @@ def doubled(positions_px: Floats, signal: Floats, among: Mask, reach_px: float) 
     """
     rows = np.flatnonzero(among)
     pairs = rows[close_pairs(positions_px[rows], reach_px)]
-    first, second = pairs.T
     marked = np.zeros(len(positions_px), np.bool_)
-    marked[np.where(signal[first] < signal[second], first, second)] = True
+    marked[_weaker(signal, pairs)] = True
     return marked
+
+
+def _weaker(signal: Floats, pairs: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    first, second = pairs.T
+    return np.asarray(np.where(signal[first] < signal[second], first, second))
 
 
 def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
@@ -147,23 +152,33 @@ def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -
     ndarray of bool, shape (n,)
         True for those to leave out; none where too few clear columns give the spacing.
     """
-    clear = among & (signal > CLEAR_SIGNAL)
+    clear, marked = among & (signal > CLEAR_SIGNAL), np.zeros(len(among), np.bool_)
     if clear.sum() < FEWEST_CLEAR:
-        return np.zeros(len(among), np.bool_)
-    farthest = BESIDE * sigma_px
-    (spacing,) = quantiles(_nearest_px(positions_px[clear], farthest / CROWDED), [NEAR_SHARE])
-    reach = min(farthest, CROWDED * spacing)
-    return ~clear & doubled(positions_px, signal, among, reach)
+        return marked
+    rows, farthest = np.flatnonzero(among), BESIDE * sigma_px
+    pairs = rows[close_pairs(positions_px[rows], farthest / CROWDED)]
+    nearest = np.full(len(among), farthest / CROWDED)
+    distance = _distances(positions_px, clear, pairs, nearest)
+    (spacing,) = quantiles(nearest[clear], [NEAR_SHARE])
+    near = pairs[distance < min(farthest, CROWDED * spacing)]
+    marked[_weaker(signal, near)] = True
+    return marked & ~clear
 
 
-def _nearest_px(positions_px: Floats, farthest_px: float) -> Floats:
-    """Distance of each position to the nearest other one, where that is not too far."""
-    nearest = np.full(len(positions_px), farthest_px)
-    pairs = close_pairs(positions_px, farthest_px)
-    distance = np.hypot(*(positions_px[pairs[:, 0]] - positions_px[pairs[:, 1]]).T)
-    for side in pairs.T:
-        np.minimum.at(nearest, side, distance)
-    return nearest
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _distances(
+    positions_px: Floats, clear: Mask, pairs: npt.NDArray[np.int64], nearest: Floats
+) -> Floats:
+    """Return the distance of each pair; lower those of clear columns to the nearest clear one."""
+    distance = np.empty(len(pairs))
+    for k in range(len(pairs)):
+        i, j = pairs[k]
+        y, x = positions_px[i, 0] - positions_px[j, 0], positions_px[i, 1] - positions_px[j, 1]
+        distance[k] = np.sqrt(y * y + x * x)
+        if clear[i] and clear[j]:
+            nearest[i] = min(nearest[i], distance[k])
+            nearest[j] = min(nearest[j], distance[k])
+    return distance
 
 
 def accepted(

@@ -52,7 +52,8 @@ class Normalised(NamedTuple):
     image : ndarray, shape (ny, nx)
         The values, ``(raw - zero) / unit``.
     clipped : ndarray, shape (ny, nx)
-        The same, without hot pixels: nothing far outside of what nearly all pixels show.
+        The same, without hot pixels: nothing far outside of what nearly all pixels show; the same
+        array where there are none.
     zero : float
         Detector units.
     unit : float
@@ -92,7 +93,8 @@ def normalised(image: npt.NDArray[np.float32]) -> Normalised:
     values = image - np.float32(zero)
     values *= np.float32(1.0 / unit)
     below, above = (low - zero) / unit - 1.0, (high - zero) / unit + 1.0
-    return Normalised(values, np.clip(values, below, above), zero, unit)
+    is_clipped = values.min() < below or values.max() > above  # few images have hot pixels
+    return Normalised(values, np.clip(values, below, above) if is_clipped else values, zero, unit)
 
 
 def column_sigma_px(image: npt.NDArray[np.float32]) -> float:
