@@ -1,7 +1,9 @@
 """A function over chunks of rows on two threads: the caller's own and one helper."""
 
 import _thread
+import os
 from collections.abc import Callable
+from queue import SimpleQueue
 from threading import Lock
 from typing import Any
 
@@ -31,16 +33,16 @@ def for_chunks(function: Callable[[int, int], Any], length: int, *, smallest: in
 
     Notes
     -----
-    Two plain threads gained more than ``numba.prange`` or a BLAS pool; three gained nothing.
+    Two plain threads gained more than ``numba.prange`` or a BLAS pool; three gained nothing. The
+    helper is one thread for all calls: to start one for each costs as much as a small chunk. While
+    it helps one caller, others work alone.
     """
     count = max(1, min(CHUNKS, length // max(smallest, 1)))
     edges = [length * i // count for i in range(count + 1)]
     if count < 2:
         return [function(0, length)]
     shared = _Shared(function, edges)
-    # not threading.Thread, whose start waits until the new thread has run: beside other Python
-    # threads that alone takes milliseconds
-    _thread.start_new_thread(shared.help, ())
+    _helper.call(shared)
     try:
         shared.work()
     finally:
@@ -91,3 +93,36 @@ class _Shared:
             is_helped = self._is_helped
         if is_helped:
             self._helper.acquire()
+
+
+class _Helper:
+    """A thread that waits for calls to help with, from its first one on."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[_Shared] = SimpleQueue()
+        self._starting, self._is_running = Lock(), False
+
+    def call(self, shared: _Shared) -> None:
+        """Ask for help; where none comes in time the caller does all."""
+        self._calls.put(shared)
+        with self._starting:
+            if not self._is_running:
+                # not threading.Thread, whose start waits until the new thread has run: beside
+                # other Python threads that alone takes milliseconds
+                _thread.start_new_thread(self._work, ())
+                self._is_running = True
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get().help()
+
+
+def _begin_anew() -> None:
+    """Forget the helper: a forked process has none of its parent's threads."""
+    global _helper  # noqa: PLW0603 - one for the whole process
+    _helper = _Helper()
+
+
+_helper = _Helper()
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_begin_anew)

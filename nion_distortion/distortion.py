@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._chunks import for_chunks
+from nion_distortion._order import median
 from nion_distortion._validation import as_array, check_length, frozen, owned, reduce_frozen
 from nion_distortion.frame import ScanSettings
 from nion_distortion.lattice import IndexedColumns
@@ -189,7 +190,7 @@ def sample_distortion(
         settings=settings,
         frame_id=frame_id,
         time_s=time_s,
-        sigma_px=float(np.median(indexed.columns.sigma_px)),
+        sigma_px=median(indexed.columns.sigma_px),
         broadening=_of_kinds(indexed),
     )
 
@@ -199,7 +200,7 @@ def _of_kinds(indexed: IndexedColumns) -> npt.NDArray[np.float64]:
     broadening = indexed.columns.broadening.copy()
     for kind in np.unique(indexed.sublattice):
         mine = indexed.sublattice == kind
-        broadening[mine, 0] -= np.median(broadening[mine, 0])
+        broadening[mine, 0] -= median(broadening[mine, 0])
     return broadening
 
 

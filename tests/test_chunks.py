@@ -1,3 +1,5 @@
+import multiprocessing
+import os
 import threading
 from typing import Any
 
@@ -58,10 +60,47 @@ def test_exceptions_of_either_thread_reach_the_caller(fails: str) -> None:
         for_chunks(part, 100)
 
 
-def test_no_thread_is_left_after_a_failure() -> None:
-    def part(start: int, _stop: int) -> None:
+def test_all_calls_share_one_helper_also_after_a_failure() -> None:
+    def fail(start: int, _stop: int) -> None:
         raise ZeroDivisionError(str(start))
 
+    def helpers() -> set[int]:
+        meet = threading.Barrier(2, timeout=20)
+
+        def part(start: int, _stop: int) -> int:
+            if start == 0 or start == 100 // CHUNKS:
+                meet.wait()
+            return threading.get_ident()
+
+        return set(for_chunks(part, 100)) - {threading.get_ident()}
+
+    first = helpers()
     with pytest.raises(ZeroDivisionError):
-        for_chunks(part, 100)
-    assert not [t for t in threading.enumerate() if t.name == "nion_distortion.chunks"]
+        for_chunks(fail, 100)
+    assert helpers() == first
+
+
+def test_a_helper_in_use_leaves_other_calls_to_their_callers() -> None:
+    is_busy, go_on = threading.Barrier(3, timeout=20), threading.Event()
+
+    def hold(start: int, _stop: int) -> None:
+        if start == 0 or start == 100 // CHUNKS:  # on both threads of the other caller
+            is_busy.wait()
+            assert go_on.wait(timeout=20)
+
+    other = threading.Thread(target=for_chunks, args=(hold, 100))
+    other.start()
+    is_busy.wait()
+    assert for_chunks(lambda *_: 1, 100) == [1] * CHUNKS
+    go_on.set()
+    other.join(timeout=20)
+    assert not other.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_a_helper_of_its_own() -> None:
+    for_chunks(lambda *_: None, 100)  # the parent's helper runs
+    child = multiprocessing.get_context("fork").Process(target=test_both_threads_work)
+    child.start()
+    child.join(timeout=60)
+    assert child.exitcode == 0

@@ -30,6 +30,7 @@ from nion_distortion.gaussian_process.fast_waves import (
     score_fast_waves,
 )
 from nion_distortion.gaussian_process.flyback import line_profiles
+from nion_distortion.gaussian_process.gauge import Freedom, fitted
 from nion_distortion.gaussian_process.hyperparameters import (
     DECAYS,
     NAMES,
@@ -795,3 +796,23 @@ def test_the_spread_of_decays_is_that_of_their_evidence() -> None:
     assert _spread_of_decays(scores) == pytest.approx(0.3, rel=0.01)
     scores[3] = -1e6
     assert _spread_of_decays(scores) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("freedom", ["affine", "similarity", "rigid"])
+def test_maps_fitted_to_vectors_are_those_of_a_dense_least_squares(freedom: Freedom) -> None:
+    rng = np.random.default_rng(5)
+    places = rng.uniform([100.0, 0.0], [160.0, 500.0], (200, 2))
+    vectors, weights = rng.normal(size=(200, 2)), rng.uniform(0.0, 2.0, 200)
+    y, x = places.T
+    none, one = np.zeros(200), np.ones(200)
+    along = [[one, none], [none, one], [-x, y], [y, x]]  # shifts, a turn, a scale
+    if freedom == "rigid":
+        along = along[:3]
+    if freedom == "affine":
+        along = [[k, none] for k in (one, y, x)] + [[none, k] for k in (one, y, x)]
+    members = np.array(along).transpose(2, 1, 0)
+    root = np.sqrt(weights)[:, None]
+    design, target = (root[:, None] * members).reshape(400, -1), (root * vectors).ravel()
+    expected = members @ np.linalg.lstsq(design, target, rcond=None)[0]
+    found = np.c_[one, places] @ fitted(places, vectors, weights, freedom).T
+    np.testing.assert_allclose(found, expected, atol=1e-9)

@@ -1,9 +1,11 @@
 """Which fits are columns: decided after convergence, from all results of the fit."""
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from nion_distortion._order import median, quantiles
 from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA
 from nion_distortion.atoms.fit import Fits, Window, hottest
 from nion_distortion.atoms.overlap import close_pairs
@@ -97,7 +99,7 @@ def reduced_chi2(fits: Fits) -> tuple[Floats, float]:
     """
     chi2 = fits.chi2 / np.maximum(fits.pixels - 5, 1)
     clear = signal_of(fits) > CLEAR_SIGNAL
-    return chi2, float(np.median(chi2[clear])) if clear.any() else 1.0
+    return chi2, median(chi2[clear]) if clear.any() else 1.0
 
 
 def doubled(positions_px: Floats, signal: Floats, among: Mask, reach_px: float) -> Mask:
@@ -121,10 +123,14 @@ def doubled(positions_px: Floats, signal: Floats, among: Mask, reach_px: float) 
     """
     rows = np.flatnonzero(among)
     pairs = rows[close_pairs(positions_px[rows], reach_px)]
-    first, second = pairs.T
     marked = np.zeros(len(positions_px), np.bool_)
-    marked[np.where(signal[first] < signal[second], first, second)] = True
+    marked[_weaker(signal, pairs)] = True
     return marked
+
+
+def _weaker(signal: Floats, pairs: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    first, second = pairs.T
+    return np.asarray(np.where(signal[first] < signal[second], first, second))
 
 
 def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -> Mask:
@@ -146,23 +152,33 @@ def beside(positions_px: Floats, signal: Floats, among: Mask, sigma_px: float) -
     ndarray of bool, shape (n,)
         True for those to leave out; none where too few clear columns give the spacing.
     """
-    clear = among & (signal > CLEAR_SIGNAL)
+    clear, marked = among & (signal > CLEAR_SIGNAL), np.zeros(len(among), np.bool_)
     if clear.sum() < FEWEST_CLEAR:
-        return np.zeros(len(among), np.bool_)
-    farthest = BESIDE * sigma_px
-    spacing = np.quantile(_nearest_px(positions_px[clear], farthest / CROWDED), NEAR_SHARE)
-    reach = min(farthest, CROWDED * float(spacing))
-    return ~clear & doubled(positions_px, signal, among, reach)
+        return marked
+    rows, farthest = np.flatnonzero(among), BESIDE * sigma_px
+    pairs = rows[close_pairs(positions_px[rows], farthest / CROWDED)]
+    nearest = np.full(len(among), farthest / CROWDED)
+    distance = _distances(positions_px, clear, pairs, nearest)
+    (spacing,) = quantiles(nearest[clear], [NEAR_SHARE])
+    near = pairs[distance < min(farthest, CROWDED * spacing)]
+    marked[_weaker(signal, near)] = True
+    return marked & ~clear
 
 
-def _nearest_px(positions_px: Floats, farthest_px: float) -> Floats:
-    """Distance of each position to the nearest other one, where that is not too far."""
-    nearest = np.full(len(positions_px), farthest_px)
-    pairs = close_pairs(positions_px, farthest_px)
-    distance = np.hypot(*(positions_px[pairs[:, 0]] - positions_px[pairs[:, 1]]).T)
-    for side in pairs.T:
-        np.minimum.at(nearest, side, distance)
-    return nearest
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _distances(
+    positions_px: Floats, clear: Mask, pairs: npt.NDArray[np.int64], nearest: Floats
+) -> Floats:
+    """Return the distance of each pair; lower those of clear columns to the nearest clear one."""
+    distance = np.empty(len(pairs))
+    for k in range(len(pairs)):
+        i, j = pairs[k]
+        y, x = positions_px[i, 0] - positions_px[j, 0], positions_px[i, 1] - positions_px[j, 1]
+        distance[k] = np.sqrt(y * y + x * x)
+        if clear[i] and clear[j]:
+            nearest[i] = min(nearest[i], distance[k])
+            nearest[j] = min(nearest[j], distance[k])
+    return distance
 
 
 def accepted(
@@ -233,8 +249,8 @@ def _spread(chi2: Floats, pixels: npt.NDArray[np.int64], typical: float) -> floa
     """Spread of chi^2 between columns: observed or statistically expected, whichever is larger."""
     if len(chi2) == 0:
         return 0.0
-    due = typical * np.sqrt(2.0 / max(float(np.median(pixels)) - 5.0, 1.0))
-    return float(max(1.48 * np.median(np.abs(chi2 - np.median(chi2))), due))
+    due = typical * np.sqrt(2.0 / max(median(pixels) - 5.0, 1.0))
+    return float(max(1.48 * median(np.abs(chi2 - median(chi2))), due))
 
 
 def saturated(image: npt.NDArray[np.float32], positions: Floats) -> Mask:
@@ -273,7 +289,7 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
     tree = cKDTree(positions)
     spacing = _spacing(tree)
     third, _ = tree.query(parameters[weak, :2], k=[3])
-    high = height[weak] > LOWEST * np.median(height[clear])
+    high = height[weak] > LOWEST * median(height[clear])
     clear[weak[(np.ravel(third) < NEIGHBOURHOOD * spacing) & high]] = True
     return clear
 
@@ -281,4 +297,4 @@ def _supported(parameters: Floats, signal: Floats, keep: Mask) -> Mask:
 def _spacing(tree: cKDTree) -> float:
     """Typical distance to the nearest neighbour."""
     nearest, _ = tree.query(tree.data[:: 1 + tree.n // PROBED], k=[2])
-    return float(np.median(nearest))
+    return median(np.asarray(nearest))

@@ -32,7 +32,7 @@ tail if that reaches farther."""
 TAIL_RADIUS = 5.0
 """Radius at which a column's tail ends, in the usual sigma of columns as bright as it."""
 
-FEW, SMALLEST_STRIP = 128, 64
+FEW, SMALLEST_STRIP = 512, 128
 """Fewer columns, or rows of the image, need no second thread."""
 
 Floats = npt.NDArray[np.float64]

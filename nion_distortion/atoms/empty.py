@@ -5,6 +5,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage
 
+from nion_distortion._order import quantiles
+
 __all__ = ["away_from", "without_empty"]
 
 FEWEST, COMPACT = 64, 0.7
@@ -73,7 +75,7 @@ def _area_of(image: npt.NDArray[np.float32], value: np.float32) -> Mask:
         return nothing
     some = image.ravel()[:: 1 + image.size // SAMPLED_PX]
     others = some[some != value]
-    low, high = np.quantile(others, [0.01, 0.99]) if others.size else (0.0, 0.0)
+    low, high = quantiles(others, [0.01, 0.99]) if others.size else (0.0, 0.0)
     if not high > low:
         return nothing
     if max(low - value, value - high) > OUTSIDE * (high - low):

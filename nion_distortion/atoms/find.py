@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from nion_distortion._order import median
 from nion_distortion._validation import check_finite
 from nion_distortion.atoms.accept import (
     LEAST_SIGNAL,
@@ -154,7 +155,7 @@ def _fitted(view: View, fits: Fits) -> _Found:
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
     """Estimate the noise of the pixels from the residual, and its correlation between pixels."""
-    background = float(np.median(fits.parameters[:, BACKGROUND])) if len(fits.chi2) else 0.0
+    background = median(fits.parameters[:, BACKGROUND]) if len(fits.chi2) else 0.0
     noise, correlation = correlated_noise(
         view.image - cores, view.image, cores, sign=view.sign, background=background
     )
@@ -241,14 +242,15 @@ def _columns(scaled: Normalised, found: _Found, told: tuple[str, int]) -> AtomCo
     chi2, typical = reduced_chi2(fits)
     order = np.flatnonzero(keep)
     line, place = np.rint(fits.parameters[order, :2]).T
-    order = order[np.lexsort((place, line))]
+    # nearly in order already, which a stable sort of one key takes advantage of
+    order = order[np.argsort(line * view.image.shape[1] + place, kind="stable")]
     parameters, signal = fits.parameters[order], signal_of(fits)[order] / np.sqrt(typical)
     amplitude = parameters[:, AMPLITUDE] * scaled.unit
     gain = view.noise.gain * view.sign * scaled.unit
     scale = typical * _scale(chi2[order] / typical, fits.pixels[order], signal)
     return AtomColumns(
         positions_px=parameters[:, :2],
-        covariance_px2=fits.covariance[order, :2, :2] * scale[:, None, None],
+        covariance_px2=fits.covariance[order][:, :2, :2] * scale[:, None, None],
         amplitude=amplitude,
         sigma_px=np.exp(parameters[:, LOG_SIGMA]),
         broadening=broader[order],

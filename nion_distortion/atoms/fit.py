@@ -46,7 +46,7 @@ FARTHEST = 0.6
 """A fit whose position is farther from the middle of its window than this share of the radius is
 given up."""
 
-FEWEST_PIXELS, SMALLEST_CHUNK = 9, 128
+FEWEST_PIXELS, SMALLEST_CHUNK = 9, 512
 """Fewer pixels make no fit; fewer columns need no second thread."""
 
 

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median, quantiles
 from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
@@ -57,7 +58,7 @@ def learnt_window(fits: Fits, window: Window) -> Window:
     if np.count_nonzero(chosen) < FEWEST_TEACHERS:
         return window
     taught = fits.rows(chosen)
-    height = float(np.median(taught.parameters[:, AMPLITUDE]))
+    height = median(taught.parameters[:, AMPLITUDE])
     background, spread = _spread(
         taught.parameters[:, BACKGROUND], taught.covariance[:, BACKGROUND, BACKGROUND]
     )
@@ -121,7 +122,7 @@ def _with_widths(window: Window, fits: Fits) -> Window:
     middle, slope = float(np.mean(brightness)), _slope(brightness, log_sigma, errors)
     left = errors[2] - 2.0 * slope * errors[1] + slope**2 * errors[0]
     typical, spread = _spread(log_sigma - slope * (brightness - middle), left)
-    reach = float(np.max(np.abs(np.quantile(brightness, KINDS) - middle)))
+    reach = float(np.max(np.abs(np.array(quantiles(brightness, KINDS)) - middle)))
     return window._replace(
         widths=Widths(typical, slope, middle, reach),
         precision=max(spread, LEAST_WIDTH_SPREAD) ** -2,
@@ -134,10 +135,10 @@ def _slope(brightness: Floats, log_sigma: Floats, errors: Floats) -> float:
     A fit that is too wide is too low. The slope is shrunk where the true spread of amplitudes is
     small, or hardly larger than their errors.
     """
-    off = np.abs(log_sigma - np.median(log_sigma))
-    usual = off <= WIDEST * 1.4826 * np.median(off)
+    off = np.abs(log_sigma - median(log_sigma))
+    usual = off <= WIDEST * 1.4826 * median(off)
     seen = np.cov(brightness[usual], log_sigma[usual])
-    of_fits = np.median(errors[:, usual], axis=1)
+    of_fits = [median(one) for one in errors[:, usual]]
     kinds = max(float(seen[0, 0] - of_fits[0]), 0.0)
     doubt = (CLEARER * of_fits[0]) ** 2 + LEAST_KINDS**4
     return float((seen[0, 1] - of_fits[1]) * kinds / (kinds**2 + doubt))
@@ -145,9 +146,9 @@ def _slope(brightness: Floats, log_sigma: Floats, errors: Floats) -> float:
 
 def _spread(values: Floats, variance: Floats) -> tuple[float, float]:
     """Median, and robust standard deviation with the median error variance subtracted."""
-    centre = float(np.median(values))
-    seen = (1.4826 * float(np.median(np.abs(values - centre)))) ** 2
-    return centre, float(np.sqrt(max(seen - float(np.median(variance)), 0.0)))
+    centre = median(values)
+    seen = (1.4826 * median(np.abs(values - centre))) ** 2
+    return centre, float(np.sqrt(max(seen - median(variance), 0.0)))
 
 
 def _teachers(fits: Fits) -> npt.NDArray[np.bool_]:

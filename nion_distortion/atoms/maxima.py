@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from nion_distortion._chunks import for_chunks
+from nion_distortion._order import quantiles
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 
@@ -39,7 +40,7 @@ enlarging add."""
 
 SMALLEST_SIGMA_PX = 0.6
 
-SMALLEST_STRIP = 64
+SMALLEST_STRIP = 128
 """Fewer lines need no second thread."""
 
 
@@ -51,7 +52,8 @@ class Normalised(NamedTuple):
     image : ndarray, shape (ny, nx)
         The values, ``(raw - zero) / unit``.
     clipped : ndarray, shape (ny, nx)
-        The same, without hot pixels: nothing far outside of what nearly all pixels show.
+        The same, without hot pixels: nothing far outside of what nearly all pixels show; the same
+        array where there are none.
     zero : float
         Detector units.
     unit : float
@@ -83,15 +85,16 @@ def normalised(image: npt.NDArray[np.float32]) -> Normalised:
         If nearly all pixels have the same value.
     """
     step = int(np.ceil(np.sqrt(image.size / 20_000)))
-    sample = image[::step, ::step].ravel()
-    low, zero, high = (float(v) for v in np.quantile(sample, [0.01, 0.5, 0.99]))
+    sample = image[::step, ::step]
+    low, zero, high = quantiles(sample, [0.01, 0.5, 0.99])
     if not high > low:
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no columns")
     unit = high - low
     values = image - np.float32(zero)
     values *= np.float32(1.0 / unit)
     below, above = (low - zero) / unit - 1.0, (high - zero) / unit + 1.0
-    return Normalised(values, np.clip(values, below, above), zero, unit)
+    is_clipped = values.min() < below or values.max() > above  # few images have hot pixels
+    return Normalised(values, np.clip(values, below, above) if is_clipped else values, zero, unit)
 
 
 def column_sigma_px(image: npt.NDArray[np.float32]) -> float:

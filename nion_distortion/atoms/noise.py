@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import quantiles
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 
@@ -110,10 +111,10 @@ def noise_of_residual(
     """
     step = int(np.ceil(np.sqrt(image.size / samples)))
     power, level, reached = _power_and_level(residual, image, step)
-    low, high = np.quantile(level[::3, ::3], [0.005, 0.995])
+    low, high = quantiles(level[::3, ::3], [0.005, 0.995])
     if not high > low:
         raise UnusableFrameError("the image is the same everywhere: it shows nothing")
-    means, variances, weights = _binned(power, level, reached, (float(low), float(high)))
+    means, variances, weights = _binned(power, level, reached, (low, high))
     if not np.any(variances > 0):
         raise UnusableFrameError("the image is the same nearly everywhere: it shows no noise")
     found = _line(sign * means, variances, weights / _counted_as_one(step))
@@ -138,7 +139,7 @@ def _power_and_level(
     fine, level = np.empty(shape, np.float32), np.empty(shape, np.float32)
     _filter_sample(residual, DIFFERENCE.astype(np.float32), step, fine)
     _filter_sample(image, np.square(DIFFERENCE).astype(np.float32), step, level)
-    low, high = np.quantile(image[:: 4 * step, :: 4 * step], [0.005, 0.995])
+    low, high = quantiles(image[:: 4 * step, :: 4 * step], [0.005, 0.995])
     middle, farthest = 0.5 * (low + high), HOT * (high - low)
     reached = np.zeros(shape, np.bool_)
     if max(image.max() - middle, middle - image.min()) > farthest:

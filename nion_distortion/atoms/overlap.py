@@ -124,7 +124,7 @@ def shared_covariance(
         first, last = np.searchsorted(both[:, 0], [start, stop])
         _add_pairs(model, fits, window, both[first:last], result)
 
-    for_chunks(_chunk, len(result), smallest=128)
+    for_chunks(_chunk, len(result), smallest=512)
     return result
 
 

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median, quantiles
 from nion_distortion.atoms.drawing import (
     AMPLITUDE,
     BACKGROUND,
@@ -67,7 +68,7 @@ def tail_of(height: float, fits: Fits, window: Window) -> Tail:
     Tail
         Its radius follows the usual width at each amplitude, not each column's own width.
     """
-    high = float(np.quantile(fits.parameters[:, AMPLITUDE], 0.9)) if len(fits.chi2) else 0.0
+    high = quantiles(fits.parameters[:, AMPLITUDE], [0.9])[0] if len(fits.chi2) else 0.0
     return Tail(height, window.widths, NO_COLUMN * high)
 
 
@@ -126,7 +127,7 @@ def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]
     known = USUAL_SPREAD**2 / (USUAL_SPREAD**2 + variance)
     seen = TRIED[0] + step * both / spread
     height = float(np.clip(known * seen + (1.0 - known) * USUAL_TAIL, 0.0, HIGHEST_TAIL))
-    higher = float(np.median(high.parameters[:, BACKGROUND] - low.parameters[:, BACKGROUND]))
+    higher = median(high.parameters[:, BACKGROUND] - low.parameters[:, BACKGROUND])
     return height, higher * height / step
 
 
@@ -137,7 +138,7 @@ def _strip(image: Image, fits: Fits, rim: float) -> tuple[Image, Fits]:
     if len(rows) == 0:
         return image, fits.rows(seen)
     height = int(max(len(image) * IN_STRIP / len(rows), 4.0 * rim))
-    first = max(0, min(int(np.median(rows)) - height // 2, len(image) - height))
+    first = max(0, min(int(median(rows)) - height // 2, len(image) - height))
     part = image[first : first + height]
     seen &= (fits.middle[:, Y] >= first) & (fits.middle[:, Y] < first + len(part))
     inside = fits.rows(seen)
@@ -257,7 +258,7 @@ def unseen_share(fits: Fits, window: Window, tail: float) -> float:
     """
     if tail == 0.0:
         return 1.0
-    height, background = np.median(fits.parameters[::8, [AMPLITUDE, BACKGROUND]], axis=0)
+    height, background = (median(fits.parameters[::8, one]) for one in (AMPLITUDE, BACKGROUND))
     reach = int(window.radius_px)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     square = 0.5 * (y**2 + x**2) * np.exp(-2.0 * window.widths.log_sigma)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median, quantiles
 from nion_distortion._validation import as_array
 from nion_distortion.atoms.correlation import WHITE, Correlation
 from nion_distortion.atoms.drawing import AMPLITUDE, LOG_SIGMA, Widths
@@ -132,7 +133,7 @@ class View(NamedTuple):
             No pixel's variance is less than what nearly all pixels have.
         """
         gain, offset, _ = self.noise
-        variances = gain * np.quantile(self.clipped[::7, ::7], [0.01, 0.99]) + offset
+        variances = gain * np.array(quantiles(self.clipped[::7, ::7], [0.01, 0.99])) + offset
         floor = max(float(variances.min()), LEAST_VARIANCE * float(variances.max()), FINEST**2)
         radius_px = max(radius * self.sigma_px, SMALLEST_RADIUS_PX)
         widths = Widths(float(np.log(self.sigma_px)))
@@ -268,7 +269,7 @@ def _width_px(view: View, fits: Fits) -> float:
     height = fits.parameters[:, AMPLITUDE]
     if len(height) == 0:
         raise UnusableFrameError("no columns stand out of the image's noise")
-    high = np.flatnonzero(height >= 0.5 * np.quantile(height, 0.95))
+    high = np.flatnonzero(height >= 0.5 * quantiles(height, [0.95])[0])
     chosen = np.zeros(len(height), np.bool_)
     chosen[high[:: max(1, len(high) // PROBES)]] = True
     probes = fits.rows(chosen)
@@ -278,4 +279,4 @@ def _width_px(view: View, fits: Fits) -> float:
     good = (probes.pixels > 0) & (probes.parameters[:, AMPLITUDE] > 0)
     if not good.any():
         raise UnusableFrameError("no columns stand out of the image's noise")
-    return float(np.exp(np.median(probes.parameters[good, LOG_SIGMA])))
+    return float(np.exp(median(probes.parameters[good, LOG_SIGMA])))

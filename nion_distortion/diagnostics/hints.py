@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median
 from nion_distortion._uncertainty import with_std
 from nion_distortion.diagnostics.numbers import PM_PER_NM, Estimate, effective_counts
 from nion_distortion.lattice import IndexedColumns
@@ -87,7 +88,7 @@ def setup_hint(indexed: IndexedColumns, pixel_size_nm: float) -> SetupHint:
     """
     cell = float(np.linalg.norm(indexed.lattice.basis_px, axis=1).min())
     counts = effective_counts(indexed.columns, indexed.sublattice)
-    sigma = float(np.median(indexed.columns.sigma_px))
+    sigma = median(indexed.columns.sigma_px)
     verdict: Verdict = "usable"
     if sigma < NARROWEST_SIGMA_PX:
         verdict = "too coarse"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median, quantiles
 from nion_distortion.atoms import AtomColumns
 from nion_distortion.correction import CorrectedFrame
 from nion_distortion.distortion import DistortionField
@@ -57,8 +58,7 @@ def off_by_pm(field: DistortionField, std_px: float) -> Estimate:
         reference leaves unknown (an affine map, a similarity, or a rotation and a shift), pm.
     """
     to_pm = PM_PER_NM * field.settings.pixel_size_nm
-    lengths = np.sqrt((_without_gauge(field) ** 2).sum(axis=1))
-    return _estimate(lengths * to_pm, std_px * to_pm)
+    return _estimate(np.hypot(*_without_gauge(field)) * to_pm, std_px * to_pm)
 
 
 def expected_error_pm(corrected: CorrectedFrame) -> Estimate:
@@ -76,9 +76,7 @@ def expected_error_pm(corrected: CorrectedFrame) -> Estimate:
         that the model predicts, and has no uncertainty of its own.
     """
     to_pm = PM_PER_NM * corrected.pixel_size_nm
-    some = _every(corrected.valid.shape)
-    lengths = np.sqrt((corrected.std_px[:, *some] ** 2).sum(axis=0))[corrected.valid[some]]
-    return _estimate(lengths * to_pm, None)
+    return _estimate(np.hypot(*_at(corrected.std_px, _sampled(corrected.valid))) * to_pm, None)
 
 
 def field_error_pm(field: DistortionField, *stds_px: npt.NDArray[np.floating]) -> float | None:
@@ -119,12 +117,11 @@ def is_worth_it(field: DistortionField, off_by: Estimate) -> bool:
         False where the rms error of what it takes out exceeds what it takes out. What is not
         taken out is there with and without the correction, and does not count.
     """
-    some = _every(field.valid.shape)
-    seen = field.valid[some]
-    if not seen.any():
+    std_px = _at(field.std_px, _sampled(field.valid))
+    if not std_px.size:
         return False
-    squares = (field.std_px[:, *some].astype(np.float64) ** 2).sum(axis=0)[seen]
-    error_pm = PM_PER_NM * field.settings.pixel_size_nm * float(np.sqrt(squares.mean()))
+    rms_px = float(np.sqrt(np.vdot(std_px, std_px) / std_px.shape[1]))
+    error_pm = PM_PER_NM * field.settings.pixel_size_nm * rms_px
     return off_by.value > error_pm
 
 
@@ -175,11 +172,11 @@ def effective_counts(columns: AtomColumns, sublattice: npt.NDArray[np.integer]) 
     if share * CLEAR_GAIN > 1.0:
         return None
     counts = np.abs(columns.counts[sublattice == 0])
-    scatter = 1.4826 * np.median(np.abs(counts - np.median(counts)))
-    value = float(np.median(counts))
+    value, p95 = quantiles(counts, [0.5, 0.95])
+    scatter = 1.4826 * median(np.abs(counts - value))
     std = 1.2533 * scatter / np.sqrt(len(counts))  # of a median of a normal sample
     std = float(np.hypot(std, share * value))
-    return Estimate(value, std, float(np.percentile(counts, 95)))
+    return Estimate(value, std, p95)
 
 
 def scale_numbers(model: DistortionModel) -> dict[str, float] | None:
@@ -200,30 +197,37 @@ def scale_numbers(model: DistortionModel) -> dict[str, float] | None:
     return None if scale is None else scale.numbers(model.settings.pixel_size_nm)
 
 
-def _every(shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Choose every few pixels, shifted from line to line: at its start a field is steep."""
-    step = max(1, min(shape) // SAMPLED_PX)
-    y = np.arange(step // 2, shape[0], step)[:, None]
-    x = np.arange(0, shape[1] - step + 1, step) + np.arange(len(y))[:, None] % step
-    return y, x
+def _sampled(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Choose every few pixels of those that are valid, as flat indices.
+
+    They are shifted from line to line: at its start a field is steep.
+    """
+    ny, nx = valid.shape
+    step = max(1, min(ny, nx) // SAMPLED_PX)
+    y = np.arange(step // 2, ny, step)[:, None]
+    x = np.arange(0, nx - step + 1, step) + np.arange(len(y))[:, None] % step
+    flat = (y * nx + x).ravel()
+    return np.asarray(flat[valid.ravel()[flat]])
+
+
+def _at(images: npt.NDArray[np.floating], flat: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Values of two images at some pixels, (2, n)."""
+    return images.reshape(2, -1).take(flat, axis=1).astype(np.float64)
 
 
 def _without_gauge(field: DistortionField) -> npt.NDArray[np.float64]:
-    """Displacement at the valid pixels without what the reference leaves unknown, (n, 2)."""
-    some = _every(field.valid.shape)
-    seen = field.valid[some]
-    y, x = (np.broadcast_to(one, seen.shape)[seen] for one in some)
-    displacement = field.displacement_px[:, y, x].T.astype(np.float64)
-    if y.size < 3:
-        return np.zeros((1, 2))
-    places = np.stack([y - y.mean(), x - x.mean()], axis=1)
-    part = fitted(places, displacement, np.ones(y.size), FREEDOMS[field.reference])
-    result: npt.NDArray[np.float64] = displacement - np.c_[np.ones(y.size), places] @ part.T
-    return result
+    """Displacement at sampled pixels without what the reference leaves unknown, (2, n)."""
+    flat = _sampled(field.valid)
+    if len(flat) < 3:
+        return np.zeros((2, 1))
+    places = np.array(np.divmod(flat, field.valid.shape[1]), dtype=np.float64)
+    displacement = _at(field.displacement_px, flat)
+    part = fitted(places.T, displacement.T, np.ones(len(flat)), FREEDOMS[field.reference])
+    return np.asarray(displacement - part[:, 1:] @ places - part[:, :1])
 
 
 def _estimate(lengths_pm: npt.NDArray[np.floating], std_pm: float | None) -> Estimate:
     if not lengths_pm.size:
         return Estimate(0.0, None, 0.0)
     rms = float(np.sqrt(np.mean(np.square(lengths_pm, dtype=np.float64))))
-    return Estimate(rms, std_pm, float(np.percentile(lengths_pm, 95)))
+    return Estimate(rms, std_pm, quantiles(lengths_pm, [0.95])[0])

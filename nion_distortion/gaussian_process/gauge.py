@@ -124,21 +124,21 @@ def fitted(places: Array, vectors: Array, weights: Array, freedom: Freedom) -> A
     ndarray, shape (2, 3)
         ``vector = result @ [1, y, x]``.
     """
-    if freedom == "affine":  # by its normal equations, about the middle: they are well conditioned
-        middle = weights @ places / weights.sum()
-        affine = np.c_[np.ones(len(places)), places - middle]
-        weighted = affine * weights[:, None]
-        member = np.linalg.solve(weighted.T @ affine, weighted.T @ vectors).T
-        member[:, 0] -= member[:, 1:] @ middle
-        return np.asarray(member)
-    root = np.sqrt(weights)[:, None]
-    zero, one, (y, x) = np.zeros(len(places)), np.ones(len(places)), places.T
-    members = [np.stack([one, zero], 1), np.stack([zero, one], 1), np.stack([-x, y], 1)]
-    members += [np.stack([y, x], 1)] if freedom == "similarity" else []
-    design = np.stack([(root * member).ravel() for member in members], axis=1)
-    found = np.linalg.lstsq(design, (root * vectors).ravel(), rcond=None)[0]
-    turn, scale = found[2], found[3] if freedom == "similarity" else 0.0
-    return np.array([[found[0], scale, -turn], [found[1], turn, scale]])
+    middle = weights @ places / weights.sum()
+    affine = np.ones((3, len(places)))
+    affine[1:] = (places - middle).T
+    weighted = affine * weights
+    gram, right = weighted @ affine.T, weighted @ vectors
+    if freedom == "affine":
+        member = np.linalg.solve(gram, right).T
+    else:  # about the middle shift, turn and scale do not depend on each other
+        spread = max(float(gram[1, 1] + gram[2, 2]), np.finfo(np.float64).tiny)
+        turn = (right[1, 1] - right[2, 0]) / spread
+        scale = (right[1, 0] + right[2, 1]) / spread if freedom == "similarity" else 0.0
+        shift = right[0] / gram[0, 0]
+        member = np.array([[shift[0], scale, -turn], [shift[1], turn, scale]])
+    member[:, 0] -= member[:, 1:] @ middle
+    return np.asarray(member)
 
 
 def composed(outer: Array, inner: Array) -> Array:

@@ -86,10 +86,9 @@ def _centres(length: int, count: int) -> Array:
 
 
 def _rms_without_gauge(places: Array, vectors: Array, freedom: Freedom) -> float:
-    centred = places - places.mean(axis=0)
-    member = fitted(centred, vectors, np.ones(len(places)), freedom)
-    rest = vectors - np.c_[np.ones(len(places)), centred] @ member.T
-    return float(np.sqrt((rest**2).sum(axis=1).mean()))
+    member = fitted(places, vectors, np.ones(len(places)), freedom)
+    rest = vectors - places @ member[:, 1:].T - member[:, 0]
+    return float(np.sqrt(np.vdot(rest, rest) / len(places)))
 
 
 def line_flyback(basis: Basis, stationary: Posterior, decay_log_std: float) -> LineFlyback | None:

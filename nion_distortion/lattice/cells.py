@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median
 from nion_distortion.lattice.basis import reduced
 from nion_distortion.lattice.indexed import Lattice
 
@@ -55,7 +56,7 @@ def split_by_brightness(sites: Integers, amplitude: Array) -> tuple[Integers, In
     sites : ndarray, shape (n, 3)
         Index i and j, and sublattice, in the larger cell.
     """
-    bright = np.minimum(amplitude, 4 * np.median(amplitude))
+    bright = np.minimum(amplitude, 4 * median(amplitude))
     waves = [w for w in ((1, 0), (0, 1), (1, 1)) if _alternates(sites, bright, np.array(w))]
     rows = _common_cell(waves)
     if abs(round(np.linalg.det(rows))) == 1:

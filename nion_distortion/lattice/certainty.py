@@ -9,11 +9,11 @@ import numpy.typing as npt
 from scipy.ndimage import label
 from scipy.special import ndtri
 
+from nion_distortion._order import median
 from nion_distortion.atoms.accept import LEAST_SIGNAL
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.lattice.cells import SiteTable, like_neighbours
 from nion_distortion.lattice.neighbours import count_within
-from nion_distortion.lattice.refinement import middle
 
 if TYPE_CHECKING:
     from nion_distortion.atoms import AtomColumns
@@ -126,7 +126,7 @@ def error_in_spreads(error_px: Array, variance_px2: Array) -> Array:
         Distances in standard deviations.
     """
     # the median of a squared distance in the plane is 2 ln 2 variances
-    common = middle(error_px**2 / (2 * np.log(2)) - variance_px2)
+    common = median(error_px**2 / (2 * np.log(2)) - variance_px2)
     return np.asarray(error_px / np.sqrt(variance_px2 + max(common, 1e-12)))
 
 
@@ -167,11 +167,11 @@ def check_single(placed: Placed) -> None:
         If there is one column in the cell, and it has not the shape of one.
     """
     chi2, counts = placed.columns.chi2[placed.rows], placed.columns.counts[placed.rows]
-    misfit = (middle(chi2) - 1) / middle(counts)
+    misfit = (median(chi2) - 1) / median(counts)
     if len(placed.motif) == 1 and misfit > MISFIT:
         raise UnusableFrameError(
             "no lattice was found: the columns do not have the shape of single ones (chi^2"
-            f" {middle(chi2):.1f} at {middle(counts):.0f} counts); pairs that are not resolved"
+            f" {median(chi2):.1f} at {median(counts):.0f} counts); pairs that are not resolved"
             " look like that"
         )
 
@@ -261,8 +261,8 @@ def _above_noise(confidence: Array, error: Array) -> Booleans:
 
 def _oddness(chi2: Array) -> Array:
     """Departure of chi^2 from the typical one, in spreads."""
-    typical = middle(chi2)
-    return (chi2 - typical) / max(1.4826 * middle(np.abs(chi2 - typical)), LEAST_SPREAD * typical)
+    typical = median(chi2)
+    return (chi2 - typical) / max(1.4826 * median(np.abs(chi2 - typical)), LEAST_SPREAD * typical)
 
 
 def _like_the_others(odd: Array, chi2: Array, table: SiteTable) -> Booleans:
@@ -274,7 +274,7 @@ def _like_the_others(odd: Array, chi2: Array, table: SiteTable) -> Booleans:
     like = np.asarray(odd <= ODD_SHAPE)
     rows = np.flatnonzero(~like)
     if rows.size:
-        typical, most = middle(chi2), float(chi2[like].max())
+        typical, most = median(chi2), float(chi2[like].max())
         around = _around(table.place, table.held(chi2), rows)
         like[rows] = chi2[rows] <= most * np.maximum(around / typical, 1.0)
     return like
@@ -307,7 +307,7 @@ def _merged(placed: Placed, sigma_px: Array, odd: Array) -> Booleans:
     motif, and cannot be found here.
     """
     result = np.zeros(len(odd), bool)
-    short = _short_steps(placed, middle(sigma_px))
+    short = _short_steps(placed, median(sigma_px))
     if not any(len(steps) for steps in short):
         return result
     width = np.log(sigma_px)
@@ -315,8 +315,8 @@ def _merged(placed: Placed, sigma_px: Array, odd: Array) -> Booleans:
         rows = np.flatnonzero(placed.sites[:, 2] == s)
         if not len(steps) or not len(rows):
             continue
-        typical = middle(width[rows])
-        spread = max(1.4826 * middle(np.abs(width[rows] - typical)), LEAST_WIDTH_SPREAD)
+        typical = median(width[rows])
+        spread = max(1.4826 * median(np.abs(width[rows] - typical)), LEAST_WIDTH_SPREAD)
         shape = (width[rows] - typical) / spread + odd[rows]
         for step in steps:
             vector = (step[:2] + placed.motif[step[2]] - placed.motif[s]) @ placed.basis_px

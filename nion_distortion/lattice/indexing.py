@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median
 from nion_distortion._validation import as_array
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.lattice.basis import (
@@ -36,7 +37,7 @@ from nion_distortion.lattice.certainty import (
 from nion_distortion.lattice.growth import LEAST_NEIGHBOURS, Growth, grow, joined
 from nion_distortion.lattice.indexed import IndexedColumns, Lattice
 from nion_distortion.lattice.neighbours import count_within
-from nion_distortion.lattice.refinement import fit_motif, middle
+from nion_distortion.lattice.refinement import fit_motif
 from nion_distortion.lattice.rounding import rounded_sites
 
 if TYPE_CHECKING:
@@ -428,7 +429,7 @@ def _sublattice_order(
     With a previous lattice the order whose motif is most like its motif.
     """
     count = len(motif)
-    level = np.array([np.median(bright[sublattice == s]) for s in range(count)])
+    level = np.array([median(bright[sublattice == s]) for s in range(count)])
     if previous is not None and len(previous.motif) == count:
         return _order_like(motif, level, previous.motif)
     order = np.argsort(-level, kind="stable")
@@ -468,4 +469,4 @@ def _order_like(motif: Array, level: Array, wanted: Array) -> Integers:
 def _weights(columns: "AtomColumns") -> Array:
     """Inverse variances, floored: a few very bright columns must not carry the lattice alone."""
     variance = columns.variance_px2
-    return np.asarray(1 / (variance + middle(variance)))
+    return np.asarray(1 / (variance + median(variance)))

@@ -4,7 +4,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["fit_motif", "middle", "refine_lattice"]
+from nion_distortion._order import median
+
+__all__ = ["fit_motif", "refine_lattice"]
 
 Array = npt.NDArray[np.float64]
 
@@ -153,25 +155,8 @@ def _robust_solution(design: Array, positions: Array, weights: Array) -> tuple[A
     return solution / scale[:, None], robust
 
 
-def middle(values: Array) -> float:
-    """Return the upper median: ``np.median`` at a fifth of its price.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-        At least one.
-
-    Returns
-    -------
-    float
-        The value in the middle of the sorted ones.
-    """
-    half = len(values) // 2
-    return float(np.partition(values, half)[half])
-
-
 def _tukey(squares: Array, weights: Array) -> Array:
     """Biweight of squared, weighted distances."""
     # a floor for exact data
-    spread = np.sqrt(middle(squares)) / MEDIAN_LENGTH + 1e-9 * np.sqrt(weights.max())
+    spread = np.sqrt(median(squares)) / MEDIAN_LENGTH + 1e-9 * np.sqrt(weights.max())
     return np.asarray(np.maximum(1 - squares / (TUKEY * spread) ** 2, 0.0) ** 2)

@@ -4,8 +4,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median
 from nion_distortion.lattice.indexed import Lattice
-from nion_distortion.lattice.refinement import MEDIAN_LENGTH, middle
+from nion_distortion.lattice.refinement import MEDIAN_LENGTH
 
 __all__ = ["rounded_sites"]
 
@@ -58,10 +59,10 @@ def rounded_sites(
     central = _central(places_px, shape_px)
     origin = _moved(places_px[central], amplitude[central], table, NEAR * nearest)
     off = _rounded(places_px, origin, *table)[1]
-    origin = origin + np.array([middle(off[:, 0].copy()), middle(off[:, 1].copy())])
+    origin = origin + np.array([median(off[:, 0]), median(off[:, 1])])
     sites, off = _rounded(places_px, origin, *table)
     size = np.sqrt(off[:, 0] ** 2 + off[:, 1] ** 2)
-    limit = min(OUTLIER * middle(size) / MEDIAN_LENGTH, FARTHEST * nearest)
+    limit = min(OUTLIER * median(size) / MEDIAN_LENGTH, FARTHEST * nearest)
     keep = size <= limit
     _drop_twins(sites, size, keep)
     fits = _everywhere(places_px, keep, shape_px) and _first_is_brightest(sites, amplitude, keep)
@@ -153,5 +154,5 @@ def _first_is_brightest(sites: Integers, amplitude: Array, keep: Booleans) -> bo
     """Whether no sublattice outshines the first: else they are taken for each other."""
     bright, names = amplitude[keep], sites[keep, 2]
     there = np.bincount(names)
-    levels = [middle(bright[names == s]) for s in np.flatnonzero(there)]
+    levels = [median(bright[names == s]) for s in np.flatnonzero(there)]
     return bool(there[0] > 0 and levels[0] >= 0.9 * max(levels))

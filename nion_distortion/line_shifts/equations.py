@@ -17,6 +17,7 @@ __all__ = [
     "equations",
     "lines_of_column",
     "own_equations",
+    "rooms_for",
     "waves_along",
 ]
 
@@ -132,23 +133,24 @@ def equations(scene: Scene, known: Known) -> Equations:
         waves = waves_along(shapes.places[:, 1], pixels, WAVES)
         return _project(*scene[:2], shapes, known, width, waves)
 
-    parts = scene.in_chunks(_some)
-    return Equations(*(np.sum(part, axis=0) for part in zip(*parts, strict=True)))
+    parts = zip(*scene.in_chunks(_some), strict=True)
+    band, right, apart = (np.sum(part, axis=0) for part in parts)
+    return Equations(band.transpose(0, 2, 1), right.transpose(0, 2, 1), apart)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _project(image, drawn, shapes, known, width, waves):  # type: ignore[no-untyped-def]
-    """Return `Equations` of some columns."""
+    """Return `Equations` of some columns, lines first: those of one column lie side by side."""
     lines, count = image.shape[0], waves.shape[1]
-    band, right = np.zeros((2, width, lines)), np.zeros((2, count, lines))
-    apart = np.zeros((2, 2 + count))
+    band, right = np.zeros((2, lines, width)), np.zeros((2, lines, count))
+    apart, room = np.zeros((2, 2 + count)), rooms_for(width)
     # of each line: information, right side, and coupling to the column's own numbers; of these
     of_lines = np.empty((2, width)), np.empty((2, width)), np.empty((2, width, 5))
     of_column, back = (np.empty((5, 5)), np.empty(5)), np.empty((5, 5))
     own = np.empty((width, width)), np.empty(width)
     for n in range(len(shapes.height)):
         window = window_of(shapes, n, image.shape)
-        add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
+        add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column, room))
         if not factorised(of_column[0]):
             continue
         inverse(of_column[0], back)
@@ -158,6 +160,23 @@ def _project(image, drawn, shapes, known, width, waves):  # type: ignore[no-unty
             own_equations(part, (back, of_column[1]), where[1], own)
             _add_lines(own, where, waves[n], (band[axis], right[axis], apart[axis]))
     return band, right, apart
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def rooms_for(width):  # type: ignore[no-untyped-def]
+    """Make room for what `add_pixels` needs on the way: new memory costs as much as a line.
+
+    Parameters
+    ----------
+    width : int
+        Most lines, and pixels in one, of a column.
+
+    Returns
+    -------
+    tuple of ndarray
+        To be used for one column after the other.
+    """
+    return np.empty((2, width), np.float32), np.empty((2, 5)), np.empty(5)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -178,37 +197,38 @@ def add_pixels(images, shapes, n, window, known, into):  # type: ignore[no-untyp
         What is known beforehand.
     into : tuple
         Written to: of each line information, right side and coupling along both axes; information
-        and right side of the column's own numbers.
+        (lower triangle) and right side of the column's own numbers; and what `rooms_for` gives.
     """
-    (top, bottom, first, last), ((weights, sums, reach), (normal, totals)) = window, into
+    (top, bottom, first, last), ((weights, sums, reach), (normal, totals), room) = window, into
     y, x, sigma = shapes.places[n, 0], shapes.places[n, 1], shapes.sigma[n]
     (image, drawn), height, background = images, shapes.height[n], shapes.background[n]
     usual, side, part = known.usual, known.usual.shape[1], x / known.period_px
-    moved, within = known.moved_px, known.within_px
+    moved, within, slope = known.moved_px, known.within_px, height / sigma
     pixel = min(max(int(np.rint(x)), 0), within.shape[2] - 1)
-    along_y, along_x = (
-        np.empty(bottom - top + 1, np.float32),
-        np.empty(last - first + 1, np.float32),
-    )
+    lines, product, right = room
+    along_y, along_x = lines[0, : bottom - top + 1], lines[1, : last - first + 1]
     gaussian(along_y, top - y, np.log(sigma))
     gaussian(along_x, first - x, np.log(sigma))
     normal[:], totals[:] = 0.0, 0.0
-    across, product, right = bin_of(first - x, side), np.empty((5, 5)), np.empty(5)
+    across = bin_of(first - x, side)
     for i in range(top, bottom + 1):
         place = i, first, shapes.kind[n], bin_of(i - y, side), across, first - x
         column = height, background, sigma, along_y[i - top]
         moments = _line_moments(image, drawn, usual, along_x, place, column, known.noise)
-        _fill_products(moments, height, (i - y) / sigma, sigma, product, right)
+        _add_products(moments, (i - y) / sigma, normal, product, right)
         moved_y = moved[0, i] + part * (moved[0, i + 1] - moved[0, i]) + within[0, i, pixel]
         moved_x = moved[1, i] + part * (moved[1, i + 1] - moved[1, i]) + within[1, i, pixel]
+        moved_y, moved_x = slope * moved_y, slope * moved_x
         for a in range(5):  # no whole arrays: each would be new memory
             right[a] -= product[0, a] * moved_y + product[1, a] * moved_x
             totals[a] += right[a]
-            reach[0, i - top, a], reach[1, i - top, a] = product[0, a], product[1, a]
-            for b in range(5):
-                normal[a, b] += product[a, b]
-        weights[0, i - top], weights[1, i - top] = product[0, 0], product[1, 1]
-        sums[0, i - top], sums[1, i - top] = right[0], right[1]
+            reach[0, i - top, a], reach[1, i - top, a] = (
+                slope * product[0, a],
+                slope * product[1, a],
+            )
+        weights[0, i - top] = slope * slope * product[0, 0]
+        weights[1, i - top] = slope * slope * product[1, 1]
+        sums[0, i - top], sums[1, i - top] = slope * right[0], slope * right[1]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=FREE_ORDER)
@@ -239,25 +259,29 @@ def _line_moments(image, drawn, usual, along, place, column, noise):  # type: ig
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fill_products(moments, height, dy, sigma, product, right):  # type: ignore[no-untyped-def]
-    """Products of z with each other, and with the rests, over one line at a distance dy.
+def _add_products(moments, dy, normal, product, right):  # type: ignore[no-untyped-def]
+    """Add products of z with each other over one line at dy; fill in two rows of it, and the rests.
 
-    With ``c = height / sigma`` z is ``(c e dy, c e d, e, height e (dy^2 + d^2), 1)``.
+    In units of its own z is ``(e dy, e d, e, e (dy^2 + d^2), 1)``.
     """
     (a0, a1, a2, a3, a4), (b0, b1, b2), c0, (r0, r1, r2), q0 = moments
-    c, yy = height / sigma, dy * dy
-    product[0, 0], product[0, 1], product[1, 1] = c * c * yy * a0, c * c * dy * a1, c * c * a2
-    product[0, 2], product[1, 2], product[2, 2] = c * dy * a0, c * a1, a0
-    product[0, 3] = c * height * dy * (yy * a0 + a2)
-    product[1, 3], product[2, 3] = c * height * (yy * a1 + a3), height * (yy * a0 + a2)
-    product[3, 3] = height * height * (yy * yy * a0 + 2.0 * yy * a2 + a4)
-    product[0, 4], product[1, 4], product[2, 4] = c * dy * b0, c * b1, b0
-    product[3, 4], product[4, 4] = height * (yy * b0 + b2), c0
+    yy, ya, yb = dy * dy, dy * a0, dy * b0
+    square, cross = yy * a0 + a2, yy * a1 + a3
+    product[0, 0], product[0, 1], product[0, 2] = yy * a0, dy * a1, ya
+    product[0, 3], product[0, 4] = dy * square, yb
+    product[1, 0], product[1, 1], product[1, 2] = dy * a1, a2, a1
+    product[1, 3], product[1, 4] = cross, b1
     for a in range(5):
-        for b in range(a):
-            product[a, b] = product[b, a]
-    right[0], right[1], right[2] = c * dy * r0, c * r1, r0
-    right[3], right[4] = height * (yy * r0 + r2), q0
+        normal[a, 0] += product[0, a]
+    for a in range(1, 5):
+        normal[a, 1] += product[1, a]
+    normal[2, 2] += a0
+    normal[3, 2] += square
+    normal[4, 2] += b0
+    normal[3, 3] += yy * (square + a2) + a4
+    normal[4, 3] += yy * b0 + b2
+    normal[4, 4] += c0
+    right[0], right[1], right[2], right[3], right[4] = dy * r0, r1, r0, yy * r0 + r2, q0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -299,14 +323,14 @@ def _add_lines(own, where, waves, into):  # type: ignore[no-untyped-def]
     for i in range(count):
         for k in range(i, count):
             element = matrix[i, k]
-            band[k - i, top + i] += element
+            band[top + i, k - i] += element
             information += 2.0 * element * element
         expected += matrix[i, i]
         information -= matrix[i, i] * matrix[i, i]
         squares += rest[i] * rest[i]
+        for a in range(len(waves)):
+            right[top + i, a] += waves[a] * rest[i]
     apart[0] += expected
     apart[1] += information
     for a in range(len(waves)):
         apart[2 + a] += waves[a] * waves[a] * squares
-        for i in range(count):
-            right[a, top + i] += waves[a] * rest[i]

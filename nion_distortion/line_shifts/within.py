@@ -15,6 +15,7 @@ from nion_distortion.line_shifts.equations import (
     add_pixels,
     lines_of_column,
     own_equations,
+    rooms_for,
     waves_along,
 )
 from nion_distortion.line_shifts.scene import Scene, Shapes, window_of
@@ -117,10 +118,10 @@ def _project(image, drawn, shapes, known, width, waves, so):  # type: ignore[no-
     right = np.zeros((last + 1 - first) * count)
     of_lines = np.empty((2, width)), np.empty((2, width)), np.empty((2, width, 5))
     of_column, back = (np.empty((5, 5)), np.empty(5)), np.empty((5, 5))
-    own, mean = (np.empty((width, width)), np.empty(width)), np.empty(width)
+    own, mean, room = (np.empty((width, width)), np.empty(width)), np.empty(width), rooms_for(width)
     for n in range(len(shapes.height)):
         window = window_of(shapes, n, image.shape)
-        add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column))
+        add_pixels((image, drawn), shapes, n, window, known, (of_lines, of_column, room))
         if not factorised(of_column[0]):
             continue
         inverse(of_column[0], back)
