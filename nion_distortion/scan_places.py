@@ -25,7 +25,7 @@ FEW, FAR_PX = 16, 1.0
 """A row takes two vectorised steps if more than 1 / FEW of its pixels have not settled after one;
 the first of the two may then be up to FAR_PX long."""
 
-POINTS_AT_ONCE = 2048
+POINTS_AT_ONCE = 1024
 
 VECTOR = 16
 """Pixels that compiled loops take at once: runs are made as long as a multiple of this where there
