@@ -133,7 +133,7 @@ class Posterior:
             for factor in self.factors
         ]
 
-        def part(start: int, stop: int) -> None:
+        def _part(start: int, stop: int) -> None:
             some = np.ascontiguousarray(rows[:, start:stop])
             found = np.empty_like(some)
             for axis in BOTH:
@@ -142,7 +142,7 @@ class Posterior:
                     np.matmul(inverse.T, some[own] - before, out=found[own])
                 result[axis, start:stop] = np.einsum("kn,kn->n", found, found)
 
-        for_chunks(part, rows.shape[1], smallest=SUMS_AT_ONCE)
+        for_chunks(_part, rows.shape[1], smallest=SUMS_AT_ONCE)
         return result
 
     def leading(self) -> "Posterior":
