@@ -63,12 +63,12 @@ AT_LEAST: Literal[">="] = ">="
 DESIGN, ISSUE = "goal of the whole project", "goal of the first release"
 
 FRAME_SHORTFALL = (
-    "of 59 ms on one core, at 512 x 512, columns take 21, index and model 15, shifts of lines 4,"
-    " the field 12 and the rest 7; a second thread saves 5 to 10 of them, because much of it is"
-    " NumPy calls of under 0.1 ms between which Python's lock changes hands; the host drifts: one"
-    " code took 2.9 to 3.1, 1.7 to 1.9 and 1.1 to 1.2 of the job, and two hours later 3.5 to 3.7,"
-    " 2.1 to 2.2 and 1.3, where this one took 3.5, 2.2 and 1.3; on an Intel machine, whose job"
-    " takes no longer, 4.0, 2.0 and 1.4"
+    "at 512 x 512 columns take a third of it, two thirds of that in kernels that fit and draw;"
+    " index and model a quarter, the field a fifth, shifts of lines a tenth; a second thread saves"
+    " a quarter at most, because much of it is NumPy calls of under 0.1 ms between which Python's"
+    " lock changes hands; hosts differ and drift: the code before the last took 2.9 to 3.7, 1.7 to"
+    " 2.2 and 1.1 to 1.3 of the job on AMD, and on Intel 3.2, 1.8 and 1.4 where this one took 2.7"
+    " to 2.8, 1.6 to 1.7 and 1.0 to 1.2"
 )
 
 SWIFT_SHORTFALL = (
@@ -227,8 +227,9 @@ TARGETS: tuple[Target, ...] = (
         shortfall="on two cores 3 to 4 ms go into sums over 3200 columns, 2 into what they make of"
         " 500 to 600 functions, 2 to 4 into one factorisation, 2 into the places of the columns"
         " and their lattice, 1.5 each into the comparison with what was expected and into D at all"
-        " pixels, the rest into some 2900 calls of Python; 14 to 20 ms on AMD EPYCs, with the"
-        " newest functions the most",
+        " pixels, the rest into some 2900 calls of Python; 14 to 20 ms on AMD EPYCs; the code after"
+        " that measurement took 0.8 to 1.5 of a cubic map_coordinates where the one before took 1.2"
+        " to 1.6",
     ),
     Target(
         name="calibrated field",
@@ -238,7 +239,9 @@ TARGETS: tuple[Target, ...] = (
         unit="ms",
         source=DESIGN,
         shortfall="a calibration has some 250 cosines along x, a live model 90; 11.5, 12.6 and 13.3"
-        " ms in three runs of one day, of the same code; 20 on an Intel machine",
+        " ms in three runs of one day, of the same code; the code after that took 0.5 to 0.8 of a"
+        " cubic map_coordinates on an Intel machine where the one before took 0.8 to 1.0, and 0.7"
+        " would be the goal",
     ),
     Target(
         name="coils scale",
