@@ -188,12 +188,12 @@ def _design(basis: Basis, nodes: "_Nodes") -> Single:
     weighted = affine * nodes.weights[:, None]
     design = np.empty((basis.size, len(affine)), np.float32)
 
-    def some(start: int, stop: int) -> Array:
+    def _products(start: int, stop: int) -> Array:
         functions = basis.design(nodes.seen_px[start:stop])
         design[:, start:stop] = functions
         return np.asarray(functions @ weighted[start:stop])
 
-    products = sum(for_chunks(some, len(affine), smallest=NODES_AT_ONCE))
+    products = sum(for_chunks(_products, len(affine), smallest=NODES_AT_ONCE))
     part = np.linalg.solve(weighted.T @ affine, products.T)
     design -= part.T.astype(np.float32) @ affine.T.astype(np.float32)
     return design
