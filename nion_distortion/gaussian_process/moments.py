@@ -17,7 +17,7 @@ from nion_distortion._chunks import for_chunks
 from nion_distortion._validation import owned
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.factors import mirrored
-from nion_distortion.gaussian_process.stretches import Columns, Sums, Sweep, sums_of
+from nion_distortion.gaussian_process.stretches import Columns, Sums, Sweep, added, sums_of
 from nion_distortion.gaussian_process.weights import Information
 
 __all__ = ["information"]
@@ -122,42 +122,49 @@ def _fill_grams(basis: Basis, parts: list[Columns], grams: list[Array]) -> Array
 
 def _fill_gram(basis: Basis, sweep: Sweep, groups: list[Sums], gram: Array) -> Array:
     """Put the sums over all stretches into the matrix; the result is ``pull design^T``."""
-    sums = Sums(*(np.sum(one, axis=0) for one in zip(*groups, strict=True)))
-    where = basis.slices
-    table, cosine = _whole_table(sums), np.r_[where["smooth"], where["fast"]]
-    _fill_smooth_products(table, basis.smooth_modes, gram[where["smooth"]], where["fast"])
-    _fill_fast_products(table[0], gram[where["fast"], where["fast"]])
-    walk = where["walk"]
-    along_time = sweep.of_walk(basis.walk_modes)
-    along_time[1:] /= NORM
-    _fill_time_products(along_time, gram[walk, walk])
-    single = np.r_[where["line"].start : where["frame"].stop, basis.size : len(gram)]
-    others, vector = np.r_[cosine, single], np.empty((2, len(gram)))
-    with_walk = sweep.with_walk(basis.walk_modes)
-    gram[np.ix_(single, others)] = sums.single[:-2]
-    gram[np.ix_(others, single)] = sums.single[:-2].T
-    gram[others, walk] = with_walk[:-2]
-    gram[walk, basis.size :] = with_walk[-2 - len(gram) + basis.size : -2].T
+    sums, where, size = added(sweep, groups), basis.slices, basis.size
+    smooth, fast, walk = where["smooth"], where["fast"], where["walk"]
+    flyback = slice(where["line"].start, where["frame"].stop)
+    own, end = len(sweep.single), sums.plain.shape[1]
+    given = slice(end - own + flyback.stop - flyback.start, end - 2)
+    along_x = slice(smooth.stop + 1, smooth.stop + 1 + fast.stop - fast.start)
+    stationary = np.r_[smooth, end - own : given.start, along_x]
+    single, targets = sums.plain[: own - 2], sums.plain[own - 2 : own]
+    across = sums.plain[own:, smooth.stop : end - own]
+    _fill_cosine_products(basis, _whole_table(across, sums.corner, basis.fast_modes), gram)
+    _fill_time_products(sums.time, gram[walk, walk])
+    with_walk = sweep.grid.functions() @ sums.spread
+    gram[: walk.start, walk] = with_walk[:, stationary].T
+    gram[walk, size:] = with_walk[:, given]
+    flybacks, last = single[: given.start - end + own], single[given.start - end + own :]
+    gram[: walk.start, flyback] = flybacks[:, stationary].T
+    gram[flyback, fast] = flybacks[:, along_x]
+    gram[: walk.start, size:], gram[size:, size:] = last[:, stationary].T, last[:, given]
     mirrored(gram)
-    vector[:, others], vector[:, walk] = sums.single[-2:], with_walk[-2:]
-    return vector
+    return np.concatenate([targets[:, stationary], with_walk[:, -2:].T, targets[:, given]], axis=1)
 
 
-def _whole_table(sums: Sums) -> Array:
+def _whole_table(along_y: Array, corner: Array, fast: int) -> Array:
     """Complete sums of ``cos(a y) cos(b x)`` for all a and b that products need.
 
     With n functions of x, ``cos(n-1 + c) = 2 cos(n-1) cos(c) - cos(n-1 - c)``.
     """
-    (count, known), fast = sums.low.shape, len(sums.last)
+    low, last = along_y[:-1], along_y[-1, :fast] / NORM
+    count, known = low.shape
     whole = np.zeros((2 * count, max(2 * fast - 1, known, 2 * count)))
-    whole[:count, :known], whole[count:, : 2 * count] = sums.low, sums.corner
+    whole[:count, :known], whole[count:, : 2 * count] = low, corner
     whole[1:] /= NORM
     whole[:, 1:known] /= NORM
-    last = sums.last / NORM
     last[1:] /= NORM
     beyond = np.arange(known - fast + 1, fast)
     whole[0, fast - 1 + beyond] = 2 * last[beyond] - whole[0, fast - 1 - beyond]
     return whole
+
+
+def _fill_cosine_products(basis: Basis, table: Array, gram: Array) -> None:
+    smooth, fast = basis.slices["smooth"], basis.slices["fast"]
+    _fill_smooth_products(table, basis.smooth_modes, gram[smooth], fast)
+    _fill_fast_products(table[0], gram[fast, fast])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,6 +1,7 @@
-"""Sums over columns, stretch of scan time by stretch: what `moments` puts together."""
+"""Sums over columns in the order of scan time: what `moments` puts together."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numba
@@ -11,20 +12,25 @@ from nion_distortion._validation import owned
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.cosines import cosines, fill_cosines, fill_products
 
-__all__ = ["Columns", "Sums", "Sweep", "sums_of"]
+__all__ = ["Columns", "Sums", "Sweep", "added", "sums_of"]
 
 Array = npt.NDArray[np.float64]
 
-COLUMNS_AT_ONCE = 512
+GROUPS, FEWEST_IN_GROUP = 8, 256
+"""Groups of columns, each of which one thread sums over, and fewest columns of one."""
 
-PHASE = 4.5
-"""Phase (rad) of the fastest function of scan time over half a stretch."""
+REACH = 7
+"""Nodes of the time grid at either side that a column is spread to."""
 
-PLAIN = "smooth", "fast"
-"""Groups whose functions are cosines, and products of two."""
+SHARPNESS = 2.3 * 2 * REACH
+"""Exponent of the spreading function: with grids twice as fine as the fastest function needs,
+sums are exact to 1e-12."""
 
-SERIES, SQUARE_SERIES = 20, 28
-"""Chebyshev polynomials that are exact to 1e-11 of such a function, and of products of two."""
+CELLS, MOST_IN_STRETCH = 4, 128
+"""Cells of the time grid that make a stretch, and most columns of one: these stay in the cache."""
+
+SPREAD = 2 * REACH + CELLS - 1
+"""Nodes that the columns of a stretch are spread to."""
 
 
 class Columns(NamedTuple):
@@ -78,34 +84,90 @@ class Columns(NamedTuple):
         return self._replace(weights=weights).some(np.flatnonzero(weights))
 
 
-class _Stretches(NamedTuple):
-    """Equal stretches of scan time."""
+class TimeGrid(NamedTuple):
+    """Nodes in scan time to which columns are spread, as fine as its functions need.
 
-    edges: npt.NDArray[np.intp]  # (stretches + 1,): first column of each
-    middles: Array  # (stretches,)
-    half: float
+    A sum of cosines over columns at any times is a sum over the nodes, divided by what spreading
+    does to each cosine: a non-uniform discrete Fourier transform [1]_.
+
+    References
+    ----------
+    .. [1] Barnett, Magland, af Klinteberg, A parallel nonuniform fast Fourier transform library
+       based on an "exponential of semicircle" kernel, SIAM J. Sci. Comput. 41, C479 (2019).
+    """
+
+    modes: int
+    """Of the fastest function."""
+    first: int
+    """Number of the first node; node 0 is at the beginning of the interval."""
+    count: int
 
     @classmethod
-    def of(cls, time: Array, modes: int) -> "_Stretches":
-        length = max(float(time[-1] - time[0]), 1e-9)
-        count = int(np.ceil(0.5 * np.pi * max(modes, 1) * length / PHASE))
-        half = 0.5 * length / count
-        middles = time[0] + half * (2 * np.arange(count) + 1)
-        inner = np.searchsorted(time, middles[1:] - half)
-        return cls(np.r_[0, inner, len(time)], middles, half)
+    def of(cls, time: Array, modes: int) -> "TimeGrid":
+        """Choose the grid for columns.
 
-    def at_nodes(self, series: int, modes: int) -> Array:
-        """Functions of scan time at the Chebyshev nodes of all stretches, (modes, nodes)."""
-        return cosines(np.add.outer(self.middles, self.half * _nodes(series)).ravel(), modes)
+        Parameters
+        ----------
+        time : ndarray, shape (n,)
+            Of the columns, in order.
+        modes : int
+            How many functions of scan time there are beside the constant.
 
-    def as_series(self, series: int, modes: int) -> Array:
-        """Chebyshev coefficients of functions of scan time, (modes, stretches * series)."""
-        values = self.at_nodes(series, modes).reshape(-1, series)
-        return np.asarray(values @ _to_series(series).T).reshape(modes, -1)
+        Returns
+        -------
+        TimeGrid
+            That all of them can be spread to.
+        """
+        cells = np.floor(time[[0, -1]] / _step(modes)).astype(int)
+        return cls(modes, int(cells[0]) - REACH + 1, int(np.ptp(cells)) + SPREAD)
+
+    @property
+    def step(self) -> float:
+        """Distance of the nodes, on the interval of the functions of scan time."""
+        return _step(self.modes)
+
+    def places(self, time: Array) -> Array:
+        """Return where columns are on the grid.
+
+        Parameters
+        ----------
+        time : ndarray, shape (n,)
+            Of the columns.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            In steps, from its first node.
+        """
+        return np.asarray(time / self.step - self.first)
+
+    def functions(self) -> Array:
+        """Return the functions of scan time at the nodes, so that sums over these are exact.
+
+        Returns
+        -------
+        ndarray, shape (modes, count)
+            All but the constant.
+        """
+        nodes = self.step * (self.first + np.arange(self.count))
+        return cosines(nodes, self.modes + 1)[1:] / _spread_cosines(self.modes)[:, None]
+
+
+def _step(modes: int) -> float:
+    return 0.5 / (modes + 1)
+
+
+@functools.lru_cache
+def _spread_cosines(modes: int) -> Array:
+    """What spreading multiplies each function by, (modes,): the kernel's Fourier transform."""
+    z, weights = np.polynomial.legendre.leggauss(8 * REACH)
+    kernel = weights * np.exp(SHARPNESS * (np.sqrt(1.0 - z**2) - 1.0))
+    waves = np.pi * _step(modes) * np.arange(1, modes + 1)
+    return owned(REACH * np.cos(np.outer(waves, REACH * z)) @ kernel)
 
 
 class Sweep(NamedTuple):
-    """Columns, and what is summed over them.
+    """Columns, and how sums over them are divided.
 
     Functions stand in groups: the smooth ones, those of x alone, and the single ones, which are
     no cosines (fly-backs, then the given ones).
@@ -114,14 +176,13 @@ class Sweep(NamedTuple):
     columns: Columns
     single: Array
     """The single functions, and the targets, (single + 2, n)."""
-    stretches: _Stretches
+    grid: TimeGrid
+    places: Array
+    """Of the columns on the time grid, (n,)."""
+    edges: npt.NDArray[np.intp]
+    """First column of each stretch of scan time, (stretches + 1,)."""
     ends: npt.NDArray[np.intp]
     """First stretch of each group of them, (groups + 1,)."""
-    along_time: Array
-    """All functions but the walk's, weighted, and pull, times the polynomials of each stretch,
-    (all, stretches, SERIES)."""
-    squares: Array
-    """Weights times more of the polynomials, (stretches, SQUARE_SERIES)."""
 
     @classmethod
     def of(cls, basis: Basis, columns: Columns) -> "Sweep":
@@ -139,75 +200,47 @@ class Sweep(NamedTuple):
         Sweep
             With nothing summed yet.
         """
-        stretches = _Stretches.of(columns.time, basis.walk_modes)
-        count = len(stretches.middles)
-        groups = min(count, -(-len(columns.time) // COLUMNS_AT_ONCE))
-        along_time = np.empty((basis.stationary_size + len(columns.others) + 2, count, SERIES))
-        ends = count * np.arange(groups + 1) // groups
+        grid, count = TimeGrid.of(columns.time, basis.walk_modes), len(columns.time)
+        places = grid.places(columns.time)
+        stretches = np.floor(places).astype(np.intp) // CELLS
+        begins = np.flatnonzero(np.diff(stretches)) + 1
+        edges = np.unique(np.r_[np.arange(0, count, MOST_IN_STRETCH), begins, count])
+        groups = max(1, min(GROUPS, count // FEWEST_IN_GROUP))
+        ends = np.searchsorted(edges, count * np.arange(groups + 1) // groups)
         flyback = basis.flyback_functions(columns.places_px)
         single = np.concatenate([flyback, columns.others, columns.pull])
         shown = columns.weights != 0
         np.divide(single[-2:], columns.weights, out=single[-2:], where=shown)  # weighted again
-        return cls(columns, single, stretches, ends, along_time, np.empty((count, SQUARE_SERIES)))
-
-    def with_walk(self, modes: int) -> Array:
-        """Multiply all functions by the walk's.
-
-        Parameters
-        ----------
-        modes : int
-            How many the walk has.
-
-        Returns
-        -------
-        ndarray, shape (all, modes)
-            Sums over the columns, those of the pull last.
-        """
-        rows = self.along_time.reshape(len(self.along_time), -1)
-        products: Array = rows @ self.stretches.as_series(SERIES, modes + 1)[1:].T
-        return products
-
-    def of_walk(self, modes: int) -> Array:
-        """Sum the weighted functions of scan time, twice as fast ones as well.
-
-        Parameters
-        ----------
-        modes : int
-            How many the walk has.
-
-        Returns
-        -------
-        ndarray, shape (2 modes + 1,)
-            Of the constant first.
-        """
-        weights = (self.squares @ _to_series(SQUARE_SERIES)).ravel()
-        sums: Array = self.stretches.at_nodes(SQUARE_SERIES, 2 * modes + 1) @ weights
-        return sums
+        return cls(columns, single, grid, places, edges, ends)
 
 
 class Sums(NamedTuple):
-    """Sums over the columns of some stretches, of weighted products of cosines."""
+    """Sums over some columns of weighted products of functions."""
 
-    low: Array
-    """Of y and x, as fast as the functions themselves along y; along x as fast as products of
-    smooth ones with those of x alone, (smooth_count, fast_modes + smooth_count)."""
+    plain: Array
+    """Of the single functions, the targets, cosines along y, and the last cosine along x, with all
+    but the walk's: smooth functions, cosines along x (as fast as products of smooth ones with those
+    of x alone), single ones and targets, (single + 2 + smooth_count + 1, all)."""
     corner: Array
-    """The others that products of smooth functions need, (smooth_count, 2 smooth_count)."""
-    last: Array
-    """Of the last cosine along x with all others, (fast_modes,)."""
-    single: Array
-    """Of the single functions and the pull with all but the walk's, (single + 2, all)."""
+    """Of faster cosines along y with those along x that products of smooth functions need,
+    (smooth_count, 2 smooth_count)."""
+    time: Array
+    """Of cosines of scan time, twice as fast ones as well, (2 modes + 1,)."""
+    spread: Array
+    """Of all but the walk's, by node of the time grid, (nodes, all)."""
+    first: int
+    """The first of these nodes."""
 
 
 def sums_of(basis: Basis, sweep: Sweep, group: int) -> Sums:
-    """Sum over one group of stretches; what is kept for each of them goes into the sweep.
+    """Sum over one group of stretches.
 
     Parameters
     ----------
     basis : Basis
         The functions.
     sweep : Sweep
-        The columns; others may sum over other groups meanwhile.
+        The columns.
     group : int
         Number of the group.
 
@@ -216,76 +249,77 @@ def sums_of(basis: Basis, sweep: Sweep, group: int) -> Sums:
     Sums
         Over its columns.
     """
-    some = slice(sweep.ends[group], sweep.ends[group + 1])
-    stretches = sweep.stretches
-    edges = stretches.edges[some.start : some.stop + 1]
+    edges = sweep.edges[sweep.ends[group] : sweep.ends[group + 1] + 1]
     part = slice(edges[0], edges[-1])
-    columns, single = sweep.columns.some(part), sweep.single[:, part]
-    smooth, fast = (basis.slices[name].stop - basis.slices[name].start for name in PLAIN)
-    sizes = smooth, fast, basis.fast_modes, basis.smooth_count
-    corner = np.zeros((basis.smooth_count, 2 * basis.smooth_count))
-    time = (columns.time, edges - edges[0], stretches.middles[some], stretches.half)
-    functions = (*basis.on_intervals(columns.places_px), single, columns.weights)
-    kept = sweep.along_time[:, some], sweep.squares[some], corner
-    products = _sum_stretches(functions, basis.smooth_modes, sizes, time, kept)
-    own, end = len(single), len(products)
-    along_x = products[smooth : end - own, own:]
-    all_but_walk = np.r_[:smooth, smooth + 1 : smooth + 1 + fast, end - own : end - 2]
-    return Sums(
-        low=along_x[:, :-1].T,
-        corner=corner,
-        last=along_x[: basis.fast_modes, -1],
-        single=products[all_but_walk, :own].T,
+    columns, single, places = sweep.columns.some(part), sweep.single[:, part], sweep.places[part]
+    first, smooth, count = (
+        int(places[0]) - REACH + 1,
+        len(basis.smooth_modes[0]),
+        basis.smooth_count,
     )
+    sizes = smooth, basis.fast_modes, count
+    spread = np.zeros(
+        (int(places[-1]) - int(places[0]) + SPREAD, smooth + sum(sizes[1:]) + len(single))
+    )
+    kept = np.zeros((count, 2 * count)), np.zeros(2 * sweep.grid.modes + 1), spread
+    functions = (*basis.on_intervals(columns.places_px), single, columns.weights)
+    time = columns.time, places - first, edges - edges[0]
+    return Sums(_sum_stretches(functions, basis.smooth_modes, sizes, time, kept), *kept, first)
 
 
-def _nodes(count: int) -> Array:
-    nodes: Array = np.cos(np.pi * (np.arange(count) + 0.5) / count)
-    return nodes
+def added(sweep: Sweep, groups: Sequence[Sums]) -> Sums:
+    """Add up what groups of columns give.
 
+    Parameters
+    ----------
+    sweep : Sweep
+        The columns.
+    groups : sequence of Sums
+        Over all of them.
 
-@functools.lru_cache
-def _to_series(count: int) -> Array:
-    """Values at Chebyshev nodes -> coefficients of the polynomials, (polynomials, nodes)."""
-    table = (2.0 / count) * np.cos(np.outer(np.arange(count), np.arccos(_nodes(count))))
-    table[0] *= 0.5
-    return owned(table)
+    Returns
+    -------
+    Sums
+        With all nodes of the time grid.
+    """
+    spread = np.zeros((sweep.grid.count, groups[0].spread.shape[1]))
+    for one in groups:
+        spread[one.first : one.first + len(one.spread)] += one.spread
+    plain, corner, time = (np.sum(parts, axis=0) for parts in list(zip(*groups, strict=True))[:3])
+    return Sums(plain, corner, time, spread, 0)
 
 
 @numba.njit(cache=True, nogil=True)
 def _sum_stretches(functions, modes, sizes, time, kept):  # type: ignore[no-untyped-def]
     """Sum over the columns of each stretch, few enough to stay in the cache.
 
-    All is one product of matrices: on its left smooth functions, cosines along x and single ones,
-    on its right, weighted, the polynomials of scan time, single functions, cosines along y and the
-    last one along x. What is not the polynomials' is added up over the stretches, and returned.
+    All is one product of matrices: on its left, weighted, what spreads the columns in time, single
+    functions, cosines along y and the last one along x, on its right smooth functions, cosines
+    along x and single ones.
     """
-    along_time, squares, corner = kept
-    (unit_y, unit_x, single, weights), (iy, ix) = functions, modes
-    (times, edges, middles, half), (smooth, fast, top, count) = time, sizes
+    (unit_y, unit_x, single, weights), (iy, ix), (smooth, top, count) = functions, modes, sizes
+    (times, places, edges), (corner, along_time, spread) = time, kept
     own, across = len(single), top + count
-    height, width = smooth + across + own, SERIES + own + count + 1
-    total, product = np.zeros((height, width - SERIES)), np.empty((height, width))
-    for k in range(len(middles)):
-        some = slice(edges[k], edges[k + 1])
-        w, columns = weights[some], edges[k + 1] - edges[k]
-        series, y = _polynomials((times[some] - middles[k]) / half), _table(unit_y[some], 2 * count)
-        left, right = np.empty((height, columns)), np.empty((width, columns))
-        x = left[smooth : smooth + across]
+    height, width = SPREAD + own + count + 1, smooth + across + own
+    total, product = np.zeros((height - SPREAD, width)), np.empty((height, width))
+    most = np.max(np.diff(edges))
+    lefts, rights = np.empty(height * most), np.empty(width * most)
+    for k in range(len(edges) - 1):
+        some, n = slice(edges[k], edges[k + 1]), edges[k + 1] - edges[k]
+        left, right = lefts[: height * n].reshape(height, n), rights[: width * n].reshape(width, n)
+        y, x, w = _table(unit_y[some], 2 * count), right[smooth : smooth + across], weights[some]
         x[0] = 1.0
         fill_cosines(unit_x[some], x[1:])
-        fill_products(y, x, iy, ix, left[:smooth])
-        left[smooth + across :] = single[:, some]
-        right[:SERIES], right[SERIES : SERIES + own] = series[:SERIES], single[:, some]
-        right[SERIES + own : width - 1], right[width - 1] = y[:count], x[top - 1]
-        right *= w
+        fill_products(y, x, iy, ix, right[:smooth])
+        first = _spread(places[some], left[:SPREAD])
+        left[SPREAD : SPREAD + own] = right[smooth + across :] = single[:, some]
+        left[SPREAD + own : height - 1], left[height - 1] = y[:count], x[top - 1]
+        left *= w
         np.dot(left, right.T, product)
-        squares[k] = series @ w
-        along_time[:smooth, k] = product[:smooth, :SERIES]
-        along_time[smooth : smooth + fast, k] = product[smooth + 1 : smooth + 1 + fast, :SERIES]
-        along_time[smooth + fast :, k] = product[smooth + across :, :SERIES]
-        total += product[:, SERIES:]
+        spread[first : first + SPREAD] += product[:SPREAD]
+        total += product[SPREAD:]
         corner += (y[count:] * w) @ x[: 2 * count].T
+        _add_cosines(times[some], w, along_time)
     return total
 
 
@@ -298,13 +332,28 @@ def _table(place, modes):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _polynomials(place):  # type: ignore[no-untyped-def]
-    """Chebyshev polynomials by their recurrence, (SQUARE_SERIES, n)."""
-    rows = np.empty((SQUARE_SERIES, len(place)))
-    for i in range(len(place)):
-        rows[0, i] = 1.0
-        rows[1, i] = place[i]
-    for k in range(2, SQUARE_SERIES):
+def _spread(places, rows):  # type: ignore[no-untyped-def]
+    """Spread each column of a stretch to the nodes around it; return the first of all."""
+    first = int(places[0]) - REACH + 1
+    rows[:] = 0.0
+    for i in range(len(places)):
+        nearest = int(places[i]) - REACH + 1
+        for node in range(nearest, nearest + 2 * REACH):
+            away = (places[i] - node) / REACH
+            rows[node - first, i] = np.exp(SHARPNESS * (np.sqrt(1.0 - away * away) - 1.0))
+    return first
+
+
+# Reordering of the sums is allowed, or they could not be vectorised; results stay reproducible.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _add_cosines(place, weights, sums):  # type: ignore[no-untyped-def]
+    """Add ``sum weights cos(pi k place)`` for each k, the functions by their recurrence."""
+    before, now = weights * np.cos(np.pi * place), weights.copy()
+    twice = 2.0 * np.cos(np.pi * place)
+    for k in range(len(sums)):
+        total = 0.0
         for i in range(len(place)):
-            rows[k, i] = 2.0 * place[i] * rows[k - 1, i] - rows[k - 2, i]
-    return rows
+            total += now[i]
+            following = twice[i] * now[i] - before[i]
+            before[i], now[i] = now[i], following
+        sums[k] += total
