@@ -57,7 +57,7 @@ from nion_distortion.gaussian_process.linearisation import (
 )
 from nion_distortion.gaussian_process.moments import information
 from nion_distortion.gaussian_process.posterior import combined, marginal, solve
-from nion_distortion.gaussian_process.weights import Information, padded, scaled
+from nion_distortion.gaussian_process.weights import Information, padded
 from nion_distortion.options import TERMS
 
 Array = npt.NDArray[np.float64]
@@ -275,12 +275,15 @@ def sample_weights(rng: np.random.Generator, count: int, *, mixed: bool) -> Arra
     return weights
 
 
-def gathered(design: Array, targets: Array, weights: Array) -> Information:
+def gathered(
+    design: Array, targets: Array, weights: Array, seen: Array | None = None
+) -> Information:
     """The dense formula."""
-    whole = np.einsum("in,nab,jn->abij", design, weights, design, optimize=True)
+    shown = np.stack([design, design]) if seen is None else design * seen[:, :, None]
+    whole = np.einsum("ain,nab,bjn->abij", shown, weights, shown, optimize=True)
     return Information(
         blocks=np.stack([whole[0, 0], whole[1, 1]]),
-        vector=np.einsum("in,nab,nb->ai", design, weights, targets),
+        vector=np.einsum("ain,nab,nb->ai", shown, weights, targets),
         cross=whole[0, 1] if whole[0, 1].any() else None,
     )
 
@@ -311,8 +314,9 @@ def test_information_is_the_dense_formula(
     places = rng.uniform(-3, [73, 93], (count, 2))
     crystal, targets = rng.normal(size=(3, count)), rng.normal(size=(count, 2))
     weights = sample_weights(rng, count, mixed=mixed)
-    found = information(basis, places, crystal, targets, weights)
-    plain = gathered(np.concatenate([basis.design(places), crystal]), targets, weights)
+    seen = rng.uniform(-1, 1, (2, basis.size + 3))
+    found = information(basis, places, crystal, targets, weights, seen)
+    plain = gathered(np.concatenate([basis.design(places), crystal]), targets, weights, seen)
     tolerance = 1e-11 * count
     np.testing.assert_allclose(joined(found), joined(plain), rtol=0, atol=tolerance)
     np.testing.assert_allclose(found.vector, plain.vector, rtol=0, atol=tolerance)
@@ -346,7 +350,8 @@ def test_axes_that_do_not_mix_stay_apart() -> None:
     rng = np.random.default_rng(0)
     weights = sample_weights(rng, 50, mixed=False)
     places, crystal = rng.uniform(0, 70, (50, 2)), rng.normal(size=(3, 50))
-    found = information(BASIS, places, crystal, rng.normal(size=(50, 2)), weights)
+    targets, seen = rng.normal(size=(50, 2)), np.ones((2, BASIS.size + 3))
+    found = information(BASIS, places, crystal, targets, weights, seen)
     assert found.cross is None
 
 
@@ -651,26 +656,6 @@ def test_columns_show_the_mean_of_waves_over_the_lines_that_their_fit_weighs() -
     along_x = np.exp(-0.5 * (height / TALL.height_px) ** 2)
     for axis, weights in enumerate((height**2 * along_x, along_x)):
         assert_close(TALL.shown(modes)[axis], wave @ weights / weights.sum(), atol=1e-6)
-
-
-def test_scaled_information_is_that_of_scaled_functions() -> None:
-    rng = np.random.default_rng(0)
-    design, factors = rng.normal(size=(2, 5, 40)), rng.uniform(0, 1, (2, 5))
-    z = rng.normal(size=(2, 40))
-
-    def gathered(functions: Array) -> Information:
-        return Information(
-            blocks=functions @ functions.swapaxes(1, 2),
-            vector=np.einsum("akn,an->ak", functions, z),
-            cross=functions[0] @ functions[1].T,
-        )
-
-    found, expected = scaled(gathered(design), factors), gathered(design * factors[:, :, None])
-    assert_close(found.blocks, expected.blocks)
-    assert_close(found.vector, expected.vector)
-    assert found.cross is not None
-    assert expected.cross is not None
-    assert_close(found.cross, expected.cross)
 
 
 def drawn_waves(jitter_px: float, *, sd_px: float = 0.09, seed: int = 0) -> FastWaves:

@@ -12,7 +12,7 @@ from nion_distortion.gaussian_process.fast_waves import FastWaves, find_fast_wav
 from nion_distortion.gaussian_process.frame_fit import FrameFit
 from nion_distortion.gaussian_process.hyperparameters import Hyperparameters
 from nion_distortion.gaussian_process.moments import information
-from nion_distortion.gaussian_process.weights import Information, scaled
+from nion_distortion.gaussian_process.weights import Information
 from nion_distortion.scan_places import scan_places
 
 __all__ = [
@@ -113,8 +113,8 @@ class Linearised:
         Information
             Without any prior.
         """
-        given = information(basis, self.predicted_px, self.crystal, self.targets, self.weights)
-        return scaled(given, self.seen(basis))
+        seen = self.seen(basis)
+        return information(basis, self.predicted_px, self.crystal, self.targets, self.weights, seen)
 
     def residual_px(self, basis: Basis, mean: Array) -> Array:
         """Compare the targets with what the weights predict.

@@ -100,7 +100,8 @@ class TimeGrid(NamedTuple):
     """Of the fastest function."""
     first: int
     """Number of the first node; node 0 is at the beginning of the interval."""
-    count: int
+    nodes: int
+    """How many."""
 
     @classmethod
     def of(cls, time: Array, modes: int) -> "TimeGrid":
@@ -146,10 +147,10 @@ class TimeGrid(NamedTuple):
 
         Returns
         -------
-        ndarray, shape (modes, count)
+        ndarray, shape (modes, nodes)
             All but the constant.
         """
-        nodes = self.step * (self.first + np.arange(self.count))
+        nodes = self.step * (self.first + np.arange(self.nodes))
         return cosines(nodes, self.modes + 1)[1:] / _spread_cosines(self.modes)[:, None]
 
 
@@ -159,7 +160,7 @@ def _step(modes: int) -> float:
 
 @functools.lru_cache
 def _spread_cosines(modes: int) -> Array:
-    """What spreading multiplies each function by, (modes,): the kernel's Fourier transform."""
+    """Return what spreading multiplies functions by, (modes,): the kernel's Fourier transform."""
     z, weights = np.polynomial.legendre.leggauss(8 * REACH)
     kernel = weights * np.exp(SHARPNESS * (np.sqrt(1.0 - z**2) - 1.0))
     waves = np.pi * _step(modes) * np.arange(1, modes + 1)
@@ -282,7 +283,7 @@ def added(sweep: Sweep, groups: Sequence[Sums]) -> Sums:
     Sums
         With all nodes of the time grid.
     """
-    spread = np.zeros((sweep.grid.count, groups[0].spread.shape[1]))
+    spread = np.zeros((sweep.grid.nodes, groups[0].spread.shape[1]))
     for one in groups:
         spread[one.first : one.first + len(one.spread)] += one.spread
     plain, corner, time = (np.sum(parts, axis=0) for parts in list(zip(*groups, strict=True))[:3])

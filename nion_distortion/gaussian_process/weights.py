@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, owned, reduce_frozen
 
-__all__ = ["Information", "less", "padded", "scaled"]
+__all__ = ["Information", "less", "padded"]
 
 Array = npt.NDArray[np.float64]
 
@@ -107,39 +106,6 @@ def less(known: Information, part: Information) -> Information:
         cross=None if part.cross is None else owned(-part.cross),
     )
     return known + minus
-
-
-def scaled(given: Information, factors: Array) -> Information:
-    """Express information about what columns show of functions in the functions' own weights.
-
-    Parameters
-    ----------
-    given : Information
-        Computed as if columns followed each function in full.
-    factors : ndarray, shape (2, m)
-        Response of the columns to each function (`Basis.seen`).
-
-    Returns
-    -------
-    Information
-        About the weights of the functions themselves.
-    """
-    cross, blocks = given.cross, np.empty_like(given.blocks)
-    for block, axis, result in zip(given.blocks, factors, blocks, strict=True):
-        _scale(block, axis, axis, result)
-    return Information(
-        blocks=owned(blocks),
-        vector=owned(given.vector * factors),
-        cross=None if cross is None else owned(cross * np.outer(*factors)),
-    )
-
-
-@numba.njit(cache=True, nogil=True)
-def _scale(matrix, rows, columns, result):  # type: ignore[no-untyped-def]
-    """``rows[:, None] * matrix * columns``."""
-    for i in range(len(rows)):
-        for j in range(len(columns)):
-            result[i, j] = matrix[i, j] * rows[i] * columns[j]
 
 
 def padded(given: Information, known: Information) -> Information:
