@@ -28,6 +28,7 @@ from benchmarks.results import (
 )
 from benchmarks.sections import SECTIONS
 from benchmarks.targets import TARGETS
+from nion_distortion._memory import keep_freed_memory
 
 __all__ = ["CASES", "main"]
 
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.write_again:
         _write_again()
         return 0
+    keep_freed_memory()  # as the processes that compute do
     where = machine()
     measured: dict[str, Measured] = {}
     failed = False

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from nion_distortion._memory import keep_freed_memory
 from nion_distortion._parcels import Inbox, Outbox
 
 __all__ = ["Answers", "ChildEndedError", "ChildProcess", "ask"]
@@ -221,6 +222,7 @@ def _serve(connection: Connection, prepare: Callable[[], object]) -> None:
     """Answer calls until the other end is closed."""
     global _ends  # noqa: PLW0603  # a process has one parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, the parent decides what it means
+    keep_freed_memory()
     inbox, outbox = _ends = Inbox(connection), Outbox(connection)
     try:
         _send(outbox, _noted(_tried(prepare, (), {})))

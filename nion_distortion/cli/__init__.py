@@ -8,6 +8,7 @@ from pathlib import Path
 
 import threadpoolctl
 
+from nion_distortion._memory import keep_freed_memory
 from nion_distortion._version import installed_version
 
 __all__ = ["main"]
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _explain("stopped")
     frame = importlib.import_module("nion_distortion.frame")
+    keep_freed_memory()
     try:
         # NumPy's and SciPy's thread pools together would make a frame several times slower.
         with threadpoolctl.threadpool_limits(1, user_api="blas"):

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from nion_distortion._order import median
 from nion_distortion.distortion import DistortionSamples
 from nion_distortion.gaussian_process.basis import Basis
 from nion_distortion.gaussian_process.fast_waves import FastWaves, find_fast_waves
@@ -315,9 +316,10 @@ def predict(samples: DistortionSamples, moving_px: npt.NDArray[np.float32] | Non
 def _robust_lattice(crystal: Array, places: Array) -> Array:
     """Least squares without columns that are far off: fly-back must not tilt the lattice."""
     whole = _least_squares(crystal, places)
-    rest = np.abs(places - crystal @ whole.T).max(axis=1)
-    calm = rest < 3 * float(np.median(rest)) + 1.0
-    return _least_squares(crystal[calm], places[calm])
+    off = np.abs(places - crystal @ whole.T)
+    rest = np.maximum(off[:, 0], off[:, 1])
+    calm = rest < 3 * median(rest) + 1.0
+    return whole if calm.all() else _least_squares(crystal[calm], places[calm])
 
 
 def _least_squares(crystal: Array, places: Array) -> Array:
@@ -446,7 +448,7 @@ def _reached(
 def _robust_weights(off2: Array) -> Array:
     """Weigh columns by their squared distance from the prediction, in their own variances."""
     off = np.sqrt(off2)
-    off /= max(float(np.median(off)) / MEDIAN_LENGTH, 1.0)
+    off /= max(median(off) / MEDIAN_LENGTH, 1.0)
     weights = np.where(off < ROBUST_FROM, 1.0, (ROBUST_FROM / np.maximum(off, ROBUST_FROM)) ** 2)
     weights[off > ROBUST_TO] = 0.0
     return weights

@@ -102,7 +102,7 @@ class Origin:
             return variance
         rows = self.slopes - first.slopes
         apart = [
-            divide(row[None].copy(), np.ascontiguousarray(factor))[0]
+            divide(row[None].copy(), factor)[0]
             for row, factor in zip(rows, self.unknown_px, strict=True)
         ]
         return np.asarray(variance + np.square(apart).sum(axis=1))
@@ -146,7 +146,7 @@ def origin_of(fit: FrameFit, samples: DistortionSamples, centre_px: Array) -> Or
     for axis, factor in enumerate(posterior.factors):
         # own weights stand first: with U = [[U_1, U_12], [0, U_2]] their mean for given weights d
         # of D changes by -U_1^-1 U_12 d, and their covariance is U_1^-1 U_1^-T
-        along = divide(row.copy(), np.ascontiguousarray(factor[:own, :own]))[0]
+        along = divide(row.copy(), factor[:own, :own])[0]
         slopes[axis] = -along @ factor[:own, own:]
         variance[axis] = along @ along
         if basis.walk_modes:
