@@ -29,8 +29,8 @@ _Result = TypeVar("_Result")
 
 BOTH = (0, 1)
 
-BLOCKS, SUMS_AT_ONCE = 6, 128
-"""Blocks along each side of a triangular factor, and fewest sums that are worth a thread."""
+BLOCKS = 6
+"""Blocks along each side of a triangular factor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,23 +127,16 @@ class Posterior:
         rows[: len(functions) - kept], rows[size - kept :] = functions[kept:], functions[:kept]
         edges = [size * k // BLOCKS for k in range(BLOCKS + 1)]
         blocks = [slice(*ends) for ends in pairwise(edges)]
-        factors, result = self.factors.astype(np.float32), np.empty((2, rows.shape[1]))
-        inverses = [
-            [cleared(inverted(factor[own, own].copy())).astype(np.float32) for own in blocks]
-            for factor in self.factors
-        ]
 
-        def _part(start: int, stop: int) -> None:
-            some = np.ascontiguousarray(rows[:, start:stop])
-            found = np.empty_like(some)
-            for axis in BOTH:
-                for own, inverse in zip(blocks, inverses[axis], strict=True):
-                    before = factors[axis, : own.start, own].T @ found[: own.start]
-                    np.matmul(inverse.T, some[own] - before, out=found[own])
-                result[axis, start:stop] = np.einsum("kn,kn->n", found, found)
+        def _along(axis: int) -> Array:
+            factor, found = self.factors[axis].astype(np.float32), np.empty_like(rows)
+            for own in blocks:
+                inverse = cleared(inverted(self.factors[axis, own, own].copy())).astype(np.float32)
+                before = factor[: own.start, own].T @ found[: own.start]
+                np.matmul(inverse.T, rows[own] - before, out=found[own])
+            return np.asarray(np.einsum("kn,kn->n", found, found), dtype=np.float64)
 
-        for_chunks(_part, rows.shape[1], smallest=SUMS_AT_ONCE)
-        return result
+        return np.stack(_each_axis(_along))
 
     def leading(self) -> "Posterior":
         """Keep the first weights, the others integrated out.
