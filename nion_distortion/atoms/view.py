@@ -24,7 +24,7 @@ from nion_distortion.atoms.noise import Noise, noise_of_residual
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import Detect
 
-__all__ = ["View", "guessed", "oriented"]
+__all__ = ["View", "guessed", "guessed_again", "oriented", "seen_again"]
 
 WIDTH_PRIOR = 0.15
 """Prior standard deviation of a column's log sigma around the frame's typical one."""
@@ -182,6 +182,54 @@ def oriented(scaled: Normalised) -> View:
     return bright if _probed_width_px(bright) <= _probed_width_px(dark) else dark
 
 
+def seen_again(
+    scaled: Normalised, sign: float, sigma_px: float, noise: Noise, correlation: Correlation
+) -> View | None:
+    """Turn an image so that its columns are bright as `oriented` does, but without a search.
+
+    Parameters
+    ----------
+    scaled : Normalised
+        The image.
+    sign : float
+        As in `View`.
+    sigma_px : float
+        Of a column.
+    noise : Noise
+        As in `View`.
+    correlation : Correlation
+        As in `View`.
+
+    Returns
+    -------
+    View
+        None where the image does not clearly show this contrast.
+    """
+    image, clipped = scaled.image, scaled.clipped
+    if sign < 0.0:
+        image, clipped = -image, -clipped
+    band, narrow = band_passed(clipped, sigma_px)
+    view = View(image, clipped, sign, noise, sigma_px, band, narrow, correlation)
+    least = 0.0 if sign > 0.0 else -CLEARLY_DARK
+    return None if _one_sidedness(band) > FRINGES or not _skewness(view) > least else view
+
+
+def guessed_again(view: View) -> Fits:
+    """Guess where columns of a known width are: `guessed`, without a search for the width.
+
+    Parameters
+    ----------
+    view : View
+        The image.
+
+    Returns
+    -------
+    Fits
+        At the first guesses.
+    """
+    return _begun(view, peaks(view.band, NEAREST * view.sigma_px))
+
+
 def _one_sidedness(band: npt.NDArray[np.float32]) -> float:
     """Say how much the slopes of one direction prevail, 0 to 1: coherence of the structure tensor.
 
@@ -208,8 +256,7 @@ def _skewness(view: View) -> float:
 
 
 def _probed_width_px(view: View) -> float:
-    fits = _begun(view, peaks(view.band, NEAREST * view.sigma_px))
-    return _width_px(view, fits)
+    return _width_px(view, guessed_again(view))
 
 
 def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
@@ -237,14 +284,14 @@ def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
         If nothing can be fitted.
     """
     limits = NARROWEST * view.sigma_px, WIDEST * view.sigma_px
-    fits = _begun(view, peaks(view.band, NEAREST * view.sigma_px))
+    fits = guessed_again(view)
     for _ in range(3):
         width = max(SMALLEST_SIGMA_PX, float(np.clip(_width_px(view, fits), *limits)))
         if abs(np.log(width / view.sigma_px)) < SAME_WIDTH:
             view = view._replace(sigma_px=width)
             break
         view = view.with_sigma(width)
-        fits = _begun(view, peaks(view.band, NEAREST * width))
+        fits = guessed_again(view)
     if detect is not None:
         fits = _begun(view, _inside(detect(view.image), view.image.shape))
     return view, fits
