@@ -172,10 +172,11 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
 def _found_again(scaled: Normalised, known: ColumnShape) -> _Found | None:
     """Find the columns with what is known from the last frame; None where they have changed."""
     noise = known.noise_in(scaled)
-    view = seen_again(scaled, known.sign, known.sigma_px, noise, known.correlation)
+    view = seen_again(scaled, known.sign, known.band_sigma_px, noise, known.correlation)
     if view is None:
         return None
-    first = _first_fits(view, guessed_again(view))
+    begun, view = guessed_again(view), view._replace(sigma_px=known.sigma_px)
+    first = _first_fits(view, begun)
     if not known.resembles(first.look.scaled(scaled.unit)):
         return None
     found = _settled(view, first, known)
@@ -345,6 +346,7 @@ def _shape(scaled: Normalised, found: _Found, chi2: float) -> ColumnShape:
         return replace(known, frames=known.frames + 1)
     return ColumnShape(
         polarity="bright" if view.sign > 0 else "dark",
+        band_sigma_px=view.band_sigma_px,
         sigma_px=view.sigma_px,
         look=found.look.scaled(scaled.unit) if known is None else known.look,
         noise=noise_of(scaled, view.noise, view.sign),

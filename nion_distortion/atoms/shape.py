@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nion_distortion._validation import reduce_frozen
+from nion_distortion._validation import frozen, reduce_frozen
 from nion_distortion.atoms.correlation import WHITE, Correlation
 from nion_distortion.atoms.drawing import AMPLITUDE
 from nion_distortion.atoms.fit import Fits, Window
@@ -71,8 +71,10 @@ class ColumnShape:
     ----------
     polarity : {"bright", "dark"}
         Contrast of the columns.
+    band_sigma_px : float
+        Their width as it was first guessed, by which the next ones are guessed.
     sigma_px : float
-        Their width, by which filters and windows are chosen.
+        Their width, by which windows are chosen.
     look : Look
         How they looked when all of this was learnt from the beginning, detector units.
     noise : Noise
@@ -88,6 +90,7 @@ class ColumnShape:
     """
 
     polarity: Polarity
+    band_sigma_px: float
     sigma_px: float
     look: Look
     noise: Noise
@@ -97,8 +100,10 @@ class ColumnShape:
     frames: int
 
     def __post_init__(self) -> None:
-        if len(self.correlation.y) == len(self.correlation.x) == 1:
-            object.__setattr__(self, "correlation", WHITE)  # also after pickling
+        y, x = self.correlation
+        # one for all where nothing is shared, also after pickling
+        shared = WHITE if len(y) == len(x) == 1 else Correlation(frozen(y), frozen(x))
+        object.__setattr__(self, "correlation", shared)
 
     def __reduce__(self) -> Any:
         return reduce_frozen(self)

@@ -74,8 +74,10 @@ class View(NamedTuple):
         Of `image`: the gain of dark columns is negative.
     sigma_px : float
         Of a column.
+    band_sigma_px : float
+        Not far from it, perhaps a first guess of it: what `band` is made for.
     band, narrow : ndarray, shape (ny, nx)
-        From `band_passed`, at a sigma not far from this one.
+        From `band_passed`.
     correlation : Correlation, default: WHITE
         How much of their noise neighbouring pixels share.
     """
@@ -85,6 +87,7 @@ class View(NamedTuple):
     sign: float
     noise: Noise
     sigma_px: float
+    band_sigma_px: float
     band: npt.NDArray[np.float32]
     narrow: npt.NDArray[np.float32]
     correlation: Correlation = WHITE
@@ -103,7 +106,7 @@ class View(NamedTuple):
             With `band` and `narrow` made anew.
         """
         band, narrow = band_passed(self.clipped, sigma_px)
-        return self._replace(sigma_px=sigma_px, band=band, narrow=narrow)
+        return self._replace(sigma_px=sigma_px, band_sigma_px=sigma_px, band=band, narrow=narrow)
 
     def flipped(self) -> "View":
         """Return the same image with the other contrast.
@@ -113,9 +116,14 @@ class View(NamedTuple):
         View
             Its negative.
         """
-        image, clipped, sign, noise, sigma_px, band, narrow, correlation = self
-        noise = noise._replace(gain=-noise.gain)
-        return View(-image, -clipped, -sign, noise, sigma_px, -band, -narrow, correlation)
+        return self._replace(
+            image=-self.image,
+            clipped=-self.clipped,
+            sign=-self.sign,
+            noise=self.noise._replace(gain=-self.noise.gain),
+            band=-self.band,
+            narrow=-self.narrow,
+        )
 
     def window(self, radius: float, width_prior: float) -> Window:
         """Return what the fits share.
@@ -172,7 +180,7 @@ def oriented(scaled: Normalised) -> View:
             " columns"
         )
     noise = noise_of_residual(scaled.image, scaled.image, samples=FIRST_SAMPLES)
-    bright = View(scaled.image, scaled.clipped, 1.0, noise, sigma_px, band, narrow)
+    bright = View(scaled.image, scaled.clipped, 1.0, noise, sigma_px, sigma_px, band, narrow)
     skewness = _skewness(bright)
     if skewness > 0.0:
         return bright
@@ -194,7 +202,7 @@ def seen_again(
     sign : float
         As in `View`.
     sigma_px : float
-        Of a column.
+        What the band is to be made for.
     noise : Noise
         As in `View`.
     correlation : Correlation
@@ -209,18 +217,18 @@ def seen_again(
     if sign < 0.0:
         image, clipped = -image, -clipped
     band, narrow = band_passed(clipped, sigma_px)
-    view = View(image, clipped, sign, noise, sigma_px, band, narrow, correlation)
+    view = View(image, clipped, sign, noise, sigma_px, sigma_px, band, narrow, correlation)
     least = 0.0 if sign > 0.0 else -CLEARLY_DARK
     return None if _one_sidedness(band) > FRINGES or not _skewness(view) > least else view
 
 
 def guessed_again(view: View) -> Fits:
-    """Guess where columns of a known width are: `guessed`, without a search for the width.
+    """Guess where columns of the view's width are: `guessed`, without a search for the width.
 
     Parameters
     ----------
     view : View
-        The image.
+        The image, band-passed for that width.
 
     Returns
     -------
