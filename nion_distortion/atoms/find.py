@@ -106,13 +106,14 @@ def find_columns(
     by its rim are dropped.
 
     What is known from the last frame takes the place of the searches for contrast and width, and
-    in most frames of tails and noise, for as long as the columns' number, height, width and chi^2
-    are the same; otherwise, and with `detect` or an empty area, all is learnt from this image.
+    of what is learnt of tails and noise, for as long as the columns' number, height, width and
+    chi^2 are the same; otherwise, with `detect` or an empty area, and in the frames that are
+    learnt from (`ColumnShape.is_due`), all is found as if nothing were known.
     """
     values, empty = without_empty(_checked(image))
     scaled = normalised(values)
     found = None
-    if known is not None and detect is None and empty is None:
+    if known is not None and not known.is_due and detect is None and empty is None:
         found = _found_again(scaled, known)
     if found is None:
         found = _fitted(*guessed(oriented(scaled), detect))
@@ -121,7 +122,7 @@ def find_columns(
     if found.keep.sum() < FEWEST_COLUMNS:
         raise UnusableFrameError(_why_too_few(found))
     finder = "local_maxima" if detect is None else getattr(detect, "__name__", "detect")
-    return _columns(scaled, found, finder)
+    return _columns(scaled, found, finder, known)
 
 
 class _Found(NamedTuple):
@@ -138,8 +139,8 @@ class _Found(NamedTuple):
     look: Look
     """By the first fits, in units of the normalised image."""
     guesses: int
-    known: ColumnShape | None
-    """From the last frame; None where all was learnt from this one."""
+    is_again: bool
+    """Whether it was found by what the last frame knew."""
 
 
 class _First(NamedTuple):
@@ -180,8 +181,7 @@ def _found_again(scaled: Normalised, known: ColumnShape) -> _Found | None:
     if not known.resembles(first.look.scaled(scaled.unit)):
         return None
     found = _settled(view, first, known)
-    is_same = known.is_due or known.explains(reduced_chi2(found.fits)[1])
-    return found if is_same else None
+    return found if known.explains(reduced_chi2(found.fits)[1]) else None
 
 
 def _fitted(view: View, fits: Fits) -> _Found:
@@ -194,7 +194,7 @@ def _settled(view: View, first: _First, known: ColumnShape | None) -> _Found:
     fits, start, look, guesses = first
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
-    if known is None or known.is_due:
+    if known is None:
         view = _with_noise(view, fits, cores)
     window = view.window(RADIUS, WIDTH_PRIOR)
     model, window, tail = _settle(view, fits, cores, window, known)
@@ -204,7 +204,7 @@ def _settled(view: View, first: _First, known: ColumnShape | None) -> _Found:
     _widen(view, fits, window)
     keep = accepted(view, fits, start, model, window)
     fits.parameters[:, AMPLITUDE] *= 1.0 + tail.height
-    return _Found(view, fits, keep, broader, tail, look, guesses, known)
+    return _Found(view, fits, keep, broader, tail, look, guesses, known is not None)
 
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
@@ -263,7 +263,7 @@ def _settle(
     known: ColumnShape | None,
 ) -> tuple[npt.NDArray[np.float32], Window, TailSeen]:
     """Iterate to convergence with neighbours subtracted; give model, window, and tails."""
-    learning = LEARNING_STEPS if known is None or known.is_due else 1
+    learning = LEARNING_STEPS if known is None else 1
     fits.active[:], fits.last[:] = True, 0.0
     model, tail, seen = cores, NO_TAIL, NOTHING_SEEN
     for step in range(MOST_STEPS):
@@ -273,7 +273,7 @@ def _settle(
         if step == 0:
             window = learnt_window(fits, window)
         if step == learning - 1:
-            seen = _tail_seen(view, fits, window, known)
+            seen = learnt_tail(view.clipped, fits, window) if known is None else known.tail
             window, tail = _with_tail(fits, window, seen)
         if step < learning or 2 * len(before) > len(moving):
             draw_anew(model, fits.parameters, tail)
@@ -282,15 +282,6 @@ def _settle(
         if not fits.active.any():
             break
     return model, window, seen
-
-
-def _tail_seen(view: View, fits: Fits, window: Window, known: ColumnShape | None) -> TailSeen:
-    """Learn the tails, beside what is known of them; what is known where that is enough."""
-    if known is None:
-        return learnt_tail(view.clipped, fits, window)
-    if not known.is_due:
-        return known.tail
-    return learnt_tail(view.clipped, fits, window).after(known.tail)
 
 
 def _with_tail(fits: Fits, window: Window, seen: TailSeen) -> tuple[Window, Tail]:
@@ -307,7 +298,9 @@ def _with_tail(fits: Fits, window: Window, seen: TailSeen) -> tuple[Window, Tail
     return window, tail_of(height, fits, window)
 
 
-def _columns(scaled: Normalised, found: _Found, finder: str) -> AtomColumns:
+def _columns(
+    scaled: Normalised, found: _Found, finder: str, known: ColumnShape | None
+) -> AtomColumns:
     """Give the results in detector units, each covariance scaled by chi^2."""
     view, fits, keep = found[:3]
     chi2, typical = reduced_chi2(fits)
@@ -335,26 +328,28 @@ def _columns(scaled: Normalised, found: _Found, finder: str) -> AtomColumns:
         counts=amplitude / gain,
         tail=found.tail.height,
         dropped=found.guesses - len(order),
-        shape=_shape(scaled, found, typical),
+        shape=_shape(scaled, found, typical, known),
     )
 
 
-def _shape(scaled: Normalised, found: _Found, chi2: float) -> ColumnShape:
-    """Note what the next frame need not learn; how columns look stays as the first frame saw it."""
-    view, known = found.view, found.known
-    if known is not None and not known.is_due:
+def _shape(
+    scaled: Normalised, found: _Found, chi2: float, known: ColumnShape | None
+) -> ColumnShape:
+    """Note what the next frame of the scan need not learn."""
+    if known is not None and found.is_again:
         return replace(known, frames=known.frames + 1)
-    return ColumnShape(
+    view = found.view
+    learnt = ColumnShape(
         polarity="bright" if view.sign > 0 else "dark",
         band_sigma_px=view.band_sigma_px,
         sigma_px=view.sigma_px,
-        look=found.look.scaled(scaled.unit) if known is None else known.look,
+        look=found.look.scaled(scaled.unit),
         noise=noise_of(scaled, view.noise, view.sign),
         correlation=view.correlation,
         chi2=chi2,
         tail=found.tail,
-        frames=1 if known is None else known.frames + 1,
     )
+    return learnt if known is None else learnt.after(known)
 
 
 def _scale(

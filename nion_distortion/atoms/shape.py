@@ -1,6 +1,6 @@
 """What the columns of one frame have in common with those of the next frame of the same scan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,9 +19,12 @@ __all__ = ["ColumnShape", "Look", "Polarity", "look_of", "noise_of"]
 Polarity = Literal["bright", "dark"]
 
 FIRST_FRAMES, EVERY = 3, 8
-"""Tails and noise are learnt in each of the first frames of a scan, then in one of so many."""
+"""All is learnt from each of the first frames of a scan, then from one of so many."""
 
-SAME_SIGMA, SAME_AMPLITUDE, SAME_NUMBER, SAME_CHI2 = 0.04, 0.25, 0.2, 0.05
+LEAST_SHARE = 0.2
+"""Weight of what the newest frame has taught of the width: a change of focus is followed."""
+
+SAME_SIGMA, SAME_AMPLITUDE, SAME_NUMBER, SAME_CHI2 = 0.04, 0.25, 0.7, 0.05
 """Largest differences from one frame to the next (of logarithms) with which columns are the same
 as before: of their mean width and amplitude, their number, and of the typical chi^2."""
 
@@ -76,7 +79,7 @@ class ColumnShape:
     sigma_px : float
         Their width, by which windows are chosen.
     look : Look
-        How they looked when all of this was learnt from the beginning, detector units.
+        How they looked in the newest frame that was learnt from, detector units.
     noise : Noise
         Of a pixel, detector units.
     correlation : Correlation
@@ -85,8 +88,10 @@ class ColumnShape:
         Typical one, per degree of freedom, with that noise.
     tail : TailSeen
         Height of the tails, by all frames that they were learnt from.
-    frames : int
+    frames : int, default: 1
         How many frames have been like this, one after the other.
+    lessons : int, default: 1
+        How many of them were learnt from.
     """
 
     polarity: Polarity
@@ -97,7 +102,8 @@ class ColumnShape:
     correlation: Correlation
     chi2: float
     tail: TailSeen
-    frames: int
+    frames: int = 1
+    lessons: int = 1
 
     def __post_init__(self) -> None:
         y, x = self.correlation
@@ -115,8 +121,33 @@ class ColumnShape:
 
     @property
     def is_due(self) -> bool:
-        """Whether the next frame is one that tails and noise are learnt from."""
+        """Whether the next frame is one to be learnt from."""
         return self.frames < FIRST_FRAMES or self.frames % EVERY == 0
+
+    def after(self, before: "ColumnShape") -> "ColumnShape":
+        """Combine what this frame alone has taught with what is known from frames before it.
+
+        Parameters
+        ----------
+        before : ColumnShape
+            What is known.
+
+        Returns
+        -------
+        ColumnShape
+            With the means of widths and of tails; this one alone where the columns have changed.
+        """
+        if self.polarity != before.polarity or not before.resembles(self.look):
+            return self
+        share = max(LEAST_SHARE, 1.0 / (before.lessons + 1))
+        return replace(
+            self,
+            band_sigma_px=before.band_sigma_px ** (1.0 - share) * self.band_sigma_px**share,
+            sigma_px=before.sigma_px ** (1.0 - share) * self.sigma_px**share,
+            tail=self.tail.after(before.tail),
+            frames=before.frames + 1,
+            lessons=before.lessons + 1,
+        )
 
     def resembles(self, look: Look) -> bool:
         """Tell whether the columns of another frame are the same as these.
