@@ -270,6 +270,7 @@ def test_the_next_frame_begins_with_what_its_columns_were_like() -> None:
     assert report.columns is not None
     assert report.columns.shape is not None
     assert (report.columns.shape.frames, report.columns.shape.lessons) == (4, 3)
+    assert model is not None
     assert unpack_model(pack_model(model)).column_shape is None  # of what sample, nobody knows
 
 
