@@ -152,6 +152,7 @@ def test_what_has_changed_is_learnt_anew(image: Image, known: ColumnShape) -> No
     again, anew = find_columns(image, known=known), find_columns(image)
     assert identical(again, anew)
     assert again.gain == anew.gain
+    assert (frames_of(again), again.tail) == (1, anew.tail)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -349,7 +349,8 @@ def _shape(
         chi2=chi2,
         tail=found.tail,
     )
-    return learnt if known is None else learnt.after(known)
+    # what was not due and yet had to be learnt is of other columns
+    return learnt.after(known) if known is not None and known.is_due else learnt
 
 
 def _scale(
