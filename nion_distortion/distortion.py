@@ -42,9 +42,10 @@ SMALLEST_STD_PX = 0.005
 """Added in quadrature to claimed errors (0.2 pm), so that very small ones do not make two fields
 disagree."""
 
-SAME_PX = 1e-3
-"""Columns closer than this in two frames show that both are one image (perhaps stored in between):
-noise alone moves columns by ten times as much."""
+SAME_PX, SAME_SHARE, PROBES = 1e-3, 0.2, 5
+"""Columns closer than this in two frames, or closer than this share of their standard errors, along
+both axes, show that both are one image: stored in between, or fitted from other beginnings. By
+chance noise leaves one column in 80 as near. And how many columns are looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,9 +127,10 @@ class DistortionSamples:
         bool
             False for two frames of one scan: their noise differs.
         """
-        probes = self.observed_px[len(self) // 6 :: max(len(self) // 3, 1)]
-        found = sum(bool(_has_column_at(other.observed_px, place)) for place in probes)
-        return 2 * found > len(probes)
+        probes = slice(len(self) // (2 * PROBES), None, max(len(self) // PROBES, 1))
+        places = self.observed_px[probes]
+        reach_px = np.maximum(SAME_PX, SAME_SHARE * np.sqrt(self.variance_px2[probes]))
+        return bool(2 * _number_near(other.observed_px, places, reach_px) > len(places))
 
     def subset(self, some: npt.NDArray[np.bool_]) -> "DistortionSamples":
         """Return some of the samples.
@@ -149,11 +151,16 @@ class DistortionSamples:
 
 
 @numba.njit(cache=True, nogil=True)
-def _has_column_at(positions, place):  # type: ignore[no-untyped-def]
-    for n in range(len(positions)):
-        if abs(positions[n, 0] - place[0]) < SAME_PX and abs(positions[n, 1] - place[1]) < SAME_PX:
-            return True
-    return False
+def _number_near(positions, places, reach_px):  # type: ignore[no-untyped-def]
+    """Count the places that have a position within reach along both axes."""
+    number = 0
+    for k in range(len(places)):
+        y, x = places[k]
+        for n in range(len(positions)):
+            if abs(positions[n, 0] - y) < reach_px[k] and abs(positions[n, 1] - x) < reach_px[k]:
+                number += 1
+                break
+    return number
 
 
 def sample_distortion(

@@ -183,7 +183,7 @@ def process_frame(
     if options.sample == "unknown":
         return _applied(frame, model, options)
     try:
-        columns = find_columns(frame.image, detect=options.detect)
+        columns = _found(frame, model, options)
     except UnusableFrameError as reason:
         return _applied(frame, model, options, str(reason))
     try:
@@ -239,8 +239,13 @@ def measure_frame(
     """
     options = Options() if options is None else options
     _check(frame, model, options)
-    columns = find_columns(frame.image, detect=options.detect)
+    columns = _found(frame, model, options)
     return _measured(frame, columns, model, options)
+
+
+def _found(frame: Frame, model: DistortionModel | None, options: Options) -> AtomColumns:
+    known = None if model is None else model.column_shape
+    return find_columns(frame.image, detect=options.detect, known=known)
 
 
 def _measured(
@@ -256,11 +261,12 @@ def _measured(
     elif isinstance(reference, Reference):
         samples = against_field(samples, indexed.lattice, reference)
     try:
-        return Measured(indexed, samples, _learnt(frame, indexed, samples, model, options))
+        learnt = _learnt(frame, indexed, samples, model, options)
     except np.linalg.LinAlgError as error:
         raise UnusableFrameError(
             f"the columns do not determine a distortion: its equations have no solution ({error})"
         ) from error
+    return Measured(indexed, samples, replace(learnt, column_shape=columns.shape))
 
 
 def _learnt(

@@ -98,10 +98,13 @@ def test_the_same_image_is_told_from_another_of_the_same_sample() -> None:
     columns, _ = indexed(np.random.default_rng(0))
     samples = sample_distortion(columns, SETTINGS)
     stored = replace(samples, observed_px=samples.observed_px.astype(np.float32).astype(float))
-    noise = np.random.default_rng(1).normal(scale=0.02, size=samples.observed_px.shape)
+    error_px = np.sqrt(samples.variance_px2)[:, None]
+    noise = error_px * np.random.default_rng(1).normal(size=samples.observed_px.shape)
     another = replace(samples, observed_px=samples.observed_px + noise)
+    refitted = replace(samples, observed_px=samples.observed_px + 0.05 * noise)
     assert samples.is_same_image(samples)
     assert samples.is_same_image(stored)
+    assert samples.is_same_image(refitted)
     assert samples.is_same_image(stored.subset(np.arange(20) != 9))  # it was not indexed there
     assert not samples.is_same_image(another)
     assert not another.is_same_image(samples)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from nion_distortion.atoms import find_columns
+from nion_distortion.calibrations.packing import pack_model, unpack_model
 from nion_distortion.frame import Frame, ScanSettings, UnusableFrameError
 from nion_distortion.gaussian_process import DistortionModel
 from nion_distortion.lattice import index_columns
@@ -253,6 +254,38 @@ def test_a_stack_in_one_image_is_refused() -> None:
     frame = Frame(image=np.zeros((256, 256, 3), np.float32), settings=SCAN)
     with pytest.raises(ValueError, match=r"must be 2-D to find columns, not of shape \(256, 256"):
         process_frame(frame)
+
+
+# What the columns of a live scan are like
+
+
+def test_the_next_frame_begins_with_what_its_columns_were_like() -> None:
+    model = first()[0].model
+    for index in range(1, 4):
+        report = process_frame(shot(index=index).frame, model=model)
+        model = report.model
+        assert report.columns is not None
+        assert model is not None
+        assert model.column_shape is report.columns.shape
+    assert report.columns is not None
+    assert report.columns.shape is not None
+    assert (report.columns.shape.frames, report.columns.shape.lessons) == (4, 3)
+    assert model is not None
+    assert unpack_model(pack_model(model)).column_shape is None  # of what sample, nobody knows
+
+
+def test_a_frame_that_comes_again_teaches_nothing_though_its_fits_begin_elsewhere() -> None:
+    model = first()[0].model
+    for index in range(1, 3):
+        model = process_frame(shot(index=index).frame, model=model).model
+    anew = process_frame(shot(index=2).frame).columns
+    report = process_frame(shot(index=2).frame, model=model)
+    assert report.columns is not None
+    assert anew is not None
+    assert not np.array_equal(report.columns.positions_px, anew.positions_px)
+    assert model is not None
+    assert report.model is not None
+    assert report.model.frames == model.frames == 3
 
 
 # another sample

@@ -1,16 +1,15 @@
 """The result type: atomic columns and what their fits say about them."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, as_positive, check_length, reduce_frozen
+from nion_distortion.atoms.shape import ColumnShape, Polarity
 
-__all__ = ["AtomColumns", "Polarity"]
-
-Polarity = Literal["bright", "dark"]
+__all__ = ["AtomColumns"]
 
 SHAPES: dict[str, tuple[int | None, ...]] = {
     "positions_px": (None, 2),
@@ -64,6 +63,8 @@ class AtomColumns:
         Height of the tails relative to the Gaussian cores; `amplitude` is the sum of both.
     dropped : int, default: 0
         First guesses whose fits were thrown away.
+    shape : ColumnShape, optional
+        What all of the image's columns are like, for the next frame of the same scan.
 
     Raises
     ------
@@ -86,6 +87,7 @@ class AtomColumns:
     gain_std: float = 0.0
     tail: float = 0.0
     dropped: int = 0
+    shape: ColumnShape | None = None
 
     def __post_init__(self) -> None:
         for name, shape in SHAPES.items():

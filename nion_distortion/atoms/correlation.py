@@ -6,6 +6,7 @@ import cv2
 import numba
 import numpy as np
 
+from nion_distortion._validation import frozen
 from nion_distortion.atoms.drawing import AMPLITUDE, BACKGROUND, Floats, Image
 from nion_distortion.atoms.fit import FREE_ORDER, ONE, Fits, Window, gradient
 from nion_distortion.atoms.noise import DIFFERENCE, Noise, noise_of_residual
@@ -51,7 +52,7 @@ class Correlation(NamedTuple):
     x: Floats
 
 
-WHITE = Correlation(np.ones(1), np.ones(1))
+WHITE = Correlation(frozen(np.ones(1)), frozen(np.ones(1)))
 """Each pixel's noise is its own."""
 
 

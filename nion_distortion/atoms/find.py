@@ -1,5 +1,6 @@
 """From an image to its atomic columns: guesses, fits, and the decision afterwards."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -35,8 +36,16 @@ from nion_distortion.atoms.fit import Fits, Window, improve
 from nion_distortion.atoms.learning import broadening, learnt_window
 from nion_distortion.atoms.maxima import Normalised, normalised
 from nion_distortion.atoms.overlap import shared_covariance
-from nion_distortion.atoms.tails import learnt_tail, tail_of, unseen_share
-from nion_distortion.atoms.view import WIDTH_PRIOR, View, guessed, oriented
+from nion_distortion.atoms.shape import ColumnShape, Look, look_of, noise_of
+from nion_distortion.atoms.tails import NOTHING_SEEN, TailSeen, learnt_tail, tail_of, unseen_share
+from nion_distortion.atoms.view import (
+    WIDTH_PRIOR,
+    View,
+    guessed,
+    guessed_again,
+    oriented,
+    seen_again,
+)
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import Detect
 
@@ -50,7 +59,7 @@ FIRST_RADIUS, RADIUS = 2.0, 3.0
 
 FIRST_STEPS, LEARNING_STEPS, MOST_STEPS = 2, 2, 12
 """Iterations without neighbour subtraction; iterations with it before the tails are learnt (widths
-and backgrounds are learnt after the first); the most with it."""
+and backgrounds are learnt after the first, tails that are known begin there); the most with it."""
 
 PRUNED_SIGNAL = 1.0
 """Amplitude over its error below which a fit is dropped before neighbours are subtracted."""
@@ -59,7 +68,9 @@ SURE_CHI2 = 2.5
 """Excess of a fit's chi^2, in its statistical standard deviations, that still counts as chance."""
 
 
-def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomColumns:
+def find_columns(
+    image: npt.ArrayLike, *, detect: Detect | None = None, known: ColumnShape | None = None
+) -> AtomColumns:
     """Find the atomic columns of an image, with the covariance of each position.
 
     Parameters
@@ -69,6 +80,8 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     detect : callable, optional
         Gives first guesses of the positions; gets the image normalised (`Normalised`) and with
         bright columns. None means `local_maxima`.
+    known : ColumnShape, optional
+        What the columns of the last frame of the same scan were like (`AtomColumns.shape`).
 
     Returns
     -------
@@ -91,18 +104,25 @@ def find_columns(image: npt.ArrayLike, *, detect: Detect | None = None) -> AtomC
     distance from the guess, and neighbours. An empty area (a single value far outside the range of
     the rest, or a large patch at the lowest value) is ignored for scale and noise, and columns cut
     by its rim are dropped.
+
+    What is known from the last frame takes the place of the searches for contrast and width, and
+    of what is learnt of tails and noise, for as long as the columns' number, height, width and
+    chi^2 are the same; otherwise, with `detect` or an empty area, and in the frames that are
+    learnt from (`ColumnShape.is_due`), all is found as if nothing were known.
     """
     values, empty = without_empty(_checked(image))
     scaled = normalised(values)
-    view = oriented(scaled)
-    view, begun = guessed(view, detect)
-    found = _fitted(view, begun)
+    found = None
+    if known is not None and not known.is_due and detect is None and empty is None:
+        found = _found_again(scaled, known)
+    if found is None:
+        found = _fitted(*guessed(oriented(scaled), detect))
     if empty is not None:
         found.keep[:] &= away_from(empty, found.fits.parameters[:, :2], found.view.sigma_px)
     if found.keep.sum() < FEWEST_COLUMNS:
         raise UnusableFrameError(_why_too_few(found))
     finder = "local_maxima" if detect is None else getattr(detect, "__name__", "detect")
-    return _columns(scaled, found, (finder, len(begun.chi2)))
+    return _columns(scaled, found, finder, known)
 
 
 class _Found(NamedTuple):
@@ -115,8 +135,22 @@ class _Found(NamedTuple):
     """Those that are columns."""
     broader: npt.NDArray[np.float64]
     """As `AtomColumns.broadening`."""
-    tail: float
-    """Height of the tails, as `AtomColumns.tail`."""
+    tail: TailSeen
+    look: Look
+    """By the first fits, in units of the normalised image."""
+    guesses: int
+    is_again: bool
+    """Whether it was found by what the last frame knew."""
+
+
+class _First(NamedTuple):
+    """First fits that are worth going on with."""
+
+    fits: Fits
+    start_px: npt.NDArray[np.float64]
+    """Where they began."""
+    look: Look
+    guesses: int
 
 
 def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -136,21 +170,41 @@ def _checked(image: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return values
 
 
+def _found_again(scaled: Normalised, known: ColumnShape) -> _Found | None:
+    """Find the columns with what is known from the last frame; None where they have changed."""
+    noise = known.noise_in(scaled)
+    view = seen_again(scaled, known.sign, known.band_sigma_px, noise, known.correlation)
+    if view is None:
+        return None
+    begun, view = guessed_again(view), view._replace(sigma_px=known.sigma_px)
+    first = _first_fits(view, begun)
+    if not known.resembles(first.look.scaled(scaled.unit)):
+        return None
+    found = _settled(view, first, known)
+    return found if known.explains(reduced_chi2(found.fits)[1]) else None
+
+
 def _fitted(view: View, fits: Fits) -> _Found:
-    """Fit all guesses, estimate the noise from the residual, and decide which are columns."""
-    fits, start = _first_fits(view, fits)
+    """Fit all guesses, and learn from this image alone what they have in common."""
+    return _settled(view, _first_fits(view, fits), None)
+
+
+def _settled(view: View, first: _First, known: ColumnShape | None) -> _Found:
+    """Fit to the end, estimate the noise from the residual, and decide which are columns."""
+    fits, start, look, guesses = first
     fits.middle[:] = np.rint(fits.parameters[:, :2])
     cores = render(fits.parameters, view.image.shape)
-    view = _with_noise(view, fits, cores)
+    if known is None:
+        view = _with_noise(view, fits, cores)
     window = view.window(RADIUS, WIDTH_PRIOR)
-    model, window, tail = _settle(view, fits, cores, window)
+    model, window, tail = _settle(view, fits, cores, window, known)
     broader = broadening(fits, window)
-    fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail)
+    fits.covariance[:, :2, :2] *= unseen_share(fits, window, tail.height)
     fits.covariance[:, :2, :2] += shared_covariance(model, fits, window)
     _widen(view, fits, window)
     keep = accepted(view, fits, start, model, window)
-    fits.parameters[:, AMPLITUDE] *= 1.0 + tail
-    return _Found(view, fits, keep, broader, tail)
+    fits.parameters[:, AMPLITUDE] *= 1.0 + tail.height
+    return _Found(view, fits, keep, broader, tail, look, guesses, known is not None)
 
 
 def _with_noise(view: View, fits: Fits, cores: npt.NDArray[np.float32]) -> View:
@@ -173,14 +227,16 @@ def _widen(view: View, fits: Fits, window: Window) -> None:
     fits.covariance[:] *= np.outer(more, more)
 
 
-def _first_fits(view: View, fits: Fits) -> tuple[Fits, npt.NDArray[np.float64]]:
+def _first_fits(view: View, fits: Fits) -> _First:
     """Fit each guess as if it were alone; drop those too weak, or too close to a better one."""
-    start = _stepped_alone(view, fits, view.window(FIRST_RADIUS, WIDTH_PRIOR))
+    window = view.window(FIRST_RADIUS, WIDTH_PRIOR)
+    start = _stepped_alone(view, fits, window)
     signal = signal_of(fits)
     keep = (fits.pixels > 0) & (signal > PRUNED_SIGNAL)
     keep &= ~doubled(fits.parameters[:, :2], signal, keep, TWICE * view.sigma_px)
     keep &= ~beside(fits.parameters[:, :2], signal, keep, view.sigma_px)
-    return fits.rows(keep), start[keep]
+    kept = fits.rows(keep)
+    return _First(kept, start[keep], look_of(kept, window), len(keep))
 
 
 def _stepped_alone(view: View, fits: Fits, window: Window) -> npt.NDArray[np.float64]:
@@ -200,31 +256,37 @@ def _why_too_few(found: _Found) -> str:
 
 
 def _settle(
-    view: View, fits: Fits, cores: npt.NDArray[np.float32], window: Window
-) -> tuple[npt.NDArray[np.float32], Window, float]:
-    """Iterate to convergence with neighbours subtracted; give model, window, and tail height."""
+    view: View,
+    fits: Fits,
+    cores: npt.NDArray[np.float32],
+    window: Window,
+    known: ColumnShape | None,
+) -> tuple[npt.NDArray[np.float32], Window, TailSeen]:
+    """Iterate to convergence with neighbours subtracted; give model, window, and tails."""
+    learning = LEARNING_STEPS if known is None else 1
     fits.active[:], fits.last[:] = True, 0.0
-    model, tail = cores, NO_TAIL
+    model, tail, seen = cores, NO_TAIL, NOTHING_SEEN
     for step in range(MOST_STEPS):
         moving = fits.active.copy()
         before = fits.parameters[moving]
         improve(view.image, model, fits, window)
         if step == 0:
             window = learnt_window(fits, window)
-        if step == LEARNING_STEPS - 1:
-            window, tail = _learnt(view, fits, window)
-        if step < LEARNING_STEPS or 2 * len(before) > len(moving):
+        if step == learning - 1:
+            seen = learnt_tail(view.clipped, fits, window) if known is None else known.tail
+            window, tail = _with_tail(fits, window, seen)
+        if step < learning or 2 * len(before) > len(moving):
             draw_anew(model, fits.parameters, tail)
         else:
             redraw(model, before, fits.parameters[moving], tail)
         if not fits.active.any():
             break
-    return model, window, tail.height
+    return model, window, seen
 
 
-def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
-    """Learn the tail height, and lower cores and backgrounds to match, in place."""
-    height, background = learnt_tail(view.clipped, fits, window)
+def _with_tail(fits: Fits, window: Window, seen: TailSeen) -> tuple[Window, Tail]:
+    """Begin to draw tails, and lower cores and backgrounds to match, in place."""
+    height, background = seen.height, seen.background
     fits.parameters[:, AMPLITUDE] *= 1.0 - height
     fits.parameters[:, BACKGROUND] += background
     fits.active[:], fits.last[:] = fits.pixels > 0, 0.0
@@ -236,9 +298,11 @@ def _learnt(view: View, fits: Fits, window: Window) -> tuple[Window, Tail]:
     return window, tail_of(height, fits, window)
 
 
-def _columns(scaled: Normalised, found: _Found, told: tuple[str, int]) -> AtomColumns:
+def _columns(
+    scaled: Normalised, found: _Found, finder: str, known: ColumnShape | None
+) -> AtomColumns:
     """Give the results in detector units, each covariance scaled by chi^2."""
-    view, fits, keep, broader, tail = found
+    view, fits, keep = found[:3]
     chi2, typical = reduced_chi2(fits)
     order = np.flatnonzero(keep)
     line, place = np.rint(fits.parameters[order, :2]).T
@@ -253,18 +317,40 @@ def _columns(scaled: Normalised, found: _Found, told: tuple[str, int]) -> AtomCo
         covariance_px2=fits.covariance[order][:, :2, :2] * scale[:, None, None],
         amplitude=amplitude,
         sigma_px=np.exp(parameters[:, LOG_SIGMA]),
-        broadening=broader[order],
+        broadening=found.broader[order],
         background=view.sign * parameters[:, BACKGROUND] * scaled.unit + scaled.zero,
         chi2=chi2[order],
         confidence=ndtr(signal - LEAST_SIGNAL),
         polarity="bright" if view.sign > 0 else "dark",
-        finder=told[0],
+        finder=finder,
         gain=gain,
         gain_std=view.noise.gain_std * scaled.unit,
         counts=amplitude / gain,
-        tail=tail,
-        dropped=told[1] - len(order),
+        tail=found.tail.height,
+        dropped=found.guesses - len(order),
+        shape=_shape(scaled, found, typical, known),
     )
+
+
+def _shape(
+    scaled: Normalised, found: _Found, chi2: float, known: ColumnShape | None
+) -> ColumnShape:
+    """Note what the next frame of the scan need not learn."""
+    if known is not None and found.is_again:
+        return replace(known, frames=known.frames + 1)
+    view = found.view
+    learnt = ColumnShape(
+        polarity="bright" if view.sign > 0 else "dark",
+        band_sigma_px=view.band_sigma_px,
+        sigma_px=view.sigma_px,
+        look=found.look.scaled(scaled.unit),
+        noise=noise_of(scaled, view.noise, view.sign),
+        correlation=view.correlation,
+        chi2=chi2,
+        tail=found.tail,
+    )
+    # what was not due and yet had to be learnt is of other columns
+    return learnt.after(known) if known is not None and known.is_due else learnt
 
 
 def _scale(

@@ -15,7 +15,7 @@ from nion_distortion.atoms.drawing import (
 )
 from nion_distortion.atoms.fit import Fits, Window
 
-__all__ = ["FEWEST_TEACHERS", "broadening", "learnt_window"]
+__all__ = ["FEWEST_TEACHERS", "broadening", "learnt_window", "mean_log_sigma", "teachers"]
 
 TAUGHT, FEWEST_TEACHERS = 1000, 12
 """Number of columns, about, that are learnt from; and the fewest with which anything is."""
@@ -54,7 +54,7 @@ def learnt_window(fits: Fits, window: Window) -> Window:
     Window
         With normal priors on both; unchanged where too few columns are clear.
     """
-    chosen = _teachers(fits)
+    chosen, _ = teachers(fits)
     if np.count_nonzero(chosen) < FEWEST_TEACHERS:
         return window
     taught = fits.rows(chosen)
@@ -151,11 +151,48 @@ def _spread(values: Floats, variance: Floats) -> tuple[float, float]:
     return centre, float(np.sqrt(max(seen - median(variance), 0.0)))
 
 
-def _teachers(fits: Fits) -> npt.NDArray[np.bool_]:
+def mean_log_sigma(fits: Fits, window: Window) -> tuple[float, float]:
+    """Return the mean logarithm of the widths, with the effect of their prior removed.
+
+    Parameters
+    ----------
+    fits : Fits
+        Of clear columns.
+    window : Window
+        What they share.
+
+    Returns
+    -------
+    mean : float
+        Of log sigma (px). The median would jump between kinds of different width.
+    error : float
+        Its standard error, true differences between columns included.
+    """
+    beyond, _ = _apart(fits, window)
+    usual = _usual(window.widths, fits.parameters[:, AMPLITUDE])
+    log_sigma = usual + beyond
+    return float(np.mean(log_sigma)), float(np.std(log_sigma) / np.sqrt(len(log_sigma)))
+
+
+def teachers(fits: Fits) -> tuple[npt.NDArray[np.bool_], int]:
+    """Choose the columns to learn from: clear ones, spread evenly over the image.
+
+    Parameters
+    ----------
+    fits : Fits
+        Their present state.
+
+    Returns
+    -------
+    chosen : ndarray of bool, shape (n,)
+        About `TAUGHT` of them, at most.
+    clear : int
+        How many there are to choose from.
+    """
     variance = np.maximum(fits.covariance[:, AMPLITUDE, AMPLITUDE], 1e-30)
     chosen = fits.parameters[:, AMPLITUDE] > LEAST_SIGNAL * np.sqrt(variance)
     chosen &= fits.pixels == fits.pixels.max(initial=0)
     rows = np.flatnonzero(chosen)
     taught = np.zeros(len(chosen), np.bool_)
     taught[rows[:: max(1, len(rows) // TAUGHT)]] = True
-    return taught
+    return taught, len(rows)

@@ -225,7 +225,7 @@ def peaks(image: npt.NDArray[np.float32], reach_px: float) -> npt.NDArray[np.flo
     y, x = np.indices((2 * max(1, int(reach_px)) + 1,) * 2) - max(1, int(reach_px))
     square = y**2 + x**2
     near = (square > 0) & (square <= max(2.0, reach_px**2))
-    # nearest first: most pixels have a higher one beside them
+    # nearest first: most of what is no peak has a higher one nearby
     around = np.stack([y[near], x[near]], axis=1)[np.argsort(square[near], kind="stable")]
 
     def _chunk(start: int, stop: int) -> npt.NDArray[np.float64]:
@@ -249,13 +249,13 @@ def _fill_peaks(
 ) -> int:
     """Count the peaks of some lines, and fill in as many as there is room for."""
     count, (height, width) = 0, image.shape
-    least = np.float32(np.finfo(np.float32).tiny)
+    of_three, is_high = np.empty(width, np.float32), np.zeros(width, np.bool_)
     for i in range(lines[0], lines[1]):
+        _mark_high(image, i, of_three, is_high)
         for j in range(1, width - 1):
-            top = image[i, j]
-            if not top >= least:
+            if not is_high[j]:
                 continue
-            is_peak = True
+            top, is_peak = image[i, j], True
             for k in range(len(around)):
                 y, x = i + around[k, 0], j + around[k, 1]
                 if 0 <= y < height and 0 <= x < width and image[y, x] > top:
@@ -266,6 +266,28 @@ def _fill_peaks(
                 found[count, 1] = j + _parabola(image[i, j - 1], top, image[i, j + 1])
             count += is_peak
     return count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _mark_high(
+    image: npt.NDArray[np.float32],
+    i: int,
+    of_three: npt.NDArray[np.float32],
+    is_high: npt.NDArray[np.bool_],
+) -> None:
+    """Mark what is above zero in a line, and not below any of its eight neighbours.
+
+    Without branches: several pixels at once.
+    """
+    above, line, below = image[i - 1], image[i], image[min(i + 1, len(image) - 1)]
+    least = np.float32(np.finfo(np.float32).tiny)
+    for j in range(len(line)):
+        of_two = above[j] if above[j] > line[j] else line[j]
+        of_three[j] = below[j] if below[j] > of_two else of_two
+    for j in range(1, len(line) - 1):
+        beside = of_three[j - 1] if of_three[j - 1] > of_three[j + 1] else of_three[j + 1]
+        highest = of_three[j] if of_three[j] > beside else beside
+        is_high[j] = (line[j] >= highest) & (line[j] >= least)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")

@@ -1,5 +1,7 @@
 """The tails of columns: their relative height, learnt from the residuals of fits of the cores."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,7 @@ from nion_distortion.atoms.fit import Fits, Window, improve
 from nion_distortion.atoms.learning import FEWEST_TEACHERS
 from nion_distortion.atoms.view import WIDTH_PRIOR
 
-__all__ = ["learnt_tail", "tail_of", "unseen_share"]
+__all__ = ["NOTHING_SEEN", "TailSeen", "learnt_tail", "tail_of", "unseen_share"]
 
 NO_COLUMN = 4.0
 """Multiple of the 90th percentile of amplitudes beyond which one is a hot pixel, without a tail."""
@@ -51,6 +53,72 @@ STRETCHES, CHANGE, LEFT, SUMMED = 4, 4, 5, 6
 stretched scan does, then the change by a higher tail, then the residual; and how many there are."""
 
 
+MEMORY, CHANGED = 1.25, 4.0
+"""Factor by which the variance of what earlier frames showed grows before another frame is added;
+and standard errors by which it contradicts them, so that they are forgotten."""
+
+
+class TailSeen(NamedTuple):
+    """What frames show of the height of the tails.
+
+    Attributes
+    ----------
+    seen : float
+        The height, without its prior.
+    variance : float
+        Of that by noise; 0 where nothing could be learnt.
+    doubt : float
+        Of that by what fits do not do as they should, the same in every frame.
+    lower : float
+        Change of the backgrounds between the two heights that were tried.
+    """
+
+    seen: float
+    variance: float
+    doubt: float
+    lower: float
+
+    @property
+    def height(self) -> float:
+        """Height relative to that of the Gaussians without tails, from zero up."""
+        known = USUAL_SPREAD**2 / (USUAL_SPREAD**2 + (self.variance + self.doubt))
+        return float(np.clip(known * self.seen + (1.0 - known) * USUAL_TAIL, 0.0, HIGHEST_TAIL))
+
+    @property
+    def background(self) -> float:
+        """Change of the backgrounds by such tails; negative."""
+        return self.lower * self.height / (TRIED[1] - TRIED[0])
+
+    def after(self, before: "TailSeen") -> "TailSeen":
+        """Combine this with what frames before it showed.
+
+        Parameters
+        ----------
+        before : TailSeen
+            Theirs; the older, the less it counts.
+
+        Returns
+        -------
+        TailSeen
+            Weighted by inverse variances; this one alone where they contradict each other.
+        """
+        if self.variance == 0.0:
+            return before
+        variance = MEMORY * before.variance
+        both = self.variance + variance
+        if variance == 0.0 or (self.seen - before.seen) ** 2 > CHANGED**2 * both:
+            return self
+        share = variance / both
+        seen, lower = (
+            share * now + (1.0 - share) * then
+            for now, then in ((self.seen, before.seen), (self.lower, before.lower))
+        )
+        return TailSeen(seen, share * self.variance, self.doubt, lower)
+
+
+NOTHING_SEEN = TailSeen(0.0, 0.0, 0.0, 0.0)
+
+
 def tail_of(height: float, fits: Fits, window: Window) -> Tail:
     """Define how the tails of an image are drawn.
 
@@ -72,7 +140,7 @@ def tail_of(height: float, fits: Fits, window: Window) -> Tail:
     return Tail(height, window.widths, NO_COLUMN * high)
 
 
-def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]:
+def learnt_tail(image: Image, fits: Fits, window: Window) -> TailSeen:
     """Find the height of the tails relative to that of the Gaussians without them.
 
     Parameters
@@ -86,10 +154,8 @@ def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]
 
     Returns
     -------
-    height : float
-        From zero up.
-    background : float
-        Change of the backgrounds by such tails; negative.
+    TailSeen
+        In this image; of no height where there are too few columns.
 
     Notes
     -----
@@ -120,15 +186,16 @@ def learnt_tail(image: Image, fits: Fits, window: Window) -> tuple[float, float]
     low, high = low.rows(taught), high.rows(taught)
     both, spread = _sum_left((strip, low_model, high_model), low, high, window)
     if len(low.chi2) < FEWEST_TEACHERS or spread <= 0.0:
-        return 0.0, 0.0
+        return NOTHING_SEEN
     step = TRIED[1] - TRIED[0]
     moved = float(np.mean(low.covariance[:, Y, Y])) / sigma_px**2
-    variance = step**2 * OVERLAP / spread + (FOLLOWED * moved**2) ** 2
-    known = USUAL_SPREAD**2 / (USUAL_SPREAD**2 + variance)
-    seen = TRIED[0] + step * both / spread
-    height = float(np.clip(known * seen + (1.0 - known) * USUAL_TAIL, 0.0, HIGHEST_TAIL))
     higher = median(high.parameters[:, BACKGROUND] - low.parameters[:, BACKGROUND])
-    return height, higher * height / step
+    return TailSeen(
+        seen=TRIED[0] + step * both / spread,
+        variance=step**2 * OVERLAP / spread,
+        doubt=(FOLLOWED * moved**2) ** 2,
+        lower=higher,
+    )
 
 
 def _strip(image: Image, fits: Fits, rim: float) -> tuple[Image, Fits]:

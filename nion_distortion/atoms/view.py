@@ -24,7 +24,7 @@ from nion_distortion.atoms.noise import Noise, noise_of_residual
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import Detect
 
-__all__ = ["View", "guessed", "oriented"]
+__all__ = ["View", "guessed", "guessed_again", "oriented", "seen_again"]
 
 WIDTH_PRIOR = 0.15
 """Prior standard deviation of a column's log sigma around the frame's typical one."""
@@ -74,8 +74,10 @@ class View(NamedTuple):
         Of `image`: the gain of dark columns is negative.
     sigma_px : float
         Of a column.
+    band_sigma_px : float
+        Not far from it, perhaps a first guess of it: what `band` is made for.
     band, narrow : ndarray, shape (ny, nx)
-        From `band_passed`, at a sigma not far from this one.
+        From `band_passed`.
     correlation : Correlation, default: WHITE
         How much of their noise neighbouring pixels share.
     """
@@ -85,6 +87,7 @@ class View(NamedTuple):
     sign: float
     noise: Noise
     sigma_px: float
+    band_sigma_px: float
     band: npt.NDArray[np.float32]
     narrow: npt.NDArray[np.float32]
     correlation: Correlation = WHITE
@@ -103,7 +106,7 @@ class View(NamedTuple):
             With `band` and `narrow` made anew.
         """
         band, narrow = band_passed(self.clipped, sigma_px)
-        return self._replace(sigma_px=sigma_px, band=band, narrow=narrow)
+        return self._replace(sigma_px=sigma_px, band_sigma_px=sigma_px, band=band, narrow=narrow)
 
     def flipped(self) -> "View":
         """Return the same image with the other contrast.
@@ -113,9 +116,14 @@ class View(NamedTuple):
         View
             Its negative.
         """
-        image, clipped, sign, noise, sigma_px, band, narrow, correlation = self
-        noise = noise._replace(gain=-noise.gain)
-        return View(-image, -clipped, -sign, noise, sigma_px, -band, -narrow, correlation)
+        return self._replace(
+            image=-self.image,
+            clipped=-self.clipped,
+            sign=-self.sign,
+            noise=self.noise._replace(gain=-self.noise.gain),
+            band=-self.band,
+            narrow=-self.narrow,
+        )
 
     def window(self, radius: float, width_prior: float) -> Window:
         """Return what the fits share.
@@ -172,7 +180,7 @@ def oriented(scaled: Normalised) -> View:
             " columns"
         )
     noise = noise_of_residual(scaled.image, scaled.image, samples=FIRST_SAMPLES)
-    bright = View(scaled.image, scaled.clipped, 1.0, noise, sigma_px, band, narrow)
+    bright = View(scaled.image, scaled.clipped, 1.0, noise, sigma_px, sigma_px, band, narrow)
     skewness = _skewness(bright)
     if skewness > 0.0:
         return bright
@@ -180,6 +188,54 @@ def oriented(scaled: Normalised) -> View:
     if skewness < CLEARLY_DARK:
         return dark
     return bright if _probed_width_px(bright) <= _probed_width_px(dark) else dark
+
+
+def seen_again(
+    scaled: Normalised, sign: float, sigma_px: float, noise: Noise, correlation: Correlation
+) -> View | None:
+    """Turn an image so that its columns are bright as `oriented` does, but without a search.
+
+    Parameters
+    ----------
+    scaled : Normalised
+        The image.
+    sign : float
+        As in `View`.
+    sigma_px : float
+        What the band is to be made for.
+    noise : Noise
+        As in `View`.
+    correlation : Correlation
+        As in `View`.
+
+    Returns
+    -------
+    View
+        None where the image does not clearly show this contrast.
+    """
+    image, clipped = scaled.image, scaled.clipped
+    if sign < 0.0:
+        image, clipped = -image, -clipped
+    band, narrow = band_passed(clipped, sigma_px)
+    view = View(image, clipped, sign, noise, sigma_px, sigma_px, band, narrow, correlation)
+    least = 0.0 if sign > 0.0 else -CLEARLY_DARK
+    return None if _one_sidedness(band) > FRINGES or not _skewness(view) > least else view
+
+
+def guessed_again(view: View) -> Fits:
+    """Guess where columns of the view's width are: `guessed`, without a search for the width.
+
+    Parameters
+    ----------
+    view : View
+        The image, band-passed for that width.
+
+    Returns
+    -------
+    Fits
+        At the first guesses.
+    """
+    return _begun(view, peaks(view.band, NEAREST * view.sigma_px))
 
 
 def _one_sidedness(band: npt.NDArray[np.float32]) -> float:
@@ -208,8 +264,7 @@ def _skewness(view: View) -> float:
 
 
 def _probed_width_px(view: View) -> float:
-    fits = _begun(view, peaks(view.band, NEAREST * view.sigma_px))
-    return _width_px(view, fits)
+    return _width_px(view, guessed_again(view))
 
 
 def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
@@ -237,14 +292,14 @@ def guessed(view: View, detect: Detect | None) -> tuple[View, Fits]:
         If nothing can be fitted.
     """
     limits = NARROWEST * view.sigma_px, WIDEST * view.sigma_px
-    fits = _begun(view, peaks(view.band, NEAREST * view.sigma_px))
+    fits = guessed_again(view)
     for _ in range(3):
         width = max(SMALLEST_SIGMA_PX, float(np.clip(_width_px(view, fits), *limits)))
         if abs(np.log(width / view.sigma_px)) < SAME_WIDTH:
             view = view._replace(sigma_px=width)
             break
         view = view.with_sigma(width)
-        fits = _begun(view, peaks(view.band, NEAREST * width))
+        fits = guessed_again(view)
     if detect is not None:
         fits = _begun(view, _inside(detect(view.image), view.image.shape))
     return view, fits

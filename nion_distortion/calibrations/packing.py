@@ -32,7 +32,7 @@ MOST_STORED = 200
 PARTS = ("model", "arrays", "samples")
 """What a packed model consists of."""
 
-LIVE = ("last", "lattice", "drift", "frame_shape")
+LIVE = ("last", "lattice", "drift", "frame_shape", "column_shape")
 """What belongs to a live run, and is None in a calibration."""
 
 DERIVED = ("stationary", "distortion_px")

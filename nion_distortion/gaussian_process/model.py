@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import frozen, reduce_frozen
+from nion_distortion.atoms import ColumnShape
 from nion_distortion.distortion import DistortionField, DistortionSamples
 from nion_distortion.frame import ScanSettings, UnusableFrameError
 from nion_distortion.gaussian_process.ageing import (
@@ -136,6 +137,9 @@ class DistortionModel:
     unsettled : str, optional
         What is to be said where the scan had not settled when a calibration ended; None where no
         change was seen among the frames that it rests on.
+    column_shape : ColumnShape, optional
+        What the columns of the newest frame were like; None in a model that comes from a
+        calibration.
     """
 
     settings: ScanSettings
@@ -159,6 +163,7 @@ class DistortionModel:
     flagged: tuple[Flagged, ...] = ()
     shape_watch: ShapeWatch | None = None
     unsettled: str | None = None
+    column_shape: ColumnShape | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "distortion_px", frozen(self.distortion_px))
