@@ -34,7 +34,7 @@ spread of log amplitude is the second (standard deviation), or the third times i
 
 NARROWED = 2.0
 """How much narrower than its column a fit is, in variances of its log sigma: it climbs its noise.
-Measured: with this the usual widths of bright columns of seven crystals at 7 to 50 electrons are
+Measured: with this the usual widths of bright columns of eight crystals at 7 to 50 electrons are
 within 0.03 of those at 1000, without it up to 0.09 too small."""
 
 LEAST_OWN = 0.05
