@@ -347,11 +347,6 @@ TARGETS: tuple[Target, ...] = (
     ),
     Target(
         name="localisation error",
-        shortfall="at 10 counts Ti-O has 3.5 electrons at its peak: with all else known the exact"
-        " Poisson likelihood reaches 1.07, our fits begun at the truth 1.09; 2 % of the columns"
-        " share their light with the fit of a speck of noise, are off by twice the bound, and claim"
-        " it; a rule that gives such specks up reached 1.107 on 19 seeds, but lost faint columns as"
-        " well; by the median 1.06",
         what="column positions, Sr and Ti-O, 10, 50, 500 counts: largest rms error",
         direction="<=",
         goal=1.1,

@@ -556,6 +556,13 @@ def test_widths_follow_brightness_beyond_the_errors_of_fits(slope: float, noise:
     assert usual_log_sigma(widths, 1e9) == usual_log_sigma(widths, 1e3)  # a hot pixel
 
 
+@pytest.mark.parametrize("counts", [5.0, 10.0, 30.0])
+def test_noise_does_not_narrow_columns(counts: float) -> None:
+    images = [gaussian_sto(counts, np.random.default_rng(seed))[0] for seed in range(3)]
+    widths = [np.median(find_columns(image).sigma_px) for image in images]
+    assert np.mean(widths) == pytest.approx(1.57, rel=0.01)
+
+
 def test_where_amplitudes_differ_by_noise_only_there_is_one_kind() -> None:
     fits = kinds_of_columns(0.0, 0.1).rows(slice(0, 300))
     window = Window(4.5, Widths(float(np.log(1.5))), 0.5**-2, 1.0, 0.0, 1.0)

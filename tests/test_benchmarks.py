@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import start
-from benchmarks.localisation import cramer_rao_px
+from benchmarks.localisation import cramer_rao_px, one_to_one
 from benchmarks.results import (
     README,
     RESULTS,
@@ -62,6 +62,16 @@ def test_names_are_unique_and_belong_to_a_case() -> None:
 
     assert len(set(names)) == len(names)
     assert cases == set(command.CASES)
+
+
+def test_a_found_column_beside_one_that_was_found_better_is_none() -> None:
+    true = np.array([[10.0, 10.0], [10.0, 30.0], [30.0, 10.0]])
+    found = np.array([[10.2, 30.0], [10.0, 10.5], [10.0, 13.5], [30.0, 15.0]])
+
+    same, row = one_to_one(found, true)
+
+    np.testing.assert_array_equal(same, [True, True, False, False])
+    np.testing.assert_array_equal(row[same], [1, 0])
 
 
 def test_the_first_demo_begins_with_nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

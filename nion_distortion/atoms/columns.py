@@ -40,8 +40,8 @@ class AtomColumns:
     sigma_px : ndarray, shape (n,)
         Width of the Gaussian.
     broadening : ndarray, shape (n, 2)
-        Logarithm of the width relative to columns of the same brightness, with the effect of the
-        prior removed, and its variance.
+        Logarithm of the width relative to columns of the same brightness, with the effects of the
+        prior and of the noise removed, and its variance.
     background : ndarray, shape (n,)
         Local background, detector units.
     chi2 : ndarray, shape (n,)

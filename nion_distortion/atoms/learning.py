@@ -32,6 +32,11 @@ KINDS, LEAST_KINDS, CLEARER = (0.05, 0.95), 0.1, 10.0
 spread of log amplitude is the second (standard deviation), or the third times its errors
 (variances)."""
 
+NARROWED = 2.0
+"""How much narrower than its column a fit is, in variances of its log sigma: it climbs its noise.
+Measured: with this the usual widths of bright columns of eight crystals at 7 to 50 electrons are
+within 0.03 of those at 1000, without it up to 0.09 too small."""
+
 LEAST_OWN = 0.05
 """Floor of the weight that a fitted width gives to the data rather than to its prior."""
 
@@ -81,8 +86,8 @@ def broadening(fits: Fits, window: Window) -> Floats:
     Returns
     -------
     ndarray, shape (n, 2)
-        Log of the width over the usual one, with the effect of the prior removed, and its variance
-        by the fit alone: true differences between columns come on top.
+        Log of the width over the usual one, with the effects of the prior and of the noise
+        removed, and its variance by the fit alone: true differences between columns come on top.
     """
     beyond, own = _apart(fits, window)
     variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA] / own
@@ -90,11 +95,11 @@ def broadening(fits: Fits, window: Window) -> Floats:
 
 
 def _apart(fits: Fits, window: Window) -> tuple[Floats, Floats]:
-    """Undo the shrinkage of log sigma to its prior; give the deviations and the data's weights."""
-    own = 1.0 - window.precision * fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
-    own = np.maximum(own, LEAST_OWN)
+    """Undo what prior and noise do to log sigma; give the deviations and the data's weights."""
+    variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
+    own = np.maximum(1.0 - window.precision * variance, LEAST_OWN)
     usual = _usual(window.widths, fits.parameters[:, AMPLITUDE])
-    return (fits.parameters[:, LOG_SIGMA] - usual) / own, own
+    return (fits.parameters[:, LOG_SIGMA] - usual + NARROWED * variance) / own, own
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
