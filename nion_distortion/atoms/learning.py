@@ -97,9 +97,15 @@ def broadening(fits: Fits, window: Window) -> Floats:
 def _apart(fits: Fits, window: Window) -> tuple[Floats, Floats]:
     """Undo what prior and noise do to log sigma; give the deviations and the data's weights."""
     variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
-    own = np.maximum(1.0 - window.precision * variance, LEAST_OWN)
+    own = _own_share(fits, window)
     usual = _usual(window.widths, fits.parameters[:, AMPLITUDE])
     return (fits.parameters[:, LOG_SIGMA] - usual + NARROWED * variance) / own, own
+
+
+def _own_share(fits: Fits, window: Window) -> Floats:
+    """Weights that fitted widths give to the data; the rest is their prior's."""
+    variance = fits.covariance[:, LOG_SIGMA, LOG_SIGMA]
+    return np.asarray(np.maximum(1.0 - window.precision * variance, LEAST_OWN))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -169,13 +175,13 @@ def mean_log_sigma(fits: Fits, window: Window) -> tuple[float, float]:
     Returns
     -------
     mean : float
-        Of log sigma (px). The median would jump between kinds of different width.
+        Of log sigma (px), as narrow as noise makes it: frames are compared by it. The median
+        would jump between kinds of different width.
     error : float
         Its standard error, true differences between columns included.
     """
-    beyond, _ = _apart(fits, window)
     usual = _usual(window.widths, fits.parameters[:, AMPLITUDE])
-    log_sigma = usual + beyond
+    log_sigma = usual + (fits.parameters[:, LOG_SIGMA] - usual) / _own_share(fits, window)
     return float(np.mean(log_sigma)), float(np.std(log_sigma) / np.sqrt(len(log_sigma)))
 
 
