@@ -1,10 +1,9 @@
 """Information from many columns by sums of cosines over them.
 
 Products of cosines are sums of cosines: what the smooth and the rough functions say about each
-other is read from a table of sums over the columns, and so are those of scan time. Within a
-stretch of scan time every function of it is a polynomial, so what they share with all others
-needs a few sums for each stretch. Only the few functions that are no cosines are multiplied with
-all others column by column.
+other is read from a table of sums over the columns, and so are those of scan time. What functions
+of scan time share with all others comes from columns spread to a grid in scan time. Only the few
+functions that are no cosines are multiplied with all others column by column.
 """
 
 from itertools import chain, islice
