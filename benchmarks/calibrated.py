@@ -31,8 +31,9 @@ SLOW = replace(SETTINGS, dwell_time_us=4.0)
 FRAMES, SEEDS = 20, 6
 STEP_PX = 2
 
-MOVED_PX = 0.01
-"""By which columns are elsewhere in a frame that is new."""
+MOVED_PX = 0.1
+"""By which columns are elsewhere in a frame that is new: less than a good part of their standard
+errors would make it one that is known."""
 
 INSIDE = 0.06
 """Margin that is left out of what is called inside, in lengths of the frame's side."""

@@ -63,12 +63,11 @@ AT_LEAST: Literal[">="] = ">="
 DESIGN, ISSUE = "goal of the whole project", "goal of the first release"
 
 FRAME_SHORTFALL = (
-    "at 512 x 512 columns take a third of it, two thirds of that in kernels that fit and draw;"
-    " index and model a quarter, the field a fifth, shifts of lines a tenth; a second thread saves"
-    " a quarter at most, because much of it is NumPy calls of under 0.1 ms between which Python's"
-    " lock changes hands; hosts differ and drift: the code before the last took 2.9 to 3.7, 1.7 to"
-    " 2.2 and 1.1 to 1.3 of the job on AMD, and on Intel 3.2, 1.8 and 1.4 where this one took 2.7"
-    " to 2.8, 1.6 to 1.7 and 1.0 to 1.2"
+    "at 512 x 512 columns take a third of it, most of that in kernels that fit and draw; index and"
+    " model a third, the field a fifth, shifts of lines a tenth; a second thread saves a quarter at"
+    " most, because much of it is NumPy calls of under 0.1 ms between which Python's lock changes"
+    " hands; hosts differ and drift, also within minutes: by turns with the code before, a frame of"
+    " 512 x 512 took 0.83 of its time (50 and 60 ms, least of 40), 1024 and 2048 about 0.8"
 )
 
 SWIFT_SHORTFALL = (
@@ -214,8 +213,8 @@ TARGETS: tuple[Target, ...] = (
         source=DESIGN,
         shortfall="columns take less than a fifth of it; the rest are five passes over all frames,"
         " in two of which amplitudes are learnt from the evidence of all of them; 8 to 9 s where"
-        " the reference job takes 16 ms; on a busy machine, whose job takes 44, this code and the"
-        " one before it both took 20 to 27 s in one run",
+        " the reference job takes 16 ms; where it takes 20, this code took 10.8 to 12.8 s in three"
+        " runs, and the code before it, which took 8.3 elsewhere, 10.7 to 13.2",
     ),
     Target(
         name="calibrated update",
@@ -224,12 +223,11 @@ TARGETS: tuple[Target, ...] = (
         goal=8.0,
         unit="ms",
         source=DESIGN,
-        shortfall="on two cores 3 to 4 ms go into sums over 3200 columns, 2 into what they make of"
-        " 500 to 600 functions, 2 to 4 into one factorisation, 2 into the places of the columns"
-        " and their lattice, 1.5 each into the comparison with what was expected and into D at all"
-        " pixels, the rest into some 2900 calls of Python; 14 to 20 ms on AMD EPYCs; the code after"
-        " that measurement took 0.8 to 1.5 of a cubic map_coordinates where the one before took 1.2"
-        " to 1.6",
+        shortfall="on two cores, of 17 ms 7 go into sums over 3200 columns and what they make of"
+        " 500 to 600 functions, 3 to 4 into elimination and factorisation, 1.5 each into the places of"
+        " the columns and the comparison with what was expected, 1 each into D at all pixels and"
+        " the drift; 24 ms is that of a calibration with 614 functions on a slow host, on which the"
+        " code before took 22 to 26: this one took 0.85 to 0.97 of it in six runs by turns",
     ),
     Target(
         name="calibrated field",
@@ -238,10 +236,9 @@ TARGETS: tuple[Target, ...] = (
         goal=12.0,
         unit="ms",
         source=DESIGN,
-        shortfall="a calibration has some 250 cosines along x, a live model 90; 11.5, 12.6 and 13.3"
-        " ms in three runs of one day, of the same code; the code after that took 0.5 to 0.8 of a"
-        " cubic map_coordinates on an Intel machine where the one before took 0.8 to 1.0, and 0.7"
-        " would be the goal",
+        shortfall="a calibration has some 250 cosines along x, a live model 90; 10.2 to 12.8 ms"
+        " with 512 functions, 11.7 to 14.6 with 614, by the minute, on a host whose cubic"
+        " map_coordinates takes 20 ms; the code before took 0.95 to 1.15 of it",
     ),
     Target(
         name="coils scale",
