@@ -227,7 +227,8 @@ TARGETS: tuple[Target, ...] = (
         " 500 to 600 functions, 3 to 4 into elimination and factorisation, 1.5 each into the"
         " places of the columns and the comparison with what was expected, 1 each into D at all"
         " pixels and the drift; 24 ms is that of a calibration with 614 functions on a slow host,"
-        " on which the code before took 22 to 26: this one took 0.85 to 0.97 of it in six runs by turns",
+        " on which the code before took 22 to 26: this one took 0.85 to 0.97 of it in six runs by"
+        " turns",
     ),
     Target(
         name="calibrated field",
