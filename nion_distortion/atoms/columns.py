@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nion_distortion._validation import as_array, as_positive, check_length, reduce_frozen
-from nion_distortion.atoms.shape import ColumnShape, Polarity
+from nion_distortion.atoms.shape import ColumnShape
+from nion_distortion.atoms.view import Polarity
 
 __all__ = ["AtomColumns"]
 

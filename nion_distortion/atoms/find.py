@@ -321,7 +321,7 @@ def _columns(
         background=view.sign * parameters[:, BACKGROUND] * scaled.unit + scaled.zero,
         chi2=chi2[order],
         confidence=ndtr(signal - LEAST_SIGNAL),
-        polarity="bright" if view.sign > 0 else "dark",
+        polarity=view.polarity,
         finder=finder,
         gain=gain,
         gain_std=view.noise.gain_std * scaled.unit,
@@ -340,7 +340,7 @@ def _shape(
         return replace(known, frames=known.frames + 1)
     view = found.view
     learnt = ColumnShape(
-        polarity="bright" if view.sign > 0 else "dark",
+        polarity=view.polarity,
         band_sigma_px=view.band_sigma_px,
         sigma_px=view.sigma_px,
         look=found.look.scaled(scaled.unit),

@@ -1,7 +1,7 @@
 """What the columns of one frame have in common with those of the next frame of the same scan."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from nion_distortion.atoms.learning import mean_log_sigma, teachers
 from nion_distortion.atoms.maxima import Normalised
 from nion_distortion.atoms.noise import Noise
 from nion_distortion.atoms.tails import TailSeen
+from nion_distortion.atoms.view import Polarity
 
-__all__ = ["ColumnShape", "Look", "Polarity", "look_of", "noise_of"]
-
-Polarity = Literal["bright", "dark"]
+__all__ = ["ColumnShape", "Look", "look_of", "noise_of"]
 
 FIRST_FRAMES, EVERY = 3, 8
 """All is learnt from each of the first frames of a scan, then from one of so many."""

@@ -1,6 +1,6 @@
 """Contrast of an image (bright or dark columns), width of its columns, and first guesses."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ from nion_distortion.atoms.noise import Noise, noise_of_residual
 from nion_distortion.frame import UnusableFrameError
 from nion_distortion.options import Detect
 
-__all__ = ["View", "guessed", "guessed_again", "oriented", "seen_again"]
+__all__ = ["Polarity", "View", "guessed", "guessed_again", "oriented", "seen_again"]
+
+Polarity = Literal["bright", "dark"]
 
 WIDTH_PRIOR = 0.15
 """Prior standard deviation of a column's log sigma around the frame's typical one."""
@@ -91,6 +93,11 @@ class View(NamedTuple):
     band: npt.NDArray[np.float32]
     narrow: npt.NDArray[np.float32]
     correlation: Correlation = WHITE
+
+    @property
+    def polarity(self) -> Polarity:
+        """Contrast of the columns in the image as it came."""
+        return "bright" if self.sign > 0.0 else "dark"
 
     def with_sigma(self, sigma_px: float) -> "View":
         """Return the same image, band-passed for columns of another width.

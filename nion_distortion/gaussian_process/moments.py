@@ -147,8 +147,8 @@ def _fill_gram(basis: Basis, sweep: Sweep, groups: list[Sums], gram: Array) -> A
     sums, where, size = added(sweep, groups), basis.slices, basis.size
     smooth, fast, walk = where["smooth"], where["fast"], where["walk"]
     flyback = slice(where["line"].start, where["frame"].stop)
-    own, end = len(sweep.single), sums.plain.shape[1]
-    given = slice(end - own + flyback.stop - flyback.start, end - 2)
+    own, end, count = len(sweep.single), sums.plain.shape[1], flyback.stop - flyback.start
+    given = slice(end - own + count, end - 2)
     along_x = slice(smooth.stop + 1, smooth.stop + 1 + fast.stop - fast.start)
     stationary = np.r_[smooth, end - own : given.start, along_x]
     single, targets = sums.plain[: own - 2], sums.plain[own - 2 : own]
@@ -158,7 +158,7 @@ def _fill_gram(basis: Basis, sweep: Sweep, groups: list[Sums], gram: Array) -> A
     with_walk = sweep.grid.functions() @ sums.spread
     gram[: walk.start, walk] = with_walk[:, stationary].T
     gram[walk, size:] = with_walk[:, given]
-    flybacks, last = single[: given.start - end + own], single[given.start - end + own :]
+    flybacks, last = single[:count], single[count:]
     gram[: walk.start, flyback] = flybacks[:, stationary].T
     gram[flyback, fast] = flybacks[:, along_x]
     gram[: walk.start, size:], gram[size:, size:] = last[:, stationary].T, last[:, given]
@@ -184,6 +184,7 @@ def _whole_table(along_y: Array, corner: Array, fast: int) -> Array:
 
 
 def _fill_cosine_products(basis: Basis, table: Array, gram: Array) -> None:
+    """Put products of smooth functions and those of x alone into the matrix; the upper triangle."""
     smooth, fast = basis.slices["smooth"], basis.slices["fast"]
     _fill_smooth_products(table, basis.smooth_modes, gram[smooth], fast)
     _fill_fast_products(table[0], gram[fast, fast])
